@@ -1,0 +1,92 @@
+"""Make the picture files of data/ from the original distributions, and list them in data/manifest.json.
+
+    python data/pack.py FOLDER     FOLDER holds mnist/ and fashion-mnist/ (IDX, gzip) and cifar10/ (see labkit.data)
+    python data/pack.py --list     only rewrite the manifest, after a checkpoint or a sweep was added
+
+Takes about 10 minutes (lossless WebP at its slowest setting). scikit-learn supplies the digits.
+"""
+
+import gzip
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from labkit import data
+
+HERE = Path(__file__).resolve().parent
+SHIPPED = ("*.webp", "*.npy", "*.safetensors", "*.csv")
+
+
+def write(folder: str, part: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write one split as a lossless mosaic and a label file, read it back and compare."""
+    target = HERE / folder
+    target.mkdir(exist_ok=True)
+    picture = target / f"{part}.webp"
+    Image.fromarray(data.to_mosaic(images)).save(picture, lossless=True, quality=100, method=6)
+    mode = "RGB" if images.ndim == 4 else "L"
+    back = data.from_mosaic(np.asarray(Image.open(picture).convert(mode)), images.shape[1:], len(images))
+    if not np.array_equal(back, images):
+        raise ValueError(f"{picture} does not read back equal")
+    np.save(target / f"{part}-labels.npy", labels.astype(np.uint8), allow_pickle=False)
+
+
+def idx(path: Path, header: int) -> np.ndarray:
+    """The bytes of an IDX file behind its header."""
+    return np.frombuffer(gzip.open(path).read(), np.uint8, offset=header)
+
+
+def pack_idx(source: Path, folder: str) -> None:
+    """MNIST or Fashion-MNIST, complete."""
+    for part, stem in (("test", "t10k"), ("train", "train")):
+        images = idx(source / folder / f"{stem}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+        write(folder, part, images, idx(source / folder / f"{stem}-labels-idx1-ubyte.gz", 8))
+
+
+def pack_cifar(source: Path) -> None:
+    """2,000 images of each split of CIFAR-10; the validation images are among the full set's, so never trained on."""
+    arrays = data._read_cifar_folder(source / "cifar10")
+    order = data.split_order(50_000).numpy()
+    held = data.SOURCES["cifar10-full"].validation
+    chosen = {"train": order[held : held + 2_000], "validation": order[:2_000], "test": np.arange(2_000)}
+    for part, rows in chosen.items():
+        origin = "test" if part == "test" else "train"
+        write("cifar10", part, arrays[origin][rows], arrays[f"{origin}-labels"][rows])
+    (HERE / "cifar10-full").mkdir(exist_ok=True)
+    for name, array in arrays.items():
+        np.save(HERE / "cifar10-full" / f"{name}.npy", array, allow_pickle=False)
+
+
+def pack_digits() -> None:
+    """The 1,797 UCI digits that scikit-learn ships, grey levels 0-16 spread over 0-255; every sixth is test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * 255 / 16).astype(np.uint8)
+    test = np.arange(len(images)) % 6 == 0
+    for part, rows in (("train", ~test), ("test", test)):
+        write("digits", part, images[rows], digits.target[rows])
+
+
+def write_manifest() -> None:
+    """List every shipped data file with its SHA-256; an entry of the optional full CIFAR-10 is kept if absent."""
+    path = HERE / "manifest.json"
+    old = json.loads(path.read_text()) if path.exists() else {}
+    listed = {k: v for k, v in old.items() if k.startswith("cifar10-full/")}
+    for file in sorted(f for pattern in SHIPPED for f in HERE.rglob(pattern)):
+        raw = file.read_bytes()
+        listed[file.relative_to(HERE).as_posix()] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    path.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    Image.MAX_IMAGE_PIXELS = None  # a mosaic is larger than Pillow expects of a stranger's picture
+    if sys.argv[1] != "--list":
+        for name in ("mnist", "fashion-mnist"):
+            pack_idx(Path(sys.argv[1]), name)
+        pack_cifar(Path(sys.argv[1]))
+        pack_digits()
+    write_manifest()

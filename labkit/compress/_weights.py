@@ -1,0 +1,90 @@
+"""Which tensors of a module a compression technique works on, found the same way by all of them."""
+
+import copy
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from labkit import _check
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Every weight matrix or filter bank by its parameter name, as `forward` sees it: {"fc1.weight": (300, 784), …}.
+
+    A weight is a floating-point parameter of two or more dimensions; biases and BatchNorm vectors are not. A tensor
+    shared by two layers is listed once.
+    """
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, owner, attribute in places(model):
+        if id(identity(owner, attribute)) not in seen:
+            seen.add(id(identity(owner, attribute)))
+            found[name] = getattr(owner, attribute).detach()
+    return found
+
+
+def places(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """(parameter name, module that owns it, attribute) of every weight, parametrized ones under their plain name."""
+    for prefix, owner in model.named_modules():
+        if isinstance(owner, parametrize.ParametrizationList):
+            continue
+        names = list(owner._parameters)
+        if parametrize.is_parametrized(owner):
+            names += list(owner.parametrizations)
+        for attribute in names:
+            value = getattr(owner, attribute)
+            if value is not None and value.ndim >= 2 and value.is_floating_point():
+                yield f"{prefix}.{attribute}".lstrip("."), owner, attribute
+
+
+def identity(owner: nn.Module, attribute: str) -> object:
+    """The object that makes two places the same weight: the parameter, or the parametrization that computes it."""
+    if parametrize.is_parametrized(owner, attribute):
+        return owner.parametrizations[attribute]
+    return owner._parameters[attribute]
+
+
+def chosen(model: nn.Module, layers: list[str] | None) -> dict[str, Tensor]:
+    """The weights named by `layers` (all without it); a layer's name stands for its weights."""
+    _check.module("model", model)
+    every = weights(model)
+    if not every:
+        raise ValueError(f"model {type(model).__name__} has no weight of two or more dimensions; nothing to compress")
+    if layers is None:
+        return every
+    named = {layer: [k for k in every if k == layer or k.rpartition(".")[0] == layer] for layer in layers}
+    for layer, keys in named.items():
+        if not keys:
+            raise ValueError(f"layers names {layer!r}; allowed: {', '.join(every)}")
+    return {k: every[k] for keys in named.values() for k in keys}
+
+
+def checked(values: Mapping[str, Tensor]) -> None:
+    """Refuse weights that hold NaN or infinity, by name."""
+    for name, value in values.items():
+        _check.finite(name, value)
+
+
+def clone(model: nn.Module) -> nn.Module:
+    """A deep copy; the routines change it and leave the user's model alone."""
+    return copy.deepcopy(model)
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """A deep copy whose parametrized tensors are ordinary float parameters again."""
+    model = clone(model)
+    for owner in [m for m in model.modules() if parametrize.is_parametrized(m)]:
+        values = {attribute: getattr(owner, attribute).detach() for attribute in owner.parametrizations}
+        # torch.nn.utils.parametrize.remove_parametrizations would break the copy's siblings: they share its class
+        owner.__class__ = type(owner).__bases__[0]
+        del owner.parametrizations
+        for attribute, value in values.items():
+            owner.register_parameter(attribute, nn.Parameter(value))
+    return model
+
+
+def owner_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that owns a parameter, and the parameter's attribute there."""
+    path, _, attribute = name.rpartition(".")
+    return model.get_submodule(path), attribute

@@ -1,0 +1,111 @@
+"""A model as a flat dictionary of what has to be stored, and back: the one place where files meet the techniques."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from labkit.compress import _weights
+from labkit.compress.quantize import Grid, install, install_input_quantizer, remove_input_quantizers
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized weight: integers `q` (int8 symmetric, uint8 affine) and the `grid` they are on."""
+
+    q: Tensor
+    grid: Grid
+
+
+Part = Tensor | Quantized
+
+
+def parts(model: nn.Module) -> dict[str, Part]:
+    """Everything a file must hold to rebuild `model`: its state by name, each quantized weight as one `Quantized`.
+
+    A tensor that two layers share is listed once, under its first name.
+    """
+    found: dict[str, Part] = {}
+    seen: set[int] = set()
+    for prefix, owner in model.named_modules():
+        if isinstance(owner, parametrize.ParametrizationList) or type(owner).__name__ == "Dequantize":
+            continue
+        for name, value in _own(owner).items():
+            if id(value) not in seen:
+                seen.add(id(value))
+                found[f"{prefix}.{name}".lstrip(".")] = _part(value)
+    return found
+
+
+def _own(owner: nn.Module) -> dict[str, object]:
+    """The parameters, parametrizations and saved buffers that belong to this module itself."""
+    own: dict[str, object] = {k: v for k, v in owner._parameters.items() if v is not None}
+    if parametrize.is_parametrized(owner):
+        own |= dict(owner.parametrizations.items())
+    saved = {k: v for k, v in owner._buffers.items() if v is not None and k not in owner._non_persistent_buffers_set}
+    return own | saved
+
+
+def _part(value: object) -> Part:
+    if isinstance(value, parametrize.ParametrizationList):
+        if not hasattr(value[0], "grid"):
+            raise ValueError(
+                f"parametrization {type(value[0]).__name__} is not one of labkit's; remove it before saving"
+            )
+        return Quantized(value.original.detach(), value[0].grid)
+    return value.detach()  # type: ignore[attr-defined]
+
+
+def assemble(into: nn.Module, stored: Mapping[str, Part]) -> nn.Module:
+    """A new model: the architecture of `into`, the contents of `stored` (as `parts` gave them).
+
+    ValueError names a part that `into` lacks, one that is missing, or one whose shape differs.
+    """
+    model = _weights.plain(into)
+    remove_input_quantizers(model)
+    expected = parts(model)
+    rounding = {k for k in stored if ".input_quantizer." in k}
+    for name, value in expected.items():
+        if name not in stored:
+            raise ValueError(
+                f"the file has no {name}, which {type(into).__name__} needs; give the model it was saved from"
+            )
+        shape = shape_of(stored[name])
+        if shape != shape_of(value):
+            raise ValueError(f"{name} has shape {tuple(shape)} in the file and {tuple(shape_of(value))} in `into`")
+    unknown = [k for k in stored if k not in expected and k not in rounding]
+    if unknown:
+        raise ValueError(
+            f"the file holds {unknown[0]}, which {type(into).__name__} has not; give the model it was saved from"
+        )
+    for name in expected:
+        _put(model, name, stored[name])
+    _put_input_quantizers(model, {k: stored[k] for k in rounding})
+    return model
+
+
+def shape_of(part: Part) -> torch.Size:
+    """The shape of a part's tensor."""
+    return part.q.shape if isinstance(part, Quantized) else part.shape
+
+
+def _put(model: nn.Module, name: str, part: Part) -> None:
+    owner, attribute = _weights.owner_of(model, name)
+    if isinstance(part, Quantized):
+        install(model, name, part.q.clone(), part.grid)
+    elif attribute in owner._parameters:
+        owner._parameters[attribute].data = part.clone()  # type: ignore[union-attr]
+    else:
+        owner._buffers[attribute] = part.clone()
+
+
+def _put_input_quantizers(model: nn.Module, stored: Mapping[str, Part]) -> None:
+    for path in {k.rpartition(".input_quantizer.")[0] for k in stored}:
+        try:
+            scale, zero_point, bits = (stored[f"{path}.input_quantizer.{k}"] for k in ("scale", "zero_point", "bits"))
+            layer = model.get_submodule(path)
+        except (KeyError, AttributeError) as error:
+            raise ValueError(f"the file's input quantizer of {path!r} does not fit {type(model).__name__}") from error
+        install_input_quantizer(layer, Grid(scale, zero_point, int(bits), symmetric=False))  # type: ignore[arg-type]

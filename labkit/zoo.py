@@ -1,0 +1,119 @@
+"""Trained checkpoints: load one, or retrain it from its recipe.
+
+python -m labkit.zoo                         every checkpoint with its recipe and the accuracy it reached
+python -m labkit.zoo train lenet-5 mnist     retrain one into data/checkpoints/ (minutes; ResNet-20 over an hour)
+"""
+
+import argparse
+import functools
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from labkit import augment, losses
+from labkit.data import data_dir, load_data, verified
+from labkit.models import build
+from labkit.train import count_correct, fit
+
+MOMENTUM = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a checkpoint was trained: the arguments of `fit`, and the data it saw."""
+
+    settings: dict
+    trained_on: str = ""  # "" means the data set of the checkpoint's own name
+
+
+LENET = Recipe(
+    dict(epochs=12, lr=2e-3, batch_size=128, seed=0, optimizer=functools.partial(torch.optim.AdamW, weight_decay=0.1))
+)
+
+RECIPES = {
+    ("lenet-300-100", "mnist"): LENET,
+    ("lenet-300-100", "fashion-mnist"): LENET,
+    ("lenet-5", "mnist"): LENET,
+    ("lenet-5", "fashion-mnist"): LENET,
+    ("resnet-20", "cifar10"): Recipe(
+        dict(epochs=60, lr=0.2, batch_size=128, seed=0, optimizer=MOMENTUM, augment=augment.crop_flip,
+             loss=losses.cross_entropy_bf16),
+        trained_on="cifar10-full",
+    ),
+}  # fmt: skip
+
+
+def checkpoint(name: str, data_name: str) -> str:
+    """The checkpoint's path below data/."""
+    if (name, data_name) not in RECIPES:
+        pairs = ", ".join(f"{m} on {d}" for m, d in RECIPES)
+        raise ValueError(f"there is no checkpoint of {name!r} on {data_name!r}; allowed: {pairs}")
+    return f"checkpoints/{name}--{data_name}.safetensors"
+
+
+def load_model(name: str, data_name: str) -> nn.Module:
+    """A trained network from data/checkpoints, in evaluation mode. ValueError if there is none or it is damaged."""
+    model = build(name)
+    model.load_state_dict(safetensors.torch.load(verified(checkpoint(name, data_name))))
+    return model.eval()
+
+
+def retrain(name: str, data_name: str, progress: bool = True) -> dict:
+    """Train by the recipe, write the checkpoint with its figures, and return them; test is scored once, at the end."""
+    path, recipe = data_dir() / checkpoint(name, data_name), RECIPES[name, data_name]
+    data = load_data(recipe.trained_on or data_name)
+    torch.manual_seed(recipe.settings["seed"])
+    model, history = fit(build(name), data.train, validation=data.validation, progress=progress, **recipe.settings)
+    figures = dict(
+        model=name,
+        data=data.name,
+        recipe={k: _plain(v) for k, v in recipe.settings.items()},
+        train_images=len(data.train),
+        validation_accuracy=count_correct(model, data.validation) / len(data.validation),
+        test_accuracy=count_correct(model, data.test) / len(data.test),
+        seconds=round(history.seconds.sum(), 1),
+        command=f"python -m labkit.zoo train {name} {data_name}",
+    )
+    path.parent.mkdir(exist_ok=True)
+    _write(path, safetensors.torch.save(model.state_dict()))
+    _write(path.with_suffix(".json"), (json.dumps(figures, indent=1) + "\n").encode())
+    return figures
+
+
+def figures() -> list[dict]:
+    """The record that was written beside each checkpoint when it was trained."""
+    return [json.loads((data_dir() / checkpoint(*key)).with_suffix(".json").read_text()) for key in RECIPES]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, functools.partial):
+        return f"{value.func.__name__}({', '.join(f'{k}={v}' for k, v in value.keywords.items())})"
+    return getattr(value, "__name__", value)
+
+
+def _write(path: Path, raw: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(raw)
+    part.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: list the checkpoints or retrain one."""
+    parser = argparse.ArgumentParser(prog="python -m labkit.zoo", description="Trained checkpoints and their recipes.")
+    verbs = parser.add_subparsers(dest="verb")
+    train = verbs.add_parser("train", help="retrain a checkpoint")
+    train.add_argument("model")
+    train.add_argument("data")
+    options = parser.parse_args(arguments)
+    rows = [retrain(options.model, options.data)] if options.verb == "train" else figures()
+    sys.stdout.write("\n".join(json.dumps(row) for row in rows) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
