@@ -1,13 +1,12 @@
 """Make the picture files of data/ from the original distributions, and list them in data/manifest.json.
 
     python data/pack.py FOLDER     FOLDER holds mnist/ and fashion-mnist/ (IDX, gzip) and cifar10/ (see labkit.data)
-    python data/pack.py --list     only rewrite the manifest, after a checkpoint or a sweep was added
+    python data/pack.py --list     only rewrite the manifest, after a file was added by hand
 
 Takes about 10 minutes (lossless WebP at its slowest setting). scikit-learn supplies the digits.
 """
 
 import gzip
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 from labkit import data
 
 HERE = Path(__file__).resolve().parent
-SHIPPED = ("*.webp", "*.npy", "*.safetensors", "*.csv")
+SHIPPED = ("*.webp", "*.npy", "*.safetensors")
 
 
 def write(folder: str, part: str, images: np.ndarray, labels: np.ndarray) -> None:
@@ -75,11 +74,9 @@ def write_manifest() -> None:
     """List every shipped data file with its SHA-256; an entry of the optional full CIFAR-10 is kept if absent."""
     path = HERE / "manifest.json"
     old = json.loads(path.read_text()) if path.exists() else {}
-    listed = {k: v for k, v in old.items() if k.startswith("cifar10-full/")}
+    data.write_manifest({k: v for k, v in old.items() if k.startswith("cifar10-full/")})
     for file in sorted(f for pattern in SHIPPED for f in HERE.rglob(pattern)):
-        raw = file.read_bytes()
-        listed[file.relative_to(HERE).as_posix()] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
-    path.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n")
+        data.register(file.relative_to(HERE).as_posix())
 
 
 if __name__ == "__main__":

@@ -1,1 +1,65 @@
-"""labkit"""
+"""labkit: make a trained network smaller, and measure what it costs.
+
+    import labkit as lk
+    data  = lk.load_data("mnist")                     # .train .validation .test, each with tensors .x and .y
+    model = lk.load_model("lenet-300-100", "mnist")   # trained, from data/, no download
+    thin  = lk.prune(model, sparsity=0.9)             # a new model; the input is never changed
+    thin, history = lk.fit(thin, data.train, epochs=3, lr=1e-3, after_step=lk.keep_zeros(thin))
+    small = lk.quantize(thin, bits=4)
+    lk.save(small, "small.lk")                        # this file's length is the size we quote
+    again = lk.load("small.lk", into=model)           # equal, tensor by tensor
+    lk.measure(again, data.validation)                # accuracy with its interval, bytes, MACs, latency
+    lk.explore.overview()                             # the same, live
+
+Data flows one way: data → models → train → compress → store → measure → explore. `plots`, `explore` and `teach` load
+when they are first used.
+"""
+
+import importlib
+from types import ModuleType
+
+from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
+from labkit.compress.quantize import quantize
+from labkit.data import Data, Split, load_data
+from labkit.frontier import frontier
+from labkit.measure import accuracy, measure
+from labkit.models import build
+from labkit.store import comparison, compression_ratio, decode, encode, ledger, load, save
+from labkit.train import fit
+from labkit.zoo import load_model
+
+_LATER = ("explore", "plots", "teach")
+
+__all__ = [
+    "Data",
+    "Split",
+    "accuracy",
+    "build",
+    "comparison",
+    "compression_ratio",
+    "decode",
+    "encode",
+    "fit",
+    "frontier",
+    "keep_zeros",
+    "ledger",
+    "load",
+    "load_data",
+    "load_model",
+    "measure",
+    "prune",
+    "prune_gradually",
+    "quantize",
+    "random_importance",
+    "save",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LATER:
+        return importlib.import_module(f"labkit.{name}")
+    raise AttributeError(f"labkit has no {name!r}; it has {', '.join([*__all__, *_LATER])}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_LATER])

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from numbers import Integral, Real
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ def whole(name: str, value: object, low: int, high: int) -> None:
     """Refuse anything but a whole number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}; allowed: a whole number from {low} to {high}")
-    if not low <= value <= high:
+    if not low <= cast(int, value) <= high:
         raise ValueError(f"{name} is {value}; allowed: a whole number from {low} to {high}")
 
 
@@ -28,8 +29,9 @@ def number(
     allowed = f"a number in {'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is {value!r}; allowed: {allowed}")
-    above = value > low if open_low else value >= low
-    below = value < high if open_high else value <= high
+    real = cast(float, value)
+    above = real > low if open_low else real >= low
+    below = real < high if open_high else real <= high
     if not (above and below):  # also refuses NaN, for which both comparisons are false
         raise ValueError(f"{name} is {value}; allowed: {allowed}")
 

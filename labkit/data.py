@@ -165,6 +165,20 @@ def manifest() -> dict[str, dict]:
     return json.loads((data_dir() / "manifest.json").read_text())
 
 
+def register(path: str) -> None:
+    """List `data/<path>` in the manifest as it is now, after it was made anew."""
+    raw, listed = (data_dir() / path).read_bytes(), manifest()
+    listed[path] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    write_manifest(listed)
+
+
+def write_manifest(listed: dict[str, dict]) -> None:
+    """Replace the manifest, all at once."""
+    part = data_dir() / "manifest.json.part"
+    part.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n")
+    part.replace(data_dir() / "manifest.json")
+
+
 def verified(path: str) -> bytes:
     """The bytes of `data/<path>`, after their SHA-256 was found to be the manifest's.
 

@@ -48,7 +48,7 @@ def fit(
     _check.module("model", model)
     _check.whole("epochs", epochs, 0, 10_000)
     _check.whole("batch_size", batch_size, 1, len(train))
-    _check.number("lr", lr, 0, float("inf"))
+    _check.number("lr", lr, 0, float("inf"), open_high=True)
     steps_per_epoch = -(-len(train) // batch_size)
     total = max(1, epochs * steps_per_epoch)
     order_rng = Generator().manual_seed(seed)
@@ -57,7 +57,7 @@ def fit(
     with bar, torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
         torch.manual_seed(seed)
         # convolutions on a CPU run about three times faster on channels-last memory
-        model = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
+        model = copy.deepcopy(model).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         stepper = optimizer([p for p in model.parameters() if p.requires_grad], lr=lr)
         for epoch in range(epochs):
             started, sums = time.perf_counter(), torch.zeros(2)
@@ -124,4 +124,4 @@ def _finish(model: nn.Module, rows: list[dict], cancelled: bool) -> tuple[nn.Mod
     columns = ["epoch", "step", "lr", "train_loss", "train_accuracy", "validation_accuracy", "seconds"]
     history = pd.DataFrame(rows, columns=columns)
     history.attrs["cancelled"] = cancelled
-    return model.to(memory_format=torch.contiguous_format).eval(), history
+    return model.to(memory_format=torch.contiguous_format).eval(), history  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from labkit import augment, losses
-from labkit.data import data_dir, load_data, verified
+from labkit.data import data_dir, load_data, register, verified
 from labkit.models import build
 from labkit.train import count_correct, fit
 
@@ -37,11 +37,11 @@ LENET = Recipe(
 
 RECIPES = {
     ("lenet-300-100", "mnist"): LENET,
-    ("lenet-300-100", "fashion-mnist"): LENET,
+    ("lenet-300-100", "fashion-mnist"): Recipe(LENET.settings | dict(epochs=20)),
     ("lenet-5", "mnist"): LENET,
     ("lenet-5", "fashion-mnist"): LENET,
     ("resnet-20", "cifar10"): Recipe(
-        dict(epochs=60, lr=0.2, batch_size=128, seed=0, optimizer=MOMENTUM, augment=augment.crop_flip,
+        dict(epochs=45, lr=0.2, batch_size=128, seed=0, optimizer=MOMENTUM, augment=augment.crop_flip,
              loss=losses.cross_entropy_bf16),
         trained_on="cifar10-full",
     ),
@@ -81,6 +81,7 @@ def retrain(name: str, data_name: str, progress: bool = True) -> dict:
     )
     path.parent.mkdir(exist_ok=True)
     _write(path, safetensors.torch.save(model.state_dict()))
+    register(checkpoint(name, data_name))
     _write(path.with_suffix(".json"), (json.dumps(figures, indent=1) + "\n").encode())
     return figures
 

@@ -29,20 +29,31 @@ def places(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     for prefix, owner in model.named_modules():
         if isinstance(owner, parametrize.ParametrizationList):
             continue
-        names = list(owner._parameters)
-        if parametrize.is_parametrized(owner):
-            names += list(owner.parametrizations)
-        for attribute in names:
+        for attribute in [*owner._parameters, *parametrizations(owner)]:
             value = getattr(owner, attribute)
             if value is not None and value.ndim >= 2 and value.is_floating_point():
                 yield f"{prefix}.{attribute}".lstrip("."), owner, attribute
 
 
+def parametrizations(owner: nn.Module) -> dict[str, parametrize.ParametrizationList]:
+    """The parametrized attributes that belong to this module itself; none for an ordinary one."""
+    return dict(getattr(owner, "parametrizations", {}).items())
+
+
 def identity(owner: nn.Module, attribute: str) -> object:
     """The object that makes two places the same weight: the parameter, or the parametrization that computes it."""
-    if parametrize.is_parametrized(owner, attribute):
-        return owner.parametrizations[attribute]
-    return owner._parameters[attribute]
+    return parametrizations(owner).get(attribute) or owner._parameters[attribute]
+
+
+def sharers(model: nn.Module, name: str) -> list[tuple[nn.Module, str]]:
+    """Every (module, attribute) that holds the weight `name`, its own first; more than one if layers share it."""
+    same = identity(*owner_of(model, name))
+    return [
+        (owner, attribute)
+        for owner in model.modules()
+        for attribute in [*owner._parameters, *parametrizations(owner)]
+        if identity(owner, attribute) is same
+    ]
 
 
 def chosen(model: nn.Module, layers: list[str] | None) -> dict[str, Tensor]:
@@ -74,13 +85,17 @@ def clone(model: nn.Module) -> nn.Module:
 def plain(model: nn.Module) -> nn.Module:
     """A deep copy whose parametrized tensors are ordinary float parameters again."""
     model = clone(model)
+    shared: dict[object, nn.Parameter] = {}
     for owner in [m for m in model.modules() if parametrize.is_parametrized(m)]:
-        values = {attribute: getattr(owner, attribute).detach() for attribute in owner.parametrizations}
+        values = {
+            attribute: shared.setdefault(stored, nn.Parameter(getattr(owner, attribute).detach()))
+            for attribute, stored in parametrizations(owner).items()
+        }
         # torch.nn.utils.parametrize.remove_parametrizations would break the copy's siblings: they share its class
         owner.__class__ = type(owner).__bases__[0]
         del owner.parametrizations
         for attribute, value in values.items():
-            owner.register_parameter(attribute, nn.Parameter(value))
+            owner.register_parameter(attribute, value)
     return model
 
 
@@ -88,3 +103,15 @@ def owner_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module that owns a parameter, and the parameter's attribute there."""
     path, _, attribute = name.rpartition(".")
     return model.get_submodule(path), attribute
+
+
+def assign(owner: nn.Module, attribute: str, value: Tensor) -> None:
+    """Give a weight new values, in place: a quantized one stores the integers of its own grid that stand for them."""
+    stored = parametrizations(owner).get(attribute)
+    encode = getattr(stored[0], "encode", None) if stored else None
+    if stored is None:
+        getattr(owner, attribute).copy_(value)
+    elif encode:
+        stored.original.copy_(encode(value))
+    else:
+        setattr(owner, attribute, value)  # another library's parametrization: torch calls its right_inverse

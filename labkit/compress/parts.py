@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from labkit.compress import _weights
-from labkit.compress.quantize import Grid, install, install_input_quantizer, remove_input_quantizers
+from labkit.compress.quantize import Dequantize, Grid, install, install_input_quantizer, remove_input_quantizers
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def parts(model: nn.Module) -> dict[str, Part]:
     found: dict[str, Part] = {}
     seen: set[int] = set()
     for prefix, owner in model.named_modules():
-        if isinstance(owner, parametrize.ParametrizationList) or type(owner).__name__ == "Dequantize":
+        if isinstance(owner, parametrize.ParametrizationList | Dequantize):
             continue
         for name, value in _own(owner).items():
             if id(value) not in seen:
@@ -42,19 +42,17 @@ def parts(model: nn.Module) -> dict[str, Part]:
 def _own(owner: nn.Module) -> dict[str, object]:
     """The parameters, parametrizations and saved buffers that belong to this module itself."""
     own: dict[str, object] = {k: v for k, v in owner._parameters.items() if v is not None}
-    if parametrize.is_parametrized(owner):
-        own |= dict(owner.parametrizations.items())
+    own |= _weights.parametrizations(owner)
     saved = {k: v for k, v in owner._buffers.items() if v is not None and k not in owner._non_persistent_buffers_set}
     return own | saved
 
 
 def _part(value: object) -> Part:
     if isinstance(value, parametrize.ParametrizationList):
-        if not hasattr(value[0], "grid"):
-            raise ValueError(
-                f"parametrization {type(value[0]).__name__} is not one of labkit's; remove it before saving"
-            )
-        return Quantized(value.original.detach(), value[0].grid)
+        rule = value[0]
+        if not isinstance(rule, Dequantize):
+            raise ValueError(f"parametrization {type(rule).__name__} is not one of labkit's; remove it before saving")
+        return Quantized(value.original.detach(), rule.grid)
     return value.detach()  # type: ignore[attr-defined]
 
 
@@ -66,7 +64,7 @@ def assemble(into: nn.Module, stored: Mapping[str, Part]) -> nn.Module:
     model = _weights.plain(into)
     remove_input_quantizers(model)
     expected = parts(model)
-    rounding = {k for k in stored if ".input_quantizer." in k}
+    rounding = {k for k in stored if ".input_quantizer." in f".{k}"}
     for name, value in expected.items():
         if name not in stored:
             raise ValueError(
@@ -102,9 +100,10 @@ def _put(model: nn.Module, name: str, part: Part) -> None:
 
 
 def _put_input_quantizers(model: nn.Module, stored: Mapping[str, Part]) -> None:
-    for path in {k.rpartition(".input_quantizer.")[0] for k in stored}:
+    for path in {k.rpartition("input_quantizer.")[0].rstrip(".") for k in stored}:
+        prefix = f"{path}.input_quantizer".lstrip(".")
         try:
-            scale, zero_point, bits = (stored[f"{path}.input_quantizer.{k}"] for k in ("scale", "zero_point", "bits"))
+            scale, zero_point, bits = (stored[f"{prefix}.{k}"] for k in ("scale", "zero_point", "bits"))
             layer = model.get_submodule(path)
         except (KeyError, AttributeError) as error:
             raise ValueError(f"the file's input quantizer of {path!r} does not fit {type(model).__name__}") from error

@@ -9,7 +9,9 @@ the mean magnitude of the layer (Rastegari et al. 2016), and a zero keeps the si
 """
 
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -74,11 +76,12 @@ def _value_range(rows: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
         low, high = rows.aminmax(dim=1)
         return low.clamp(max=0), high.clamp(min=0)
     bounds = []
-    for row in rows:
-        ordered = row[row != 0].sort().values if row.any() else row[:1]
-        last = len(ordered) - 1
-        bounds.append(ordered[[round(last * (1 - percentile / 100)), round(last * percentile / 100)]])
-    low, high = torch.stack(bounds).unbind(1)
+    for row in rows.detach().cpu().numpy():
+        values = row[row != 0] if row.any() else row[:1]
+        last = len(values) - 1
+        ends = [round(last * (1 - percentile / 100)), round(last * percentile / 100)]
+        bounds.append(np.partition(values, ends)[ends])
+    low, high = torch.from_numpy(np.stack(bounds)).to(rows).unbind(1)
     return low.clamp(max=0), high.clamp(min=0)
 
 
@@ -103,6 +106,9 @@ def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
 class Dequantize(nn.Module):
     """The parametrization of a quantized weight: the module keeps integers, and its forward sees floats."""
 
+    scale: Tensor
+    zero_point: Tensor
+
     def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.register_buffer("scale", grid.scale)
@@ -118,13 +124,18 @@ class Dequantize(nn.Module):
         """Integers to floats."""
         return to_floats(q, self.grid)
 
-    def right_inverse(self, x: Tensor) -> Tensor:
-        """Floats to integers, which is what an assignment to the weight stores."""
+    # not torch's `right_inverse`: registration would call it on the integers and round them a second time
+    def encode(self, x: Tensor) -> Tensor:
+        """Floats to integers."""
         return to_integers(x, self.grid)
 
 
 class QuantizeInput(nn.Module):
     """Rounds what enters a layer to an affine grid that calibration chose; installed as `layer.input_quantizer`."""
+
+    scale: Tensor
+    zero_point: Tensor
+    bits: Tensor
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
@@ -133,8 +144,8 @@ class QuantizeInput(nn.Module):
         self.register_buffer("bits", torch.tensor(grid.bits, dtype=torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake-quantize the activations x, of any shape."""
-        return fake_quantize(x, Grid(self.scale, self.zero_point, int(self.bits), symmetric=False))
+        """Fake-quantize the activations x, any shape; torch's fused kernel does in one pass what the formula does."""
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, 0, 2 ** int(self.bits) - 1)
 
 
 def quantize(
@@ -170,15 +181,19 @@ def quantize(
 
 
 def install(model: nn.Module, name: str, q: Tensor, grid: Grid) -> None:
-    """Replace a weight of `model`, in place, by integers on a grid."""
-    owner, attribute = _weights.owner_of(model, name)
-    if parametrize.is_parametrized(owner, attribute):
-        owner.parametrizations[attribute].original = nn.Parameter(q, requires_grad=False)
-        owner.parametrizations[attribute][0] = Dequantize(grid)
-        return
-    owner.register_parameter(attribute, nn.Parameter(q, requires_grad=False))
-    # unsafe skips torch's demand that a parametrization keep the dtype: ours turns integers into floats
-    parametrize.register_parametrization(owner, attribute, Dequantize(grid), unsafe=True)
+    """Replace a weight of `model`, in place, by integers on a grid; layers that share it go on sharing it."""
+    sharers = _weights.sharers(model, name)
+    for owner, attribute in sharers:
+        if attribute not in _weights.parametrizations(owner):
+            owner.register_parameter(attribute, nn.Parameter(q, requires_grad=False))
+            # unsafe skips torch's demand that a parametrization keep the dtype: ours turns integers into floats
+            parametrize.register_parametrization(owner, attribute, Dequantize(grid), unsafe=True)
+    first, attribute = sharers[0]
+    stored = _weights.parametrizations(first)[attribute]
+    stored[0] = Dequantize(grid)
+    stored.original = nn.Parameter(q, requires_grad=False)
+    for owner, attribute in sharers[1:]:
+        cast(nn.ModuleDict, owner.parametrizations)[attribute] = stored
 
 
 def install_input_quantizer(layer: nn.Module, grid: Grid) -> None:
@@ -198,26 +213,28 @@ def remove_input_quantizers(model: nn.Module) -> None:
 
 
 def _round_input(layer: nn.Module, inputs: tuple) -> tuple:
-    return (layer.input_quantizer(inputs[0]), *inputs[1:])
+    return (cast(QuantizeInput, layer.input_quantizer)(inputs[0]), *inputs[1:])
 
 
 @torch.inference_mode()
 def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: int, percentile: float) -> None:
     """Pass `images` through the model, note what enters each layer, and give each a rounding of its own."""
     _check.whole("activation_bits", bits, 1, 8)
-    layers = {id(owner): owner for owner, _ in (_weights.owner_of(model, name) for name in names)}
-    seen: dict[int, Tensor] = {}
-    hooks = [
-        layer.register_forward_pre_hook(lambda module, inputs: seen.update({id(module): inputs[0]}))
-        for layer in layers.values()
-    ]
+    layers = {id(owner): owner for name in names for owner, _ in _weights.sharers(model, name)}
+    seen: dict[int, list[Tensor]] = {}
+
+    def note(layer: nn.Module, inputs: tuple) -> None:
+        if inputs[0].is_floating_point():  # the tokens that enter an embedding are not rounded
+            seen.setdefault(id(layer), []).append(inputs[0].flatten())
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers.values()]
     with evaluating(model):
         model(images)
     for hook in hooks:
         hook.remove()
-    for key, layer in layers.items():
-        if key in seen:
-            install_input_quantizer(layer, choose_grid(seen[key], bits, symmetric=False, percentile=percentile))
+    for key, entered in seen.items():
+        grid = choose_grid(torch.cat(entered), bits, symmetric=False, percentile=percentile)
+        install_input_quantizer(layers[key], grid)
 
 
 def _check_settings(bits: int, granularity: str, percentile: float) -> None:

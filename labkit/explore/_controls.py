@@ -1,0 +1,54 @@
+"""The controls of the panels: ipywidgets with a label each and one width for all."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+WIDE, LABEL = "330px", "104px"
+
+
+def _style() -> dict:
+    return {"style": {"description_width": LABEL}, "layout": widgets.Layout(width=WIDE)}
+
+
+def share(label: str, value: float, high: float = 0.99, step: float = 0.01) -> widgets.FloatSlider:
+    """A slider over [0, high], read in per cent."""
+    form = ".1%" if step < 0.01 else ".0%"
+    return widgets.FloatSlider(value, min=0, max=high, step=step, description=label, readout_format=form, **_style())
+
+
+def steps(label: str, options: Sequence[tuple[str, Any]], value: Any) -> widgets.SelectionSlider:
+    """A slider over listed values."""
+    return widgets.SelectionSlider(options=options, value=value, description=label, **_style())
+
+
+def choice(label: str, options: Sequence[tuple[str, Any]] | Sequence[str], value: Any) -> widgets.Dropdown:
+    """A menu."""
+    return widgets.Dropdown(options=options, value=value, description=label, **_style())
+
+
+def bits(label: str = "bits", value: int = 4, floating: bool = True) -> widgets.SelectionSlider:
+    """1 to 8 bits, and (floating) 32 for weights that are not rounded."""
+    options = [(str(b), b) for b in range(1, 9)] + ([("32 (float)", 32)] if floating else [])
+    return steps(label, options, value)
+
+
+def real(label: str, value: float, high: float, step: float) -> widgets.FloatSlider:
+    """A slider over [0, high]."""
+    return widgets.FloatSlider(value, min=0, max=high, step=step, description=label, readout_format=".3f", **_style())
+
+
+def layers(names: Sequence[str], everything: bool = True) -> widgets.Dropdown:
+    """A menu of layers, with all of them first unless `everything` is false."""
+    options = _layer_options(names, everything)
+    return choice("layer", options, options[0][1])
+
+
+def offer(menu: widgets.Dropdown, names: Sequence[str], everything: bool = True) -> None:
+    """Let a menu of layers show those of another network."""
+    menu.options = _layer_options(names, everything)
+
+
+def _layer_options(names: Sequence[str], everything: bool) -> list[tuple[str, str]]:
+    return [("all layers", "")] * everything + [(name.removesuffix(".weight"), name) for name in names]

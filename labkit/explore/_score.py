@@ -1,0 +1,69 @@
+"""Score a model while a slider moves: first on as many images as fit into a frame, then on all of them."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from labkit.data import Split
+from labkit.measure import wilson
+
+FRAME = 0.040  # seconds of scoring before the first picture is shown
+REFRESH = 0.5  # seconds between later ones
+
+
+@dataclass(frozen=True)
+class Score:
+    """Predicted classes of the first `images` of `total` validation images; settled when those are all."""
+
+    predicted: Tensor
+    correct: int
+    images: int
+    total: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether every image was scored."""
+        return self.images == self.total
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the scored images that is classified right."""
+        return self.correct / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy (Wilson)."""
+        return wilson(self.correct, self.images)
+
+
+def scores(model: nn.Module, split: Split) -> Iterator[Score]:
+    """A preview after about FRAME seconds, one every REFRESH seconds, and at last the score on the whole split."""
+    model = model.to(memory_format=torch.channels_last).eval()
+    predicted: list[Tensor] = []
+    done, chunk, due = 0, 16, time.perf_counter() + FRAME
+    while done < len(split):
+        started = time.perf_counter()
+        predicted.append(predict(model, split.x[done : done + chunk]))
+        done = min(done + chunk, len(split))
+        now = time.perf_counter()
+        # the next chunk is as long as the time that is left allows, so that the first picture is not late
+        chunk = max(1, min(int(chunk * max(0.010, due - now) / (now - started)), 8 * chunk))
+        if now >= due and done < len(split):
+            yield _score(predicted, split, done)
+            due = now + REFRESH
+            chunk = max(1, min(chunk, int(chunk * 0.050 / (now - started)) or 1))
+    yield _score(predicted, split, done)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, x: Tensor) -> Tensor:
+    """The class that the model gives each image."""
+    return model(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x).argmax(1)
+
+
+def _score(predicted: list[Tensor], split: Split, done: int) -> Score:
+    classes = torch.cat(predicted)
+    return Score(classes, int((classes == split.y[:done]).sum()), done, len(split))

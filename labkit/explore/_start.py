@@ -1,0 +1,65 @@
+"""Where a panel starts from: a trained network, its data, what it scores and weighs before anything is done to it."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from labkit import store
+from labkit.compress._weights import weights
+from labkit.data import Data, load_data
+from labkit.explore import _controls
+from labkit.explore._score import Score, scores
+from labkit.sweep import sweep_path
+from labkit.zoo import RECIPES, load_model
+
+Key = tuple[str, str]  # a checkpoint: model name, data name
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A trained network; `key` names its checkpoint, None if it is the user's own."""
+
+    name: str
+    key: Key | None
+    model: nn.Module
+    data: Data
+    score: Score
+    size_bytes: int
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the weights."""
+        return list(weights(self.model))
+
+    def sweep(self, kind: str) -> pd.DataFrame:
+        """The measured sweep that ships for this checkpoint; an empty table where there is none."""
+        if self.key is None or not sweep_path(kind, *self.key).exists():
+            return pd.DataFrame(
+                columns=["method", "sparsity", "bits", "symmetric", "granularity", "accuracy", "size_bytes"]
+            )
+        return pd.read_csv(sweep_path(kind, *self.key))
+
+
+def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) -> Dense:
+    """Score and weigh a trained network once."""
+    *_, score = scores(model, data.validation)
+    return Dense(name or type(model).__name__, key, model, data, score, len(store.encode(model)))
+
+
+@functools.cache
+def shipped(key: Key) -> Dense:
+    """A checkpoint by its key."""
+    return own(load_model(*key), load_data(key[1]), f"{key[0]} on {key[1]}", key)
+
+
+def start(model: nn.Module | None, data: Data | None) -> tuple[Dense | None, dict[str, Any]]:
+    """The user's own network and no control, or a menu of the shipped ones."""
+    if (model is None) != (data is None):
+        raise ValueError("model and data belong together: give both or neither")
+    if model is not None and data is not None:
+        return own(model, data), {}
+    options = [(f"{m} on {d}", (m, d)) for m, d in RECIPES]
+    return None, {"checkpoint": _controls.choice("network", options, options[0][1])}

@@ -1,0 +1,66 @@
+"""Measured figures in words: cards (label, value, note), the status line, the alt text."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from labkit.compress._weights import weights
+from labkit.data import Data
+from labkit.explore._panel import Card
+from labkit.explore._score import Score
+from labkit.measure import mcnemar
+
+
+def accuracy_card(score: Score, dense: Score) -> Card:
+    """Accuracy with its interval, and the dense network's beside it."""
+    low, high = score.interval
+    label = "accuracy" if score.settled else f"accuracy, preview of {score.images:,} images"
+    return label, f"{score.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%} · dense {dense.accuracy:.2%}"
+
+
+def file_card(size: int, dense: int) -> Card:
+    """The file's length in bytes, and how often it fits into the fp32 file."""
+    return "file", f"{size:,} B", f"{dense / size:.1f}× smaller than fp32 ({dense:,} B)"
+
+
+def count_card(nonzeros: int, weights: int) -> Card:
+    """How many weights are left, and the sparsity that was achieved."""
+    return "weights left", f"{nonzeros:,}", f"of {weights:,} · sparsity {1 - nonzeros / max(1, weights):.2%}"
+
+
+def flips_of(dense: Score, small: Score, truth: Tensor) -> tuple[list[int], list[int]]:
+    """Indices of the images (lost, won) by the small network, among those that both have scored."""
+    n = min(dense.images, small.images)
+    before, after = dense.predicted[:n] == truth[:n], small.predicted[:n] == truth[:n]
+    return torch.nonzero(before & ~after).flatten().tolist(), torch.nonzero(~before & after).flatten().tolist()
+
+
+def flips_card(dense: Score, small: Score, truth: Tensor) -> Card:
+    """The paired comparison with the dense network, image by image."""
+    lost, won = (len(v) for v in flips_of(dense, small, truth))
+    p = mcnemar(lost, won)
+    return "images lost / won", f"{lost:,} / {won:,}", f"McNemar p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+
+
+def pictures(data: Data, indices: list[int]) -> np.ndarray:
+    """Validation images as (n, h, w, 3) in [0, 1]."""
+    x = data.validation.x[indices] * data.std + data.mean
+    return x.clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+
+
+def weights_left(model: nn.Module) -> tuple[int, int]:
+    """(weights that are not zero, weights): biases and BatchNorm are not counted."""
+    values = weights(model).values()
+    return sum(int(torch.count_nonzero(v)) for v in values), sum(v.numel() for v in values)
+
+
+def status(score: Score, file: str = "") -> str:
+    """What kind of figures these are: a preview, or settled; and what is known of the file."""
+    if not score.settled:
+        return f"preview on {score.images:,} of {score.total:,} validation images; settling …"
+    return f"scored on all {score.total:,} validation images{file}"
+
+
+def sentence(setting: str, cards: list[Card]) -> str:
+    """The alt text: the setting, then every card."""
+    return f"{setting}: " + "; ".join(f"{label} {value} ({note})" for label, value, note in cards)

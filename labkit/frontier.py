@@ -1,0 +1,28 @@
+"""The accuracy-against-size frontier: which settings no other setting beats on both."""
+
+import numpy as np
+import pandas as pd
+
+
+def pareto_mask(size: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
+    """True where no other point is at least as small and at least as accurate, and better in one of the two.
+
+    `size` is to be small, `accuracy` large; both are one-dimensional and equally long. Equal points keep each other.
+    """
+    size, accuracy = np.asarray(size, float), np.asarray(accuracy, float)
+    if size.shape != accuracy.shape or size.ndim != 1:
+        raise ValueError(f"size has shape {size.shape} and accuracy {accuracy.shape}; allowed: two equal 1-D lengths")
+    smaller_equal = size[:, None] <= size[None, :]
+    better_equal = accuracy[:, None] >= accuracy[None, :]
+    strictly = (size[:, None] < size[None, :]) | (accuracy[:, None] > accuracy[None, :])
+    dominates = smaller_equal & better_equal & strictly  # [i, j]: i dominates j
+    return ~dominates.any(axis=0)
+
+
+def frontier(records: pd.DataFrame) -> pd.DataFrame:
+    """The non-dominated rows of a table with the columns size_bytes and accuracy, smallest first."""
+    missing = {"size_bytes", "accuracy"} - set(records.columns)
+    if missing:
+        raise ValueError(f"records lacks the columns {sorted(missing)}; allowed: a table of records from measure()")
+    best = records[pareto_mask(records["size_bytes"].to_numpy(), records["accuracy"].to_numpy())]
+    return best.sort_values("size_bytes", ignore_index=True)

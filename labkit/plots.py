@@ -1,0 +1,223 @@
+"""Pictures: data in, artists on the given Axes out. The only place that draws axes; nothing here knows of widgets.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart, and every series has a marker of its own too.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from labkit.frontier import frontier
+
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#8A8A8A",
+)  # fmt: skip
+BITS_COLOURS = {
+    1: "#440154",
+    2: "#46327e",
+    3: "#365c8d",
+    4: "#277f8e",
+    5: "#1fa187",
+    6: "#4ac16d",
+    8: "#a0da39",
+    32: "#b8b8b8",
+}
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+
+
+def kilobytes(size: float) -> str:
+    """A size for a tick or a label: 812 B, 23.4 KB, 1.07 MB (1 KB is 1,000 bytes)."""
+    if size < 1_000:
+        return f"{size:.0f} B"
+    value, unit = (size / 1e6, "MB") if size >= 1e6 else (size / 1e3, "KB")
+    return f"{value:.3g} {unit}"
+
+
+def logit(accuracy: np.ndarray | float) -> np.ndarray:
+    """log(p / (1 - p)): spreads the interesting end, so that 98 and 99 % are as far apart as 90 and 95 %."""
+    p = np.clip(accuracy, 0.02, 0.9995)
+    return np.log(p / (1 - p))
+
+
+def tidy(ax: Axes) -> None:
+    """House style: no box, a light grid behind the data."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(True, color="#e6e6e6", linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def size_axis(ax: Axes, smallest: float, largest: float) -> None:
+    """A logarithmic axis of bytes, with ticks at 1, 2 and 5 times a power of ten, labelled in plain text."""
+    ticks = [m * 10**e for e in range(1, 10) for m in (1, 2, 5) if smallest <= m * 10**e <= largest]
+    ax.set_xscale("log")
+    ax.set_xlim(smallest, largest)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: kilobytes(value)))
+    ax.set_xlabel("file size (log scale)")
+
+
+def accuracy_axis(ax: Axes, lowest: float, highest: float) -> None:
+    """An axis of accuracies, spread by the logit; plot `logit(accuracy)` against it."""
+    ticks = [p for p in SHARES if lowest <= p <= highest]
+    ax.set_ylim(*logit(np.array([lowest, highest])))
+    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in ticks]))
+    labels = {round(float(logit(p)), 6): f"{100 * p:g} %" for p in ticks}
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: labels.get(round(value, 6), "")))
+    ax.set_ylabel("validation accuracy")
+
+
+def plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> None:
+    """The accuracy-against-size plane: every measured setting, by bits; the frontier; the dense network.
+
+    `records` has the columns size_bytes, accuracy and bits (one row a setting) and may be empty.
+    """
+    for bits, rows in records.groupby("bits"):
+        name = "float" if bits == 32 else f"{bits} bit"
+        colour = BITS_COLOURS.get(int(bits), GREY)
+        ax.plot(
+            rows["size_bytes"],
+            logit(rows["accuracy"].to_numpy()),
+            "o",
+            ms=5,
+            color=colour,
+            label=name,
+            mec="white",
+            mew=0.4,
+        )
+    if len(records):
+        best = frontier(records)
+        ax.plot(
+            best["size_bytes"], logit(best["accuracy"].to_numpy()), "-", color=BLACK, lw=1.6, label="frontier", zorder=3
+        )
+    ax.plot([dense_bytes], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense fp32", zorder=4)
+    smallest = min([dense_bytes / 60, *records["size_bytes"]]) * 0.6
+    size_axis(ax, smallest, dense_bytes * 1.7)
+    accuracy_axis(
+        ax, max(0.05, min([0.1, *records["accuracy"]]) * 0.9), min(0.9993, dense_accuracy + 0.6 * (1 - dense_accuracy))
+    )
+    tidy(ax)
+    ax.legend(
+        loc="lower right", fontsize=8, ncol=2, frameon=True, framealpha=0.9, title="one-shot sweep", title_fontsize=8
+    )
+
+
+def waterfall(ax: Axes, components: Sequence[str]) -> tuple[list[Artist], list[Artist]]:
+    """Empty rows for a ledger, one a component and one for the whole file; returns the bars and their texts."""
+    rows = [*components, "file"]
+    colours = [BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY]
+    bars = ax.barh(range(len(rows)), [0] * len(rows), color=[*colours[: len(components)], BLACK], height=0.66)
+    texts = [ax.text(0, i, "", va="center", fontsize=9) for i in range(len(rows))]
+    ax.set_yticks(range(len(rows)), rows, fontsize=9)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlim(0, 1.45)
+    ax.set_xticks([])
+    ax.spines[["top", "right", "bottom"]].set_visible(False)
+    return list(bars), list(texts)
+
+
+def fill_waterfall(bars: list, texts: list, sizes: Mapping[str, int], components: Sequence[str]) -> None:
+    """Set the rows of `waterfall` to `sizes`, bytes by component, each bar starting where the one above it ends."""
+    total, start = max(1, sum(sizes.values())), 0
+    for bar, text, name in zip(bars, texts, [*components, "file"], strict=True):
+        size = total if name == "file" else sizes.get(name, 0)
+        begin = 0 if name == "file" else start
+        bar.set_x(begin / total)
+        bar.set_width(size / total)
+        text.set_x((begin + size) / total + 0.02)
+        text.set_text(f"{size:,} B")
+        start = begin + size
+
+
+METHODS = {
+    "one-shot": (RED, "o", "-"),
+    "fine-tuned": (BLUE, "s", "-"),
+    "gradual": (GREEN, "^", "-"),
+    "random, fine-tuned": (GREY, "x", "--"),
+}
+
+
+def sparsity_curves(ax: Axes, records: pd.DataFrame, dense_accuracy: float) -> None:
+    """Accuracy against sparsity, one line a method: the mean over the seeds, and a band from the worst to the best.
+
+    `records` has the columns method, sparsity, accuracy (a row a seed) and may be empty.
+    """
+    for method, rows in records.groupby("method", sort=False):
+        colour, marker, line = METHODS.get(method, (PURPLE, "d", "-"))
+        by = rows.groupby("sparsity")["accuracy"]
+        x = -np.log10(1 - by.mean().index.to_numpy())
+        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=method, lw=1.5)
+        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.2, lw=0)
+    ax.axhline(float(logit(dense_accuracy)), color=BLACK, lw=1, ls=":", label="dense")
+    shown = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+    ax.set_xticks([-np.log10(1 - s) for s in shown], [f"{s:.0%}" for s in shown])
+    ax.set_xlim(-0.05, 2.1)
+    ax.set_xlabel("sparsity (scale: log of the density)")
+    accuracy_axis(ax, 0.08, min(0.9993, dense_accuracy + 0.6 * (1 - dense_accuracy)))
+    tidy(ax)
+    ax.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.9)
+
+
+def place_sparsity(sparsity: float) -> float:
+    """Where a sparsity lies on the axis of `sparsity_curves`."""
+    return float(-np.log10(1 - min(sparsity, 0.992)))
+
+
+def scheme_curves(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> None:
+    """Accuracy against file size, one line a scheme, each point labelled with its bits.
+
+    `records` has the columns symmetric, granularity, bits, accuracy, size_bytes and may be empty.
+    """
+    looks = {("symmetric", "tensor"): (BLUE, "o"), ("symmetric", "channel"): (GREEN, "s"),
+             ("affine", "tensor"): (ORANGE, "^"), ("affine", "channel"): (PURPLE, "D")}  # fmt: skip
+    for (symmetric, granularity), rows in records.groupby(["symmetric", "granularity"], sort=False):
+        scheme = "symmetric" if symmetric else "affine"
+        colour, marker = looks[scheme, granularity]
+        label = f"{scheme}, per {granularity}"
+        ax.plot(
+            rows["size_bytes"],
+            logit(rows["accuracy"].to_numpy()),
+            marker=marker,
+            ms=5,
+            color=colour,
+            label=label,
+            lw=1.2,
+        )
+    size_axis(ax, min([dense_bytes / 40, *records["size_bytes"]]) * 0.7, dense_bytes * 1.5)
+    ax.plot([dense_bytes], [float(logit(dense_accuracy))], "D", ms=8, color=RED, label="dense fp32")
+    accuracy_axis(ax, 0.07, min(0.9993, dense_accuracy + 0.6 * (1 - dense_accuracy)))
+    tidy(ax)
+    ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
+
+
+def layer_bars(ax: Axes, places: int, label: str) -> list[Artist]:
+    """Empty horizontal bars, one a layer, for figures in [0, 1]; the names are set by `name_layers`."""
+    bars = ax.barh(range(places), [0] * places, color=BLUE, height=0.7)
+    ax.set_ylim(places - 0.4, -0.6)
+    ax.set_xlim(0, 1)
+    ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    ax.set_xlabel(label)
+    tidy(ax)
+    return list(bars)
+
+
+def filmstrip(images: np.ndarray, places: int) -> np.ndarray:
+    """Up to `places` pictures (n, h, w, 3) in [0, 1] side by side on white, a gap of 2 pixels between them."""
+    height, width = images.shape[1:3]
+    strip = np.ones((height, places * (width + 2), 3), np.float32)
+    for i, image in enumerate(images[:places]):
+        strip[:, i * (width + 2) : i * (width + 2) + width] = image
+    return strip
+
+
+def new_figure(width: float = 8, height: float = 4) -> tuple[Figure, Axes]:
+    """A figure outside pyplot with one tidy Axes, for a notebook cell that ends with it."""
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
+    ax = figure.add_subplot()
+    tidy(ax)
+    return figure, ax

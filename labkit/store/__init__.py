@@ -1,0 +1,15 @@
+"""Storage: a model as one small file, and an account of every byte in it.
+
+file = encode(model)          again = decode(file, into=model)        in memory
+save(model, "net.lk")         again = load("net.lk", into=model)      on disk, all of it or nothing
+ledger(model)                 one row a tensor and component; the rows sum to len(file)
+comparison(model)             the file beside theory, torch.save, gzip and raw float32
+"""
+
+from labkit.store.file import check_equal, decode, encode, load, save
+from labkit.store.ledger import COMPONENTS, comparison, compression_ratio, encode_with_ledger, ledger
+
+__all__ = [
+    "COMPONENTS", "check_equal", "comparison", "compression_ratio", "decode", "encode", "encode_with_ledger", "ledger",
+    "load", "save",
+]  # fmt: skip

@@ -1,0 +1,37 @@
+"""Lossless coders for small whole numbers: fixed-width bit packing, Huffman codes, range coding.
+
+    packing        n · bits                                every symbol costs the same
+    Huffman        Σ counts · lengths                      a whole number of bits a symbol
+    range coding   Σ counts · log2(1 / p)                  fractions of a bit; the entropy, all but reached
+
+`symbols` is always one-dimensional, from 0 up; `counts[s]` says how often s occurs. Every `…_encode` has an exact
+inverse, which is told the number of symbols n and refuses, with ValueError, a stream that cannot hold them. The
+`…_size` functions price a stream from its counts alone, so that only the cheapest has to be written.
+"""
+
+import numpy as np
+
+from labkit.store.huffman import huffman_decode, huffman_encode, huffman_lengths, huffman_size
+from labkit.store.packing import MAX_ALPHABET, bytes_for, counts_of, pack_bits, packed_size, unpack_bits, width
+from labkit.store.range_coder import range_decode, range_encode, range_size
+
+__all__ = [
+    "MAX_ALPHABET", "bytes_for", "cheapest", "counts_of", "entropy_bits", "huffman_decode", "huffman_encode",
+    "huffman_lengths", "huffman_size", "pack_bits", "packed_size", "range_decode", "range_encode", "range_size",
+    "unpack_bits", "width",
+]  # fmt: skip
+
+
+def entropy_bits(counts: np.ndarray) -> float:
+    """Σ counts · log2(n / counts): the bits no code of independent symbols can go below (Shannon 1948)."""
+    counts = counts[counts > 0]
+    return float(counts @ np.log2(counts.sum() / counts)) if counts.size else 0.0
+
+
+def cheapest(counts: np.ndarray) -> tuple[float, str]:
+    """(bytes, name) of the coder that stores symbols with these counts in the fewest bytes."""
+    if width(counts) == 0:  # nothing but the symbol 0, or nothing at all
+        return 0, "raw"
+    prices = {"raw": packed_size(counts), "range": range_size(counts), "huffman": huffman_size(counts)}
+    coder = min(prices, key=prices.__getitem__)  # of equals the first, which is the simpler
+    return prices[coder], coder

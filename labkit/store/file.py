@@ -1,0 +1,291 @@
+"""The .lk file: a model's state, losslessly, in as few bytes as simple coders manage. Loading never executes anything.
+
+    b"LABK" | version | length of the header, a varint | header, deflated | body | CRC-32 of all before
+
+The header lists every tensor: name, kind, type, shape, layout, coders, lengths. The body is the tensors' streams, end
+to end. A file holds no architecture: `load` is given a model of the same one.
+"""
+
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from labkit import _check
+from labkit.compress.parts import Part, Quantized, assemble, parts, shape_of
+from labkit.compress.quantize import Grid
+from labkit.store import layout
+from labkit.store._wire import Reader, text, varint
+
+MAGIC, VERSION = b"LABK", 1
+KINDS = ("tensor", "quantized")
+FLOATS = ("float32", "float64", "float16", "bfloat16")
+DTYPES = (*FLOATS, "int8", "int16", "int32", "int64", "uint8", "bool")
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+MAX_HEADER = 1 << 24  # bytes of an inflated header; a deflated one of 16 kB could otherwise claim any memory
+MAX_ROUNDING = 1 << 12  # values in an input quantizer, the only tensors whose shape `into` does not know
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of bytes of the file and what it holds: part "weight", "scale", "zero_point" or "header"."""
+
+    name: str
+    part: str
+    component: str
+    coder: str
+    raw: bytes
+
+
+def save(model: nn.Module, path: str | Path) -> Path:
+    """Write `model` to `path`, all of it or nothing: a crash leaves the file that was there. Returns the path."""
+    path, raw = Path(path), encode(model)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # beside it, for only a rename in one folder is atomic
+    try:
+        with part.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | Path, into: nn.Module) -> nn.Module:
+    """A new model: the architecture of `into`, the contents of the file. ValueError says what is wrong with it."""
+    _check.module("into", into)
+    try:
+        return decode(Path(path).read_bytes(), into)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def encode(model: nn.Module) -> bytes:
+    """The file of `model`. ValueError names a tensor whose type a file cannot hold."""
+    return b"".join(entry.raw for entry in entries(model))
+
+
+def check_equal(model: nn.Module, again: nn.Module) -> None:
+    """ValueError, naming the tensor, unless two models hold the same state, bit for bit."""
+    ours, theirs = parts(model), parts(again)
+    if ours.keys() != theirs.keys():
+        raise ValueError(f"the models differ in {', '.join(sorted(ours.keys() ^ theirs.keys()))}")
+    for name, part in ours.items():
+        if _facts(part) != _facts(theirs[name]):
+            raise ValueError(f"{name} is not the same in the two models")
+
+
+def _facts(part: Part) -> tuple:
+    if isinstance(part, Quantized):
+        grid = part.grid
+        return (*_facts(part.q), *_facts(grid.scale), *_facts(grid.zero_point), grid.bits, grid.symmetric)
+    return part.dtype, part.shape, _to_numpy(part).tobytes()
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def entries(model: nn.Module) -> list[Entry]:
+    """The file of `model` as the runs of bytes it consists of, in order, each with what it holds."""
+    _check.module("model", model)
+    stored, head = parts(model), bytearray()
+    body: list[Entry] = []
+    head += varint(len(stored))
+    for name, part in stored.items():
+        head += text(name) + varint(KINDS.index("quantized" if isinstance(part, Quantized) else "tensor"))
+        body += _put_quantized(head, name, part) if isinstance(part, Quantized) else _put(head, name, "weight", part)
+    deflated = _deflate(bytes(head))
+    start = MAGIC + bytes([VERSION]) + varint(len(deflated)) + deflated
+    checksum = zlib.crc32(b"".join([start, *(entry.raw for entry in body)])).to_bytes(4, "little")
+    return [
+        Entry("", "header", "header", "deflate", start), *body, Entry("", "header", "header", "checksum", checksum)
+    ]  # fmt: skip
+
+
+def _deflate(raw: bytes) -> bytes:
+    coder = zlib.compressobj(9, wbits=-15)  # negative: without zlib's own 6 bytes of header and checksum
+    return coder.compress(raw) + coder.flush()
+
+
+def _put(head: bytearray, name: str, part: str, tensor: Tensor) -> Iterator[Entry]:
+    """Describe a tensor in the header; its streams are returned."""
+    _put_shape(head, name, tensor)
+    values = _to_numpy(tensor)
+    packed = layout.pack_words(values) if tensor.is_floating_point() else layout.pack_integers(values)
+    yield from _put_packed(head, name, part, packed)
+
+
+def _put_quantized(head: bytearray, name: str, part: Quantized) -> Iterator[Entry]:
+    q, grid = part.q, part.grid
+    _put_shape(head, name, q)
+    head += varint(grid.bits) + varint(grid.symmetric)
+    yield from _put(head, name, "scale", grid.scale)
+    yield from _put(head, name, "zero_point", grid.zero_point)
+    yield from _put_packed(head, name, "weight", layout.pack_quantized(q.cpu().numpy(), grid.zero_point.cpu().numpy()))
+
+
+def _put_shape(head: bytearray, name: str, tensor: Tensor) -> None:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise ValueError(f"{name} is of type {dtype}; allowed in a .lk file: {', '.join(DTYPES)}")
+    head += varint(DTYPES.index(dtype)) + b"".join(map(varint, [tensor.ndim, *tensor.shape]))
+
+
+def _put_packed(head: bytearray, name: str, part: str, packed: layout.Packed) -> Iterator[Entry]:
+    head += packed.head
+    return (Entry(name, part, p.component, f"{packed.layout}, {p.coder}", p.raw) for p in packed.pieces if p.raw)
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    """The values in a row: floats as unsigned whole numbers of the same bits, booleans as 0 and 1."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if flat.dtype.is_floating_point:
+        return flat.view(_INTEGERS[flat.itemsize]).numpy().view(f"u{flat.itemsize}")
+    return (flat.view(torch.uint8) if flat.dtype == torch.bool else flat).numpy()
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def decode(raw: bytes, into: nn.Module) -> nn.Module:
+    """A new model: the architecture of `into`, the contents of the file `raw`, bit for bit what was saved.
+
+    ValueError says what is wrong with the file. Nothing is unpacked before its shape was found in `into`, so that a
+    hostile file cannot claim more memory than that model.
+    """
+    _check.module("into", into)
+    head, body = _open(raw)
+    expected, stored = parts(into), dict[str, Part]()
+    buffers = {name for name, _ in into.named_buffers()}
+    for _ in range(head.varint()):
+        name = head.text()
+        try:
+            if name in stored:
+                raise ValueError("it is listed twice")
+            fits = _fits(name, expected, into)
+            stored[name] = _TAKE[head.choice("kind", KINDS)](head, body, fits)
+            _check_type(name, stored[name], expected.get(name), name in buffers)
+        except ValueError as error:
+            raise ValueError(f"{name} in the file: {error}") from error
+    head.end()
+    body.end()
+    return assemble(into, stored)
+
+
+def _open(raw: bytes) -> tuple[Reader, Reader]:
+    """Readers of the header and of the body of an undamaged file."""
+    if not raw.startswith(MAGIC):
+        raise ValueError("this is not a .lk file: it does not begin with LABK")
+    file = Reader(raw[:-4], "file")
+    file.take(len(MAGIC))
+    version = file.take(1)[0]
+    if version != VERSION:
+        raise ValueError(f"the file is of version {version}; this labkit reads version {VERSION}")
+    if zlib.crc32(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
+        raise ValueError("the file is damaged or cut short: its checksum does not match")
+    return Reader(_inflate(file.take(file.varint())), "header"), Reader(raw[file.position : -4], "body")
+
+
+def _inflate(raw: bytes) -> bytes:
+    coder = zlib.decompressobj(wbits=-15)
+    try:
+        inflated = coder.decompress(raw, MAX_HEADER)
+    except zlib.error as error:
+        raise ValueError("the header cannot be inflated") from error
+    if not coder.eof or coder.unused_data:
+        raise ValueError(f"the header is cut short, goes on behind its end or is larger than {MAX_HEADER} bytes")
+    return inflated
+
+
+Fits = Callable[[tuple[int, ...]], bool]  # can we justify the shape that a file claims?
+
+
+def _fits(name: str, expected: Mapping[str, Part], into: nn.Module) -> Fits:
+    """What `into` says of the shape of a part; ValueError where it knows no such part."""
+    layer, is_rounding, _ = f".{name}".rpartition(".input_quantizer.")
+    if is_rounding and layer.removeprefix(".") in dict(into.named_modules()):
+        return lambda claimed: math.prod(claimed) <= MAX_ROUNDING
+    if name not in expected:
+        raise ValueError(f"{type(into).__name__} has no such tensor; give the model it was saved from")
+    shape = tuple(shape_of(expected[name]))
+    return lambda claimed: claimed == shape
+
+
+def _take(head: Reader, body: Reader, fits: Fits) -> Tensor:
+    dtype, shape = _take_shape(head, fits)
+    unpack = layout.unpack_words if dtype in FLOATS else layout.unpack_integers
+    return _to_tensor(unpack(head, body, math.prod(shape), _numpy_type(dtype)), dtype, shape)
+
+
+def _take_quantized(head: Reader, body: Reader, fits: Fits) -> Quantized:
+    dtype, shape = _take_shape(head, fits)
+    bits, symmetric = head.varint(), bool(head.varint())
+    if not 1 <= bits <= 8 or dtype != ("int8" if symmetric else "uint8"):
+        raise ValueError(f"{bits} bits in {dtype} are not a quantized weight (1 to 8 in int8 symmetric, uint8 affine)")
+    scale, zero_point = (_take(head, body, lambda claimed: _broadcasts(claimed, shape)) for _ in range(2))
+    if not scale.is_floating_point() or zero_point.dtype != torch.int32:
+        raise ValueError(f"scale is {scale.dtype} and zero_point {zero_point.dtype}; allowed: a float and torch.int32")
+    grid = Grid(scale, zero_point, bits, symmetric)
+    zeros = np.broadcast_to(zero_point.numpy(), shape).ravel()
+    q = layout.unpack_quantized(head, body, zeros, _numpy_type(dtype))
+    return Quantized(_to_tensor(q, dtype, shape), grid)
+
+
+_TAKE: dict[str, Callable[[Reader, Reader, Fits], Part]] = {"tensor": _take, "quantized": _take_quantized}
+
+
+def _take_shape(head: Reader, fits: Fits) -> tuple[str, tuple[int, ...]]:
+    dtype, n_axes = head.choice("type", DTYPES), head.varint()
+    shape = tuple(head.varint() for _ in range(min(n_axes, 64)))
+    if n_axes > 64 or not fits(shape):
+        raise ValueError(f"it has shape {shape}, which does not fit `into`; give the model it was saved from")
+    return dtype, shape
+
+
+def _broadcasts(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Can a tensor of shape `small` be expanded to `shape`?"""
+    ends = zip(reversed(small), reversed(shape), strict=False)
+    return len(small) <= len(shape) and all(a in (1, b) for a, b in ends)
+
+
+def _numpy_type(dtype: str) -> np.dtype:
+    """The type that `_to_numpy` makes of a torch type."""
+    kind = "u" if dtype in (*FLOATS, "bool", "uint8") else "i"
+    return np.dtype(f"{kind}{getattr(torch, dtype).itemsize}")
+
+
+def _to_tensor(values: np.ndarray, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of `_to_numpy`."""
+    if dtype == "bool" and values.max(initial=0) > 1:
+        raise ValueError("its booleans are something other than 0 and 1")
+    signed_view = values.view(f"i{values.itemsize}")  # numpy's uint16, uint32, uint64 mean little to torch
+    return torch.from_numpy(signed_view).view(getattr(torch, dtype)).reshape(shape)
+
+
+def _check_type(name: str, part: Part, expected: Part | None, is_buffer: bool) -> None:
+    """Refuse what `assemble` could not put where `name` is."""
+    if ".input_quantizer." in f".{name}":
+        _check_rounding(name.rpartition(".")[2], part)
+    elif isinstance(part, Quantized):
+        if is_buffer:
+            raise ValueError("it is quantized, but a buffer of `into` cannot be")
+    elif isinstance(expected, Quantized) or expected.is_floating_point():  # type: ignore[union-attr]
+        if not part.is_floating_point():
+            raise ValueError(f"it is of type {part.dtype}; allowed here: floats")
+    elif part.dtype != expected.dtype:  # type: ignore[union-attr]
+        raise ValueError(f"it is of type {part.dtype}; allowed here: {expected.dtype}")  # type: ignore[union-attr]
+
+
+def _check_rounding(attribute: str, part: Part) -> None:
+    wanted = {"scale": torch.float32, "zero_point": torch.int32, "bits": torch.uint8}.get(attribute)
+    if isinstance(part, Quantized) or part.dtype != wanted:
+        raise ValueError("it is no part of an input quantizer: scale float32, zero_point int32, bits uint8")
+    if attribute == "bits" and not (part.numel() == 1 and 1 <= int(part) <= 8):
+        raise ValueError("it is not one number of bits from 1 to 8")

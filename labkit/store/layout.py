@@ -1,0 +1,275 @@
+"""How one array is laid out in the file: where its values are, what they are, and which coder stores each of the two.
+
+    dense       every value
+    bitmap      one bit for each place, 1 where the value is not zero; then the non-zero values
+    relative    the distance from each non-zero value to the next (Han et al. 2015); then the non-zero values
+
+A quantized array is zero where q equals its zero point, a float array where all bits are zero (so -0.0 is a value).
+The cheapest layout and coders are chosen from counts; only the winner is written.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from labkit.store import coding
+from labkit.store._wire import Reader, signed, varint
+
+LAYOUTS = ("dense", "bitmap", "relative")
+CODERS = ("words", "huffman", "range", "raw")  # as stored: "raw" in b bits is 3 + b
+GAP_BITS = range(3, 9)
+INDEX, VALUES = "mask or indices", "values"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of bytes in the file's body: what it is for, how it was coded."""
+
+    component: str
+    coder: str
+    raw: bytes
+
+
+@dataclass
+class Packed:
+    """An array ready to be written: its layout, what the header must say, and its pieces, in order."""
+
+    layout: str
+    head: bytearray = field(default_factory=bytearray)
+    pieces: list[Piece] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.head += varint(LAYOUTS.index(self.layout))
+
+    def put_symbols(self, component: str, symbols: np.ndarray, counts: np.ndarray) -> None:
+        """Add symbols, by the cheapest coder."""
+        coder, bits = coding.cheapest(counts)[1], coding.width(counts)
+        if coder == "raw":  # its length follows from n and bits
+            self.head += varint(CODERS.index("raw") + bits)
+            self.pieces.append(Piece(component, f"raw {bits} bits", coding.pack_bits(symbols, bits)))
+        else:
+            raw = _ENCODERS[coder](symbols)
+            self.head += varint(CODERS.index(coder)) + varint(len(raw))
+            self.pieces.append(Piece(component, coder, raw))
+
+    def put_words(self, words: np.ndarray) -> None:
+        """Add values as they lie in memory (little-endian)."""
+        self.head += varint(CODERS.index("words"))
+        self.pieces.append(Piece(VALUES, f"raw {8 * words.itemsize} bits", words.tobytes()))
+
+
+_ENCODERS = {"huffman": coding.huffman_encode, "range": coding.range_encode}
+_DECODERS = {"huffman": coding.huffman_decode, "range": coding.range_decode}
+
+
+# --- floats: opaque words --------------------------------------------------------------------------------------------
+
+
+def pack_words(words: np.ndarray) -> Packed:
+    """Lay out floats, seen as unsigned whole numbers `words`, (n,) uint8 … uint64."""
+    if not words.all():
+        index = _cheapest_index(words != 0)
+        if index.size + index.places.size * words.itemsize < words.nbytes:
+            packed = _write_index(index, words.size)
+            packed.put_words(words[index.places])
+            return packed
+    packed = Packed("dense")
+    packed.put_words(words)
+    return packed
+
+
+def unpack_words(head: Reader, body: Reader, n: int, dtype: np.dtype) -> np.ndarray:
+    """The n words of `pack_words`."""
+    places = _read_index(head, body, n)
+    if head.varint() != CODERS.index("words"):
+        raise ValueError("floats are stored with a coder that is only for whole numbers")
+    words = np.zeros(n, dtype)
+    words[places] = _read_words(body, _length(places, n), dtype)
+    return words
+
+
+def _read_words(body: Reader, n: int, dtype: np.dtype) -> np.ndarray:
+    return np.frombuffer(body.take(n * dtype.itemsize), dtype)
+
+
+# --- whole numbers ---------------------------------------------------------------------------------------------------
+
+
+def pack_integers(values: np.ndarray) -> Packed:
+    """Lay out whole numbers (n,) of any type, dense: the smallest, then how far each is above it."""
+    low, high = _range(values)
+    packed = Packed("dense")
+    packed.head += signed(low)
+    if high - low >= coding.MAX_ALPHABET:
+        packed.put_words(values)
+    else:
+        symbols = _above(values, low)
+        packed.put_symbols(VALUES, symbols, np.bincount(symbols))
+    return packed
+
+
+def unpack_integers(head: Reader, body: Reader, n: int, dtype: np.dtype) -> np.ndarray:
+    """The n numbers of `pack_integers`."""
+    if head.choice("layout", LAYOUTS) != "dense":
+        raise ValueError("whole numbers are stored with a layout that is only for weights")
+    return _read_dense(head, body, n, dtype)
+
+
+def _read_dense(head: Reader, body: Reader, n: int, dtype: np.dtype) -> np.ndarray:
+    low, code = head.signed(), head.varint()
+    if code == CODERS.index("words"):
+        return _read_words(body, n, dtype).copy()
+    symbols = _read_symbols(code, head, body, n)
+    _must_fit(low, low + int(symbols.max(initial=0)), dtype)
+    return symbols.astype(dtype) + dtype.type(low)
+
+
+def _range(values: np.ndarray) -> tuple[int, int]:
+    return (int(values.min()), int(values.max())) if values.size else (0, 0)
+
+
+def _above(values: np.ndarray, low: int) -> np.ndarray:
+    """values - low; the difference wraps around in a signed type, and its unsigned view is right again."""
+    return (values - values.dtype.type(low)).view(f"u{values.itemsize}")
+
+
+def _must_fit(low: int, high: int, dtype: np.dtype) -> None:
+    if low < np.iinfo(dtype).min or high > np.iinfo(dtype).max:
+        raise ValueError(f"values from {low} to {high} do not fit {dtype}")
+
+
+def _read_symbols(code: int, head: Reader, body: Reader, n: int) -> np.ndarray:
+    bits = code - CODERS.index("raw")
+    if 0 <= bits <= 32:
+        return coding.unpack_bits(body.take(coding.bytes_for(n, bits)), n, bits)
+    if not 0 < code < CODERS.index("raw"):
+        raise ValueError(f"unknown coder {code}; this version of labkit knows {', '.join(CODERS)}")
+    return _DECODERS[CODERS[code]](body.take(head.varint()), n)
+
+
+# --- quantized weights -----------------------------------------------------------------------------------------------
+
+
+def pack_quantized(q: np.ndarray, zero_point: np.ndarray) -> Packed:
+    """Lay out integers q, int8 or uint8, of which those equal to `zero_point`, int32, broadcasting to it, are zero."""
+    keep = q != zero_point
+    away = q[keep] - np.broadcast_to(zero_point, q.shape)[keep]  # int32
+    low, high = _range(away)
+    if keep.all() or high - low >= coding.MAX_ALPHABET:  # no zeros, or zero points from all over the place
+        return pack_integers(q.ravel())
+    symbols = away - np.int32(low) - ((low < 0) & (away > 0))  # none of them is 0: close the gap it leaves
+    counts, dense_counts = np.bincount(symbols), np.bincount(_above(q.ravel(), _range(q)[0]))
+    index = _cheapest_index(keep.ravel())
+    if _price(dense_counts) <= index.size + _price(counts):
+        return pack_integers(q.ravel())
+    packed = _write_index(index, q.size)
+    packed.head += signed(low)
+    packed.put_symbols(VALUES, symbols, counts)
+    return packed
+
+
+def unpack_quantized(head: Reader, body: Reader, zero_point: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The integers of `pack_quantized`, in a row, for zero points in a row (n,)."""
+    places = _read_index(head, body, zero_point.size)
+    if isinstance(places, slice):
+        return _read_dense(head, body, zero_point.size, dtype)
+    low, code = head.signed(), head.varint()
+    _must_fit(low, low, np.dtype(np.int32))
+    away = _read_symbols(code, head, body, places.size) + low
+    away += (low < 0) & (away >= 0)
+    q = zero_point.copy()
+    q[places] += away.astype(np.int32)  # int32 wraps around here exactly as it did in q - zero_point
+    _must_fit(*_range(q), dtype)
+    return q.astype(dtype)
+
+
+# --- where the values are --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Places (kept,) of the non-zero values among n, and the cheapest way to say so: its layout, its price in bytes."""
+
+    places: np.ndarray
+    layout: str
+    gap_bits: int
+    size: float
+
+
+def _cheapest_index(keep: np.ndarray) -> _Index:
+    """The cheapest layout for these places."""
+    places = np.flatnonzero(keep)
+    prices = [(_price(np.array([keep.size - places.size, places.size])), "bitmap", 0)]
+    if places.size:
+        histogram = np.bincount(_gaps(places))
+        prices += [(_price(_gap_counts(histogram, b)), "relative", b) for b in GAP_BITS]
+    size, layout, gap_bits = min(prices)
+    return _Index(places, layout, gap_bits, size)
+
+
+def _price(counts: np.ndarray) -> float:
+    """What symbols will cost, but for the byte or two that a Huffman code may save in the end: its tree takes long."""
+    return min(coding.packed_size(counts), coding.range_size(counts))
+
+
+def _gaps(places: np.ndarray) -> np.ndarray:
+    """How many zeros precede each place since the one before."""
+    return np.diff(places, prepend=-1) - 1
+
+
+def _gap_counts(histogram: np.ndarray, gap_bits: int) -> np.ndarray:
+    """The counts of the symbols that `_split` will make of gaps with this histogram, without making them."""
+    longest = (1 << gap_bits) - 1
+    folded = np.pad(histogram, (0, -histogram.size % longest)).reshape(-1, longest)  # (fillers, what is left)
+    return np.append(folded.sum(0), folded.sum(1) @ np.arange(len(folded)))
+
+
+def _split(gaps: np.ndarray, gap_bits: int) -> np.ndarray:
+    """Gaps as symbols of `gap_bits` bits: the largest says "so many zeros, and no value yet", others end a gap.
+
+    Han et al. (2015) give such a filler the value 0 in the stream of values; a symbol of its own costs no value.
+    """
+    longest = (1 << gap_bits) - 1
+    symbols = np.full(gaps.size + int((gaps // longest).sum()), longest)
+    symbols[np.cumsum(gaps // longest + 1) - 1] = gaps % longest
+    return symbols
+
+
+def _write_index(index: _Index, n: int) -> Packed:
+    packed = Packed(index.layout)
+    if index.layout == "bitmap":
+        symbols = np.zeros(n, np.uint8)
+        symbols[index.places] = 1
+    else:
+        symbols = _split(_gaps(index.places), index.gap_bits)
+        packed.head += varint(index.gap_bits) + varint(symbols.size)
+    packed.put_symbols(INDEX, symbols, np.bincount(symbols))
+    return packed
+
+
+def _read_index(head: Reader, body: Reader, n: int) -> np.ndarray | slice:
+    """The places of the values among n; a slice of everything where the layout is dense."""
+    layout = head.choice("layout", LAYOUTS)
+    if layout == "dense":
+        return slice(None)
+    if layout == "bitmap":
+        mask = _read_symbols(head.varint(), head, body, n)
+        if mask.max(initial=0) > 1:
+            raise ValueError("the bitmap holds something other than 0 and 1")
+        return np.flatnonzero(mask)
+    return _read_gaps(head, body, n)
+
+
+def _read_gaps(head: Reader, body: Reader, n: int) -> np.ndarray:
+    gap_bits, n_symbols = head.varint(), head.varint()
+    if gap_bits not in GAP_BITS or n_symbols > 2 * n:
+        raise ValueError(f"{n_symbols} gaps of {gap_bits} bits cannot index {n} values")
+    symbols, longest = _read_symbols(head.varint(), head, body, n_symbols), (1 << gap_bits) - 1
+    ends = np.cumsum(symbols + (symbols < longest))
+    if symbols.max(initial=0) > longest or ends.max(initial=0) > n:
+        raise ValueError(f"the gaps lead beyond the {n} values")
+    return ends[symbols < longest] - 1
+
+
+def _length(places: np.ndarray | slice, n: int) -> int:
+    return n if isinstance(places, slice) else places.size

@@ -1,0 +1,113 @@
+"""Where the bytes of a model's file went, and how it compares with theory and with other files."""
+
+import gzip
+import io
+import math
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from labkit.compress.parts import Part, Quantized, parts, shape_of
+from labkit.compress.quantize import to_floats
+from labkit.store.coding import entropy_bits
+from labkit.store.file import encode, entries
+
+COMPONENTS = ("values", "mask or indices", "scales", "biases", "BatchNorm", "input quantizers", "header")
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+def ledger(model: nn.Module) -> pd.DataFrame:
+    """Every byte of the file of `model`, one row a tensor and component: name, component, coder, bytes.
+
+    The rows sum to `len(encode(model))`: they are what the encoder notes while it writes. `component` is one of
+    COMPONENTS: "values" and "mask or indices" of weights (two or more dimensions); "scales", with the zero points;
+    "biases", with all other vectors; "BatchNorm", with LayerNorm and its kin; "input quantizers"; "header", with the
+    checksum. `coder` is the layout, then how the bytes are coded.
+    """
+    return encode_with_ledger(model)[1]
+
+
+def encode_with_ledger(model: nn.Module) -> tuple[bytes, pd.DataFrame]:
+    """The file and its ledger, for the price of one."""
+    written, kinds = entries(model), _kinds(model)
+    rows: dict[tuple[str, str], dict] = {}
+    for entry in written:
+        component = _component(entry.part, entry.component, kinds.get(entry.name, ""))
+        empty = dict(name=entry.name, component=component, coder=[], bytes=0)
+        row = rows.setdefault((entry.name, component), empty)
+        row["coder"].append(entry.coder)
+        row["bytes"] += len(entry.raw)
+    table = pd.DataFrame([row | dict(coder="; ".join(dict.fromkeys(row["coder"]))) for row in rows.values()])
+    return b"".join(entry.raw for entry in written), table
+
+
+def _component(part: str, component: str, kind: str) -> str:
+    """A weight's pieces keep their component, its scale and zero point are "scales"; other tensors are of one kind."""
+    if part in ("scale", "zero_point"):
+        return "scales"
+    return component if part == "header" or not kind else kind
+
+
+def _kinds(model: nn.Module) -> dict[str, str]:
+    """The component of each tensor that is not a weight."""
+    norms = {name for name, module in model.named_modules() if isinstance(module, _NORMS)}
+    kinds = {}
+    for name, part in parts(model).items():
+        if "input_quantizer." in name:
+            kinds[name] = "input quantizers"
+        elif name.rpartition(".")[0] in norms:
+            kinds[name] = "BatchNorm"
+        elif not isinstance(part, Quantized) and part.ndim < 2:
+            kinds[name] = "biases"
+    return kinds
+
+
+def comparison(model: nn.Module) -> pd.DataFrame:
+    """The file of `model` beside theory and other files of the same values, one row each: what, bytes.
+
+    "theory" is the entropy of independent symbols: for each tensor n · H(share of zeros) for the mask plus the entropy
+    of its non-zero values (32 bits each for floats), without any header. Our file may undercut it where zeros cluster.
+    """
+    stored = {name: part for name, part in parts(model).items() if "input_quantizer." not in name}
+    buffers = {name for name, _ in model.named_buffers()}
+    raw = b"".join(_floats(part).contiguous().numpy().tobytes() for part in stored.values())
+    sizes = {
+        "labkit file": len(encode(model)),
+        "theory: entropy of mask and values": math.ceil(sum(map(_theory_bits, parts(model).values())) / 8),
+        "torch.save of the state_dict": _torch_size(model),
+        "gzip of raw float32": len(gzip.compress(raw, mtime=0)),
+        "raw float32, 4 bytes a parameter": sum(4 * shape_of(v).numel() for k, v in stored.items() if k not in buffers),
+    }
+    return pd.DataFrame({"what": list(sizes), "bytes": list(sizes.values())})
+
+
+def compression_ratio(dense_model: nn.Module, model: nn.Module) -> float:
+    """The float file ÷ our file: len(encode(dense_model)) / len(encode(model))."""
+    return len(encode(dense_model)) / len(encode(model))
+
+
+def _floats(part: Part) -> Tensor:
+    """The values that the network computes with, float32."""
+    return (to_floats(part.q, part.grid) if isinstance(part, Quantized) else part).float().cpu()
+
+
+def _theory_bits(part: Part) -> float:
+    """n · H(mask) + kept · H(value): what no coder of independent symbols can go below."""
+    if isinstance(part, Quantized):
+        levels = part.q.int() - part.grid.zero_point
+        return _bits_of(levels != 0) + _bits_of(levels[levels != 0])
+    if part.is_floating_point():
+        kept = int(part.count_nonzero())
+        return _bits_of(part != 0) + kept * 8 * part.element_size()
+    return _bits_of(part)
+
+
+def _bits_of(values: Tensor) -> float:
+    return entropy_bits(values.unique(return_counts=True)[1].numpy())
+
+
+def _torch_size(model: nn.Module) -> int:
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    return buffer.tell()

@@ -1,0 +1,92 @@
+"""Range coding (Martin 1979) under a fixed histogram: fractions of a bit a symbol; constriction does the arithmetic."""
+
+import constriction
+import numpy as np
+
+from labkit.store import packing
+
+_STEPS = np.array([1, 2, 4, 8, 16, 32])  # values an octave in which a histogram may be stored
+
+
+def range_size(counts: np.ndarray) -> float:
+    """Bytes of `range_encode`, an estimate (off by a byte or two): its table, then Σ counts · log2(1 / p)."""
+    if not counts.sum():
+        return 0
+    _, stored, cost_bits = _histogram(counts)
+    return packing.table_size(stored) + -(-cost_bits // 8)
+
+
+def range_encode(symbols: np.ndarray) -> bytes:
+    """The histogram, then one number inside the interval that the symbols narrow down (Martin 1979)."""
+    if not symbols.size:
+        return b""
+    resolution, stored, _ = _histogram(packing.counts_of(symbols))
+    head = packing.write_table(stored, resolution)
+    if np.count_nonzero(stored) == 1:  # one symbol: the histogram has said it all
+        return head
+    return head + _narrow(symbols, _shares(stored, resolution))
+
+
+def range_decode(raw: bytes, n: int) -> np.ndarray:
+    """The n symbols that `range_encode` wrote."""
+    if not n:
+        return packing.nothing(raw)
+    stored, resolution, payload = packing.read_table(raw)
+    if not stored.any() or resolution >= len(_STEPS) or stored.max() > 40 * _STEPS[resolution]:
+        raise ValueError("the histogram of a range-coded stream is empty or out of bounds")
+    if np.count_nonzero(stored) == 1:
+        packing.nothing(payload)
+        return np.full(n, np.flatnonzero(stored)[0])
+    shares = _shares(stored, resolution)
+    words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").astype(np.uint32)
+    try:
+        decoder = constriction.stream.queue.RangeDecoder(words)
+        symbols = decoder.decode(_model(shares), n).astype(np.int64)
+    except AssertionError as error:  # how constriction says that no symbols lead to this number
+        raise ValueError("the range-coded stream does not fit its histogram") from error
+    if _narrow(symbols, shares) != payload:  # cheap, and no byte of the stream goes unchecked
+        raise ValueError("the range-coded stream is not the one its symbols make")
+    return symbols
+
+
+def _histogram(counts: np.ndarray) -> tuple[int, np.ndarray, float]:
+    """(resolution, counts as small floats, bits of the stream) that make table and stream together smallest.
+
+    A count 2^k · (1 + m / steps) is stored as 1 + k · steps + m, like a float of few bits: a rare symbol's share is
+    then as precise as a frequent one's. 0 stands for a symbol that does not occur.
+    """
+    present = counts[counts > 0]
+    fraction, exponent = np.frexp(present)  # count = fraction · 2^exponent, fraction in [1/2, 1)
+    steps = _STEPS[:, None]  # (resolutions, 1)
+    stored = (exponent - 1) * steps + np.rint((2 * fraction - 1) * steps).astype(np.int64) + 1
+    stored -= (stored.min(1, keepdims=True) - 1) // steps * steps  # only proportions matter: divide by a power of 2
+    shares = (steps + (stored - 1) % steps) * 2.0 ** ((stored - 1) // steps)
+    cost = np.log2(shares.sum(1)) * present.sum() - np.log2(shares) @ present
+    widths = np.frexp(stored.max(1))[1]  # bits of the largest entry
+    best = int(np.argmin(cost + widths * counts.size))
+    table = np.zeros(counts.size, np.int64)
+    table[counts > 0] = stored[best]
+    return best, table, float(cost[best])
+
+
+def _shares(stored: np.ndarray, resolution: int) -> np.ndarray:
+    """The counts that a stored histogram stands for, up to a factor: whole numbers, the same on every machine."""
+    steps = int(_STEPS[resolution])
+    return np.where(stored > 0, (steps + (stored - 1) % steps) << np.maximum(stored - 1, 0) // steps, 0)
+
+
+def _model(shares: np.ndarray) -> constriction.stream.model.Categorical:
+    return constriction.stream.model.Categorical(shares.astype(np.float64), perfect=False)
+
+
+def _narrow(symbols: np.ndarray, shares: np.ndarray) -> bytes:
+    """The number of fewest bytes in the symbols' interval; the reader takes missing bytes for zeros."""
+    coder = constriction.stream.queue.RangeEncoder()
+    coder.encode(symbols.astype(np.int32), _model(shares))
+    words = coder.get_compressed().astype(">u4")
+    n_words, (low, size) = coder.pos()  # the interval: these words, then a 64-bit number in [low, low + size)
+    if words[n_words] < low >> 32:  # once in 2^32: constriction chose one beyond 2^64 and carried into those words
+        return words.tobytes()
+    units = (1 << (64 - 8 * n_bytes) for n_bytes in range(9))
+    number = next(up for up in (-(-low // unit) * unit for unit in units) if up < min(low + size, 1 << 64))
+    return (words[:n_words].tobytes() + number.to_bytes(8, "big")).rstrip(b"\0")

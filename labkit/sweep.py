@@ -1,0 +1,136 @@
+"""Run a function over a grid of settings; keep every result as a row; go on where an interrupted run stopped.
+
+    python -m labkit.sweep        make the measured backdrops of the panels anew, in data/sweeps/ (about half an hour)
+
+The jobs are joblib's, so that a Dask or Ray cluster is one `joblib.parallel_config(backend=…)` around the call.
+"""
+
+import itertools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import joblib
+import pandas as pd
+import torch
+
+from labkit.measure import accuracy, size_bytes
+from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
+from labkit.compress.quantize import quantize
+from labkit.data import data_dir, load_data
+from labkit.train import fit
+from labkit.zoo import RECIPES, load_model
+
+
+def sweep(
+    function: Callable[..., Mapping], grid: Mapping[str, Sequence], path: Path | None = None, n_jobs: int = 1
+) -> pd.DataFrame:
+    """`function(**settings)` for every combination of `grid`, as a table: a row holds the settings and the result.
+
+    With `path`, a CSV file, each row is written as soon as it is there, and rows found in the file are not run again.
+    """
+    settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    done = pd.read_csv(path) if path and path.exists() else pd.DataFrame(columns=list(grid))
+    known = set(done[list(grid)].astype(str).itertuples(index=False, name=None))
+    todo = [s for s in settings if tuple(map(str, s.values())) not in known]
+    results = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(function)(**s) for s in todo)
+    rows = done.to_dict("records")
+    for setting, result in zip(todo, results, strict=True):
+        rows.append(setting | dict(result))
+        if path:
+            _write(pd.DataFrame(rows), path)
+    return pd.DataFrame(rows)
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    table.to_csv(part, index=False)
+    part.replace(path)
+
+
+FRONTIER_GRID = {
+    "sparsity": (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98),
+    "bits": (1, 2, 3, 4, 5, 6, 8, 32),  # 32: not quantized
+}
+
+
+def frontier_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """One-shot pruning and rounding of a checkpoint at every grid point, scored on validation: no training."""
+    model, split = load_model(model_name, data_name), load_data(data_name).validation
+
+    def run(sparsity: float, bits: int) -> dict:
+        small = compress(model, sparsity, bits)
+        return accuracy(small, split) | dict(size_bytes=size_bytes(small))
+
+    return sweep(run, FRONTIER_GRID, sweep_path("frontier", model_name, data_name))
+
+
+def compress(model: torch.nn.Module, sparsity: float, bits: int) -> torch.nn.Module:
+    """Prune globally, then round the weights to `bits` bits per layer; 32 bits leaves them as they are."""
+    pruned = prune(model, sparsity)
+    return pruned if bits == 32 else quantize(pruned, bits)
+
+
+QUANTIZATION_GRID = {
+    "symmetric": (True, False),
+    "granularity": ("tensor", "channel"),
+    "bits": (1, 2, 3, 4, 5, 6, 7, 8),
+}
+
+
+def quantization_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Rounding of a checkpoint's weights under four schemes at every width, scored on validation: no training."""
+    model, split = load_model(model_name, data_name), load_data(data_name).validation
+
+    def run(symmetric: bool, granularity: str, bits: int) -> dict:
+        small = quantize(model, bits, symmetric=symmetric, granularity=granularity)
+        return accuracy(small, split) | dict(size_bytes=size_bytes(small))
+
+    return sweep(run, QUANTIZATION_GRID, sweep_path("quantization", model_name, data_name))
+
+
+PRUNING_GRID = {
+    "method": ("one-shot", "fine-tuned", "gradual", "random, fine-tuned"),
+    "sparsity": (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99),
+    "seed": (0, 1, 2),
+}
+FINE_TUNE = dict(epochs=6, lr=1e-3, progress=False)
+
+
+def pruning_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Four ways to a sparsity, the trained ones at the same budget of 6 epochs, 3 seeds, scored on validation."""
+    model, data = load_model(model_name, data_name), load_data(data_name)
+
+    def run(method: str, sparsity: float, seed: int) -> dict:
+        if method == "gradual":
+            pruned, _ = fit(model, data.train, after_step=prune_gradually(sparsity), seed=seed, **FINE_TUNE)
+        else:
+            importance = random_importance(seed) if method.startswith("random") else torch.abs
+            pruned = prune(model, sparsity, importance=importance)
+        if method.endswith("fine-tuned"):
+            pruned, _ = fit(pruned, data.train, after_step=keep_zeros(pruned), seed=seed, **FINE_TUNE)
+        return accuracy(pruned, data.validation)
+
+    return sweep(run, PRUNING_GRID, sweep_path("pruning", model_name, data_name))
+
+
+def sweep_path(kind: str, model_name: str, data_name: str) -> Path:
+    """Where a shipped sweep lies."""
+    return data_dir() / "sweeps" / f"{kind}--{model_name}--{data_name}.csv"
+
+
+def main() -> int:
+    """Make every shipped sweep, or what is missing of it."""
+    for model_name, data_name in RECIPES:
+        sys.stderr.write(f"frontier and quantization of {model_name} on {data_name}\n")
+        frontier_sweep(model_name, data_name)
+        quantization_sweep(model_name, data_name)
+    for data_name in ("mnist", "fashion-mnist"):
+        sys.stderr.write(f"pruning of lenet-300-100 on {data_name}\n")
+        pruning_sweep("lenet-300-100", data_name)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,28 @@
+"""Checks of notebook 00."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from labkit.data import Data
+from labkit.measure import accuracy, size_bytes
+from labkit.sweep import compress
+from labkit.teach._verdict import Verdict, compare
+
+
+def check_paper_bytes(answer: Callable[[int, float, int], float]) -> Verdict:
+    """`answer(weights, sparsity, bits)`: bytes on paper, counting the kept weights' bits and nothing else."""
+    cases = [(266_200, 0.0, 32), (266_200, 0.9, 4), (1_000, 0.5, 8), (8, 0.0, 1)]
+    solved = "that is the figure on many slides. The file also has to say which weights were kept: see the ledger"
+    return compare(answer, lambda n, sparsity, bits: n * (1 - sparsity) * bits / 8, cases, solved)
+
+
+def check_budget(
+    model: nn.Module, data: Data, sparsity: float, bits: int, *, max_bytes: int = 60_000, max_loss: float = 0.01
+) -> Verdict:
+    """Whether one-shot pruning and rounding at these settings meets both the byte and the accuracy budget."""
+    small = compress(model, sparsity, bits)
+    size = size_bytes(small)
+    loss = accuracy(model, data.validation)["accuracy"] - accuracy(small, data.validation)["accuracy"]
+    told = f"{size:,} bytes of {max_bytes:,}, {100 * loss:.2f} points lost of {100 * max_loss:g}, on validation"
+    return Verdict(size <= max_bytes and loss <= max_loss, told)

@@ -1,0 +1,105 @@
+"""Data flows one way: a room of labkit imports only from rooms above it, and techniques know nothing of one another."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import labkit
+
+HOME = Path(labkit.__file__).parent
+LINE = (
+    "_check data augment models optim losses train zoo search compress store measure sweep frontier plots explore teach"
+)
+ORDER = LINE.split()
+ALLOWED = {room: set(ORDER[: i + 1]) for i, room in enumerate(ORDER)} | {"doctor": {"data"}, "__init__": set(ORDER)}
+RECIPES = {"__init__", "parts", "budget", "deep_compression"}  # of compress/: what may join techniques
+
+
+def sources() -> dict[str, str]:
+    """Every file of the package by its path below labkit/."""
+    return {f.relative_to(HOME).as_posix(): f.read_text() for f in HOME.rglob("*.py")}
+
+
+def imported(source: str, path: str) -> set[str]:
+    """Dotted names that a file imports from labkit, without "labkit.": "compress.quantize.Grid"; "" is the whole."""
+    package = ("labkit/" + path).split("/")[:-1]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return {n.removeprefix("labkit").lstrip(".") for n in names if n.split(".")[0] == "labkit"}
+
+
+def violations(files: dict[str, str]) -> list[str]:
+    """One line for each import that goes the wrong way."""
+    found = []
+    for path, source in files.items():
+        room, *inner = path.removesuffix(".py").split("/")
+        if room not in ALLOWED:
+            found.append(f"{path} is a room that ORDER does not list")
+            continue
+        for name in sorted(imported(source, path)):
+            head, *rest = name.split(".")
+            if head not in ALLOWED[room]:
+                found.append(f"{path} imports {name or 'labkit'}")
+            technique = room == head == "compress" and inner[0] not in RECIPES
+            if technique and rest[0] not in ("_weights", inner[0]):
+                found.append(f"{path} imports {name}")
+    return found
+
+
+def test_every_import_goes_one_way():
+    assert violations(sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "wrong"),
+    [
+        ("train.py", "from labkit.compress import magnitude", "compress.magnitude"),
+        ("train.py", "from labkit import zoo", "zoo"),
+        ("train.py", "def f():\n    import labkit.plots", "plots"),
+        ("train.py", "import labkit as lk", "labkit"),
+        ("train.py", "from .measure import measure", "measure.measure"),
+        ("_check.py", "from labkit.data import Split", "data.Split"),
+        ("doctor.py", "from labkit.train import fit", "train.fit"),
+        ("store/file.py", "from ..sweep import run", "sweep.run"),
+        ("compress/quantize.py", "from labkit.compress.magnitude import prune", "compress.magnitude.prune"),
+        ("compress/quantize.py", "from labkit.compress import magnitude", "compress.magnitude"),
+        ("compress/quantize.py", "from . import magnitude", "compress.magnitude"),
+    ],
+)
+def test_a_planted_violation_is_found(path, line, wrong):
+    assert violations({path: line}) == [f"{path} imports {wrong}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("train.py", "from labkit import _check, optim"),
+        ("train.py", "import torch, labkitten"),
+        ("compress/quantize.py", "from labkit.compress import _weights"),
+        ("compress/parts.py", "from labkit.compress.quantize import Grid"),
+        ("compress/parts.py", "from .quantize import Grid"),
+        ("explore/pruning.py", "from labkit.explore._figure import Live"),
+    ],
+)
+def test_what_goes_down_is_left_alone(path, line):
+    assert violations({path: line}) == []
+
+
+def test_a_file_outside_the_order_is_found():
+    assert violations({"helpers.py": ""}) == ["helpers.py is a room that ORDER does not list"]
+
+
+def test_importing_labkit_brings_no_widgets_no_pyplot_and_no_scikit_learn():
+    heavy = ["ipywidgets", "anywidget", "matplotlib.pyplot", "sklearn"]
+    code = f"import sys, labkit; print([m for m in {heavy} if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
