@@ -8,11 +8,8 @@ else the machine does meets both; the table gives the median.
 """
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -20,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.machine import machine
 from labkit import optim, zoo
 from labkit.data import Data, load_data
 from labkit.models import build
@@ -100,15 +98,6 @@ def table(curves: dict[str, list[Curve]]) -> str:
         f"DataLoader ÷ fit: {total['DataLoader'] / total['fit']:.1f}× the time",
     ]
     return "\n".join(lines)
-
-
-def machine() -> str:
-    """Processor, cores, threads and torch version."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    return f"{models[0] if models else platform.processor()}, {cores}, torch {torch.__version__}"
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ Takes about 10 minutes (lossless WebP at its slowest setting). scikit-learn supp
 """
 
 import gzip
-import json
 import sys
 from pathlib import Path
 
@@ -15,9 +14,10 @@ import numpy as np
 from PIL import Image
 
 from labkit import data
+from labkit.data.fetch import read_cifar_folder
 
 HERE = Path(__file__).resolve().parent
-SHIPPED = ("*.webp", "*.npy", "*.safetensors")
+SHIPPED = ("*.webp", "*.npy", "*.safetensors", "*.csv")
 
 
 def write(folder: str, part: str, images: np.ndarray, labels: np.ndarray) -> None:
@@ -47,7 +47,7 @@ def pack_idx(source: Path, folder: str) -> None:
 
 def pack_cifar(source: Path) -> None:
     """2,000 images of each split of CIFAR-10; the validation images are among the full set's, so never trained on."""
-    arrays = data._read_cifar_folder(source / "cifar10")
+    arrays = read_cifar_folder(source / "cifar10")
     order = data.split_order(50_000).numpy()
     held = data.SOURCES["cifar10-full"].validation
     chosen = {"train": order[held : held + 2_000], "validation": order[:2_000], "test": np.arange(2_000)}
@@ -70,13 +70,10 @@ def pack_digits() -> None:
         write("digits", part, images[rows], digits.target[rows])
 
 
-def write_manifest() -> None:
-    """List every shipped data file with its SHA-256; an entry of the optional full CIFAR-10 is kept if absent."""
-    path = HERE / "manifest.json"
-    old = json.loads(path.read_text()) if path.exists() else {}
-    data.write_manifest({k: v for k, v in old.items() if k.startswith("cifar10-full/")})
-    for file in sorted(f for pattern in SHIPPED for f in HERE.rglob(pattern)):
-        data.register(file.relative_to(HERE).as_posix())
+def list_files() -> None:
+    """List every data file with its SHA-256; entries of files that are not here stay as they are."""
+    files = sorted(file for pattern in SHIPPED for file in HERE.rglob(pattern))
+    data.register(*(file.relative_to(HERE).as_posix() for file in files))
 
 
 if __name__ == "__main__":
@@ -86,4 +83,4 @@ if __name__ == "__main__":
             pack_idx(Path(sys.argv[1]), name)
         pack_cifar(Path(sys.argv[1]))
         pack_digits()
-    write_manifest()
+    list_files()

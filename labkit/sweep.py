@@ -5,6 +5,7 @@
 The jobs are joblib's, so that a Dask or Ray cluster is one `joblib.parallel_config(backend=…)` around the call.
 """
 
+import io
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,10 @@ import joblib
 import pandas as pd
 import torch
 
-from labkit.measure import accuracy, size_bytes
 from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
 from labkit.compress.quantize import quantize
-from labkit.data import data_dir, load_data
+from labkit.data import data_dir, load_data, register, verified
+from labkit.measure import accuracy, size_bytes
 from labkit.train import fit
 from labkit.zoo import RECIPES, load_model
 
@@ -63,7 +64,7 @@ def frontier_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         small = compress(model, sparsity, bits)
         return accuracy(small, split) | dict(size_bytes=size_bytes(small))
 
-    return sweep(run, FRONTIER_GRID, sweep_path("frontier", model_name, data_name))
+    return _kept(run, FRONTIER_GRID, "frontier", model_name, data_name)
 
 
 def compress(model: torch.nn.Module, sparsity: float, bits: int) -> torch.nn.Module:
@@ -87,7 +88,7 @@ def quantization_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         small = quantize(model, bits, symmetric=symmetric, granularity=granularity)
         return accuracy(small, split) | dict(size_bytes=size_bytes(small))
 
-    return sweep(run, QUANTIZATION_GRID, sweep_path("quantization", model_name, data_name))
+    return _kept(run, QUANTIZATION_GRID, "quantization", model_name, data_name)
 
 
 PRUNING_GRID = {
@@ -112,12 +113,24 @@ def pruning_sweep(model_name: str, data_name: str) -> pd.DataFrame:
             pruned, _ = fit(pruned, data.train, after_step=keep_zeros(pruned), seed=seed, **FINE_TUNE)
         return accuracy(pruned, data.validation)
 
-    return sweep(run, PRUNING_GRID, sweep_path("pruning", model_name, data_name))
+    return _kept(run, PRUNING_GRID, "pruning", model_name, data_name)
 
 
-def sweep_path(kind: str, model_name: str, data_name: str) -> Path:
-    """Where a shipped sweep lies."""
-    return data_dir() / "sweeps" / f"{kind}--{model_name}--{data_name}.csv"
+def sweep_path(kind: str, model_name: str, data_name: str) -> str:
+    """Where a shipped sweep lies below data/; `kind` is "frontier", "quantization" or "pruning"."""
+    return f"sweeps/{kind}--{model_name}--{data_name}.csv"
+
+
+def shipped_sweep(kind: str, model_name: str, data_name: str) -> pd.DataFrame:
+    """A sweep that ships with the lab, as a table; ValueError if its file is damaged."""
+    return pd.read_csv(io.BytesIO(verified(sweep_path(kind, model_name, data_name))))
+
+
+def _kept(run: Callable[..., Mapping], grid: Mapping[str, Sequence], kind: str, *names: str) -> pd.DataFrame:
+    path = sweep_path(kind, *names)
+    table = sweep(run, grid, data_dir() / path)
+    register(path)
+    return table
 
 
 def main() -> int:

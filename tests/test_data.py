@@ -1,6 +1,7 @@
 """Data sets: complete, disjoint, undamaged; a mosaic gives back what was put in."""
 
 import io
+import hashlib
 import json
 import tarfile
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from labkit import data
+from labkit.data import __main__ as command
+from labkit.data import fetch
 from labkit.data import load_data
 
 SIZES = {
@@ -128,7 +131,7 @@ def test_a_missing_file_is_named(small_data, refuses, capsys):
     said = "data/digits/test-labels.npy is missing; run: git checkout -- data/digits/test-labels.npy"
     refuses(FileNotFoundError, said, load_data, "digits")
     assert data.damaged() == [said]
-    assert data.main([]) == 1
+    assert command.main([]) == 1
     assert capsys.readouterr().out == said + "\n"
 
 
@@ -139,7 +142,7 @@ def test_a_file_that_is_not_listed_is_refused(small_data, refuses):
 
 
 def test_undamaged_data_says_so(small_data, capsys):
-    assert data.main([]) == 0
+    assert command.main([]) == 0
     assert capsys.readouterr().out == "4 files listed, none damaged\n"
 
 
@@ -177,23 +180,23 @@ def list_as_cifar(folder, arrays):
     """Write `arrays` into the manifest of `folder` as if they were the published set."""
     listed = json.loads((folder / "manifest.json").read_text())
     for name, array in arrays.items():
-        listed[f"cifar10-full/{name}.npy"] = {"sha256": data.hashlib.sha256(data._npy(array)).hexdigest()}
+        listed[f"cifar10-full/{name}.npy"] = {"sha256": hashlib.sha256(fetch._npy(array)).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(listed))
 
 
 def test_another_set_is_not_taken_for_cifar10(small_data, fake_cifar, refuses):
     list_as_cifar(small_data, dict.fromkeys(["train", "test", "train-labels", "test-labels"], np.zeros(1)))
     said = f"CIFAR-10 from {fake_cifar[0]} is not the published set: train.npy differs; nothing written"
-    refuses(ValueError, said, data.fetch_cifar10, fake_cifar[0])
+    refuses(ValueError, said, fetch.fetch_cifar10, fake_cifar[0])
     assert not (small_data / "cifar10-full").exists()
 
 
 def test_png_binary_and_archive_hold_the_same_cifar10(fake_cifar):
-    png, binary = (data._read_cifar_folder(folder) for folder in fake_cifar)
+    png, binary = (fetch.read_cifar_folder(folder) for folder in fake_cifar)
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as archive:
         archive.add(fake_cifar[1], "cifar-10-batches-bin")
-    packed = data._read_cifar_archive(raw.getvalue())
+    packed = fetch.read_cifar_archive(raw.getvalue())
     assert png["train"].shape == (10, 32, 32, 3)
     for name, array in png.items():
         assert np.array_equal(array, binary[name])
@@ -201,8 +204,8 @@ def test_png_binary_and_archive_hold_the_same_cifar10(fake_cifar):
 
 
 def test_the_published_set_is_written_and_then_checked(small_data, fake_cifar, capsys):
-    list_as_cifar(small_data, data._read_cifar_folder(fake_cifar[0]))
-    assert data.main(["fetch", "cifar10", "--from", str(fake_cifar[1])]) == 0
+    list_as_cifar(small_data, fetch.read_cifar_folder(fake_cifar[0]))
+    assert command.main(["fetch", "cifar10", "--from", str(fake_cifar[1])]) == 0
     written = sorted(f.name for f in (small_data / "cifar10-full").iterdir())
     assert written == ["test-labels.npy", "test.npy", "train-labels.npy", "train.npy"]
     assert capsys.readouterr().out == "8 files listed, none damaged\n"
@@ -211,7 +214,7 @@ def test_the_published_set_is_written_and_then_checked(small_data, fake_cifar, c
 def test_an_empty_folder_is_refused_in_words(small_data, tmp_path_factory, refuses):
     empty = tmp_path_factory.mktemp("empty")
     said = f"{empty} holds neither data_batch_1.bin nor data_batch_1.png; give a CIFAR-10 folder"
-    refuses(FileNotFoundError, said, data.fetch_cifar10, empty)
+    refuses(FileNotFoundError, said, fetch.fetch_cifar10, empty)
 
 
 def test_the_full_cifar10_is_missed_with_the_command_that_brings_it(small_data, refuses):

@@ -98,7 +98,8 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """w ← M ⊙ w for each named weight, in place."""
     for name, mask in masks.items():
         owner, attribute = _weights.owner_of(model, name)
-        _weights.assign(owner, attribute, getattr(owner, attribute) * mask)
+        # not weight * mask: that makes a negative zero of every pruned negative weight, which a file has to keep
+        _weights.assign(owner, attribute, getattr(owner, attribute).masked_fill(~mask, 0.0))
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:

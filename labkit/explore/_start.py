@@ -9,12 +9,13 @@ from torch import nn
 
 from labkit import store
 from labkit.compress._weights import weights
-from labkit.data import Data, load_data
+from labkit.data import Data, load_data, manifest
 from labkit.explore import _controls
 from labkit.explore._score import Score, scores
-from labkit.sweep import sweep_path
+from labkit.sweep import shipped_sweep, sweep_path
 from labkit.zoo import RECIPES, load_model
 
+COLUMNS = ["method", "sparsity", "bits", "symmetric", "granularity", "accuracy", "size_bytes"]
 Key = tuple[str, str]  # a checkpoint: model name, data name
 
 
@@ -36,11 +37,9 @@ class Dense:
 
     def sweep(self, kind: str) -> pd.DataFrame:
         """The measured sweep that ships for this checkpoint; an empty table where there is none."""
-        if self.key is None or not sweep_path(kind, *self.key).exists():
-            return pd.DataFrame(
-                columns=["method", "sparsity", "bits", "symmetric", "granularity", "accuracy", "size_bytes"]
-            )
-        return pd.read_csv(sweep_path(kind, *self.key))
+        if self.key is None or sweep_path(kind, *self.key) not in manifest():
+            return pd.DataFrame(columns=COLUMNS)
+        return shipped_sweep(kind, *self.key)
 
 
 def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) -> Dense:

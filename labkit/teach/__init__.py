@@ -1,10 +1,18 @@
-"""Checks for the exercises: each takes what a student made, compares it with a slow specification, and answers in words.
+"""Checks for the exercises: each takes what a student made, compares it with a slow specification, answers in words.
 
 A check never raises for a wrong answer: it returns a `Verdict` that says what was expected, so that a notebook with
 unsolved exercises still runs from top to bottom. A grader reads `verdict.passed`.
 """
 
 from labkit.teach._verdict import Verdict
+from labkit.teach.pruning import check_cubic_sparsity, check_mask, check_sensitivity
 from labkit.teach.start import check_budget, check_paper_bytes
 
-__all__ = ["Verdict", "check_budget", "check_paper_bytes"]
+__all__ = [
+    "Verdict",
+    "check_budget",
+    "check_cubic_sparsity",
+    "check_mask",
+    "check_paper_bytes",
+    "check_sensitivity",
+]

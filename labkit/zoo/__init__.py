@@ -4,10 +4,8 @@ python -m labkit.zoo                         every checkpoint with its recipe an
 python -m labkit.zoo train lenet-5 mnist     retrain one into data/checkpoints/ (minutes; ResNet-20 over an hour)
 """
 
-import argparse
 import functools
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,20 +99,3 @@ def _write(path: Path, raw: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(raw)
     part.replace(path)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line: list the checkpoints or retrain one."""
-    parser = argparse.ArgumentParser(prog="python -m labkit.zoo", description="Trained checkpoints and their recipes.")
-    verbs = parser.add_subparsers(dest="verb")
-    train = verbs.add_parser("train", help="retrain a checkpoint")
-    train.add_argument("model")
-    train.add_argument("data")
-    options = parser.parse_args(arguments)
-    rows = [retrain(options.model, options.data)] if options.verb == "train" else figures()
-    sys.stdout.write("\n".join(json.dumps(row) for row in rows) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,0 +1,82 @@
+"""Checks of notebook 01."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from labkit.compress import _weights
+from labkit.compress.magnitude import cubic_sparsity, prune
+from labkit.data import Split
+from labkit.measure import accuracy
+from labkit.teach._verdict import Verdict, compare
+
+WEIGHTS = (
+    torch.tensor([0.5, -0.125, -3.0, 0.25]),
+    torch.tensor([[-2.0, 0.25, 1.0, -0.5], [0.125, -1.5, 0.75, 0.625]]),
+)
+
+
+def check_mask(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
+    """`answer(weight, sparsity)`: the mask that drops the round(sparsity · n) smallest magnitudes, no more."""
+    for weight in WEIGHTS:
+        for sparsity in (0.25, 0.5, 0.75, 0.0):
+            call = f"{answer.__name__}({weight.tolist()}, {sparsity})"
+            try:
+                fault = _mask_fault(weight, sparsity, answer(weight.clone(), sparsity))
+            except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
+                return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            if fault:
+                return Verdict(False, f"{call} {fault}")
+    return Verdict(True, "the smallest magnitudes go, the rest stays; `keep_mask` does it without sorting everything")
+
+
+def _mask_fault(weight: Tensor, sparsity: float, mask: Any) -> str:
+    """What is wrong with a mask, one weight after the other; nothing if it is right."""
+    if not isinstance(mask, Tensor):
+        return f"should be a tensor; yours is a {type(mask).__name__}"
+    if mask.shape != weight.shape:
+        return f"should have the shape {tuple(weight.shape)} of the weight; yours has {tuple(mask.shape)}"
+    if not all(m in (0, 1) for m in mask.flatten().tolist()):
+        return "should hold only True and False, or 1 and 0"
+    pairs = list(zip(weight.flatten().tolist(), mask.flatten().tolist(), strict=True))
+    kept, dropped = [w for w, m in pairs if m], [w for w, m in pairs if not m]
+    wanted = round(sparsity * len(pairs))
+    if len(dropped) != wanted:
+        return f"should drop {wanted} of {len(pairs)} weights; yours drops {len(dropped)}"
+    smallest, largest = min(kept, key=abs), max(dropped, key=abs, default=0)
+    if abs(largest) > abs(smallest):
+        return f"keeps {smallest:g} and drops {largest:g}, whose magnitude is larger"
+    return ""
+
+
+def check_sensitivity(
+    model: nn.Module,
+    split: Split,
+    answer: Callable[[nn.Module, Split, float], str],
+    sparsities: tuple[float, ...] = (0.9, 0.95),
+) -> Verdict:
+    """`answer(model, split, sparsity)`: the layer that costs most accuracy when it alone is pruned to `sparsity`."""
+    layers = [name.removesuffix(".weight") for name in _weights.weights(model)]
+    for sparsity in sparsities:
+        call = f"{answer.__name__}(model, split, {sparsity})"
+        scan = {layer: accuracy(prune(model, sparsity, layers=[layer]), split)["accuracy"] for layer in layers}
+        try:
+            given = str(answer(model, split, sparsity)).removesuffix(".weight")
+        except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
+            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+        if given not in layers:
+            return Verdict(False, f"{call} should be one of {', '.join(layers)}; yours is {given!r}")
+        if scan[given] > min(scan.values()):
+            told = f"pruning another layer costs more than pruning {given}, which leaves {scan[given]:.2%}"
+            return Verdict(False, f"{call}: {told}")
+    told = ", ".join(f"{layer} {left:.2%}" for layer, left in sorted(scan.items(), key=lambda item: item[1]))
+    return Verdict(True, f"at {sparsity:.0%} of one layer, accuracy left: {told}")
+
+
+def check_cubic_sparsity(answer: Callable[[float, float, float], float]) -> Verdict:
+    """`answer(progress, initial_sparsity, final_sparsity)`: the sparsity that the cubic schedule asks for."""
+    cases = [(0.0, 0.0, 0.9), (1.0, 0.0, 0.9), (0.5, 0.0, 0.5), (0.5, 0.5, 0.9), (0.25, 0.2, 0.95)]
+    solved = "half-way to the end the schedule has done seven eighths of the pruning"
+    return compare(answer, cubic_sparsity, cases, solved)
