@@ -30,7 +30,7 @@ def chromium() -> str | None:
 
 @contextmanager
 def server(folder: Path, scratch: Path) -> Iterator[str]:
-    """JupyterLab serving `folder` on a free port of this machine; settings and runtime files go to `scratch`."""
+    """JupyterLab serving `folder` on a free port of this machine; its settings and runtime files go to `scratch`."""
     for name, value in SETTINGS.items():
         file = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -38,11 +38,12 @@ def server(folder: Path, scratch: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--IdentityProvider.token=",
-               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}",
-               "--LabApp.expose_app_in_browser=True"]  # fmt: skip
-    places = {"JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(scratch / "spaces"),
-              "JUPYTER_RUNTIME_DIR": str(scratch / "runtime")}  # fmt: skip
+    options = {"ServerApp.port": port, "ServerApp.port_retries": 0, "ServerApp.root_dir": folder,
+               "IdentityProvider.token": "", "LabApp.expose_app_in_browser": True}  # fmt: skip
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    places = {f"JUPYTERLAB_{name}_DIR": str(scratch / name.lower()) for name in ("SETTINGS", "WORKSPACES")}
+    places |= {"JUPYTER_RUNTIME_DIR": str(scratch / "runtime"), "OMP_WAIT_POLICY": "passive"}  # as `make lab` has it
     with (scratch / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=os.environ | places, stdout=log, stderr=log)
         try:

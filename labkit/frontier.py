@@ -16,7 +16,7 @@ def pareto_mask(size: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     better_equal = accuracy[:, None] >= accuracy[None, :]
     strictly = (size[:, None] < size[None, :]) | (accuracy[:, None] > accuracy[None, :])
     dominates = smaller_equal & better_equal & strictly  # [i, j]: i dominates j
-    return ~dominates.any(axis=0)
+    return np.logical_not(np.any(dominates, axis=0))
 
 
 def frontier(records: pd.DataFrame) -> pd.DataFrame:

@@ -6,16 +6,19 @@ A list of records is a table: `pandas.DataFrame([measure(m, data.validation) for
 import math
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from labkit import _check, store
 from labkit.compress import _weights
 from labkit.data import Split
-from labkit.train import count_correct, evaluating
+from labkit.train import count_correct, evaluating, predict
 
 
 def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -30,7 +33,7 @@ def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, 
     z, p = NormalDist().inv_cdf((1 + confidence) / 2), correct / images
     centre, spread = p + z * z / (2 * images), z * math.sqrt(p * (1 - p) / images + (z / (2 * images)) ** 2)
     low, high = ((centre + sign * spread) / (1 + z * z / images) for sign in (-1, 1))
-    return max(0.0, low), min(1.0, high)
+    return max(0.0, min(low, p)), min(1.0, max(high, p))  # rounding must not push an end past 0, 1 or p
 
 
 def accuracy(model: nn.Module, split: Split) -> dict[str, float]:
@@ -61,9 +64,21 @@ def counts(model: nn.Module) -> dict[str, float]:
 @torch.no_grad()
 def macs(model: nn.Module, image: Tensor) -> int:
     """Multiply-adds for one `image` of shape (channels, height, width); zeros count, as dense kernels multiply them."""
-    with evaluating(model), FlopCounterMode(display=False) as counter:
+    with evaluating(model), _attention_written_out(), FlopCounterMode(display=False) as counter:
         model(image[None])
     return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _attention_written_out() -> Iterator[None]:
+    """Attention as matrix products inside the block: the counter knows none of the fused kernels of a processor."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 @torch.inference_mode()
@@ -107,3 +122,13 @@ def mcnemar(lost: int, won: int) -> float:
     k = torch.arange(min(lost, won) + 1, dtype=torch.float64)
     log_choose = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
     return min(1.0, 2 * float(torch.exp(log_choose - n * math.log(2)).sum()))
+
+
+def compare(before: nn.Module, after: nn.Module, split: Split) -> dict[str, float]:
+    """Two models on the same images: how many only `before` gets right (lost), only `after` (won), and McNemar's p.
+
+    Intervals of two accuracies may overlap although one model is plainly worse; image by image it shows.
+    """
+    right_before, right_after = (predict(model, split.x) == split.y for model in (before, after))
+    lost, won = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
+    return dict(lost=lost, won=won, p=mcnemar(lost, won))

@@ -3,13 +3,17 @@
 Colours are Okabe and Ito's, which colour-blind readers can tell apart, and every series has a marker of its own too.
 """
 
+import io
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from labkit.frontier import frontier
@@ -32,14 +36,17 @@ SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 
 def kilobytes(size: float) -> str:
     """A size for a tick or a label: 812 B, 23.4 KB, 1.07 MB (1 KB is 1,000 bytes)."""
-    if size < 1_000:
+    if size < 999.5:
         return f"{size:.0f} B"
-    value, unit = (size / 1e6, "MB") if size >= 1e6 else (size / 1e3, "KB")
-    return f"{value:.3g} {unit}"
+    power, unit = next((p, unit) for p, unit in ((3, "KB"), (6, "MB"), (9, "GB")) if size < 999.5 * 10**p or p == 9)
+    return f"{size / 10**power:.3g} {unit}"
 
 
 def logit(accuracy: np.ndarray | float) -> np.ndarray:
-    """log(p / (1 - p)): spreads the interesting end, so that 98 and 99 % are as far apart as 90 and 95 %."""
+    """log(p / (1 - p)): spreads the interesting end, so that 98 and 99 % are as far apart as 90 and 95 %.
+
+    Below 2 and above 99.95 % it stays where it is, for 0 and 1 have no place on this scale.
+    """
     p = np.clip(accuracy, 0.02, 0.9995)
     return np.log(p / (1 - p))
 
@@ -53,7 +60,7 @@ def tidy(ax: Axes) -> None:
 
 def size_axis(ax: Axes, smallest: float, largest: float) -> None:
     """A logarithmic axis of bytes, with ticks at 1, 2 and 5 times a power of ten, labelled in plain text."""
-    ticks = [m * 10**e for e in range(1, 10) for m in (1, 2, 5) if smallest <= m * 10**e <= largest]
+    ticks = [m * 10**e for e in range(10) for m in (1, 2, 5)]
     ax.set_xscale("log")
     ax.set_xlim(smallest, largest)
     ax.xaxis.set_major_locator(FixedLocator(ticks))
@@ -64,12 +71,23 @@ def size_axis(ax: Axes, smallest: float, largest: float) -> None:
 
 def accuracy_axis(ax: Axes, lowest: float, highest: float) -> None:
     """An axis of accuracies, spread by the logit; plot `logit(accuracy)` against it."""
-    ticks = [p for p in SHARES if lowest <= p <= highest]
-    ax.set_ylim(*logit(np.array([lowest, highest])))
-    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in ticks]))
-    labels = {round(float(logit(p)), 6): f"{100 * p:g} %" for p in ticks}
+    bottom, top = logit(np.array([lowest, highest]))
+    ax.set_ylim(bottom, top + 0.1)  # so that a point at the top is not on the edge
+    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in SHARES]))
+    labels = {round(float(logit(p)), 6): f"{100 * p:g} %" for p in SHARES}
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: labels.get(round(value, 6), "")))
     ax.set_ylabel("validation accuracy")
+
+
+def make_room(ax: Axes, size: float, accuracy: float) -> bool:
+    """Widen a `size_axis` and an `accuracy_axis`, if they need it, until the point lies inside; True if they did."""
+    (left, right), (bottom, top), y = ax.get_xlim(), ax.get_ylim(), float(logit(accuracy))
+    if left < size < right and bottom < y < top:
+        return False
+    if not left < size < right:
+        ax.set_xlim(min(left, 0.7 * size), max(right, 1.5 * size))
+    ax.set_ylim(min(bottom, y - 0.3), max(top, y + 0.1))
+    return True
 
 
 def plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> None:
@@ -79,7 +97,7 @@ def plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: flo
     """
     for bits, rows in records.groupby("bits"):
         name = "float" if bits == 32 else f"{bits} bit"
-        colour = BITS_COLOURS.get(int(bits), GREY)
+        colour = BITS_COLOURS.get(cast(int, bits), GREY)
         ax.plot(
             rows["size_bytes"],
             logit(rows["accuracy"].to_numpy()),
@@ -98,16 +116,14 @@ def plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: flo
     ax.plot([dense_bytes], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense fp32", zorder=4)
     smallest = min([dense_bytes / 60, *records["size_bytes"]]) * 0.6
     size_axis(ax, smallest, dense_bytes * 1.7)
-    accuracy_axis(
-        ax, max(0.05, min([0.1, *records["accuracy"]]) * 0.9), min(0.9993, dense_accuracy + 0.6 * (1 - dense_accuracy))
-    )
+    accuracy_axis(ax, max(0.05, min([0.1, *records["accuracy"]]) * 0.9), dense_accuracy + 0.6 * (1 - dense_accuracy))
     tidy(ax)
     ax.legend(
         loc="lower right", fontsize=8, ncol=2, frameon=True, framealpha=0.9, title="one-shot sweep", title_fontsize=8
     )
 
 
-def waterfall(ax: Axes, components: Sequence[str]) -> tuple[list[Artist], list[Artist]]:
+def waterfall(ax: Axes, components: Sequence[str]) -> tuple[list[Rectangle], list[Text]]:
     """Empty rows for a ledger, one a component and one for the whole file; returns the bars and their texts."""
     rows = [*components, "file"]
     colours = [BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY]
@@ -118,10 +134,12 @@ def waterfall(ax: Axes, components: Sequence[str]) -> tuple[list[Artist], list[A
     ax.set_xlim(0, 1.45)
     ax.set_xticks([])
     ax.spines[["top", "right", "bottom"]].set_visible(False)
-    return list(bars), list(texts)
+    return cast(list[Rectangle], list(bars)), texts
 
 
-def fill_waterfall(bars: list, texts: list, sizes: Mapping[str, int], components: Sequence[str]) -> None:
+def fill_waterfall(
+    bars: list[Rectangle], texts: list[Text], sizes: Mapping[str, int], components: Sequence[str]
+) -> None:
     """Set the rows of `waterfall` to `sizes`, bytes by component, each bar starting where the one above it ends."""
     total, start = max(1, sum(sizes.values())), 0
     for bar, text, name in zip(bars, texts, [*components, "file"], strict=True):
@@ -148,7 +166,7 @@ def sparsity_curves(ax: Axes, records: pd.DataFrame, dense_accuracy: float) -> N
     `records` has the columns method, sparsity, accuracy (a row a seed) and may be empty.
     """
     for method, rows in records.groupby("method", sort=False):
-        colour, marker, line = METHODS.get(method, (PURPLE, "d", "-"))
+        colour, marker, line = METHODS.get(str(method), (PURPLE, "d", "-"))
         by = rows.groupby("sparsity")["accuracy"]
         x = -np.log10(1 - by.mean().index.to_numpy())
         ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=method, lw=1.5)
@@ -158,7 +176,7 @@ def sparsity_curves(ax: Axes, records: pd.DataFrame, dense_accuracy: float) -> N
     ax.set_xticks([-np.log10(1 - s) for s in shown], [f"{s:.0%}" for s in shown])
     ax.set_xlim(-0.05, 2.1)
     ax.set_xlabel("sparsity (scale: log of the density)")
-    accuracy_axis(ax, 0.08, min(0.9993, dense_accuracy + 0.6 * (1 - dense_accuracy)))
+    accuracy_axis(ax, 0.08, dense_accuracy + 0.6 * (1 - dense_accuracy))
     tidy(ax)
     ax.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.9)
 
@@ -177,7 +195,7 @@ def scheme_curves(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accur
              ("affine", "tensor"): (ORANGE, "^"), ("affine", "channel"): (PURPLE, "D")}  # fmt: skip
     for (symmetric, granularity), rows in records.groupby(["symmetric", "granularity"], sort=False):
         scheme = "symmetric" if symmetric else "affine"
-        colour, marker = looks[scheme, granularity]
+        colour, marker = looks[scheme, str(granularity)]
         label = f"{scheme}, per {granularity}"
         ax.plot(
             rows["size_bytes"],
@@ -190,20 +208,20 @@ def scheme_curves(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accur
         )
     size_axis(ax, min([dense_bytes / 40, *records["size_bytes"]]) * 0.7, dense_bytes * 1.5)
     ax.plot([dense_bytes], [float(logit(dense_accuracy))], "D", ms=8, color=RED, label="dense fp32")
-    accuracy_axis(ax, 0.07, min(0.9993, dense_accuracy + 0.6 * (1 - dense_accuracy)))
+    accuracy_axis(ax, 0.07, dense_accuracy + 0.6 * (1 - dense_accuracy))
     tidy(ax)
     ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
 
 
-def layer_bars(ax: Axes, places: int, label: str) -> list[Artist]:
-    """Empty horizontal bars, one a layer, for figures in [0, 1]; the names are set by `name_layers`."""
+def layer_bars(ax: Axes, places: int, label: str) -> list[Rectangle]:
+    """Empty horizontal bars, one a layer, for figures in [0, 1]."""
     bars = ax.barh(range(places), [0] * places, color=BLUE, height=0.7)
     ax.set_ylim(places - 0.4, -0.6)
     ax.set_xlim(0, 1)
     ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     ax.set_xlabel(label)
     tidy(ax)
-    return list(bars)
+    return cast(list[Rectangle], list(bars))
 
 
 def filmstrip(images: np.ndarray, places: int) -> np.ndarray:
@@ -215,9 +233,21 @@ def filmstrip(images: np.ndarray, places: int) -> np.ndarray:
     return strip
 
 
-def new_figure(width: float = 8, height: float = 4) -> tuple[Figure, Axes]:
-    """A figure outside pyplot with one tidy Axes, for a notebook cell that ends with it."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
+class Picture(Figure):
+    """A figure outside pyplot that shows itself at the end of a cell, with `alt` for those who do not see it."""
+
+    alt = "figure"
+
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self).print_png(buffer)
+        return {"image/png": buffer.getvalue(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+def new_figure(alt: str, width: float = 8, height: float = 4) -> tuple[Picture, Axes]:
+    """A picture with one tidy Axes, and what it shows in words, for a notebook cell that ends with it."""
+    figure = Picture(figsize=(width, height), layout="constrained", dpi=100)
+    figure.alt = alt
     ax = figure.add_subplot()
     tidy(ax)
     return figure, ax

@@ -7,9 +7,11 @@ The jobs are joblib's, so that a Dask or Ray cluster is one `joblib.parallel_con
 
 import io
 import itertools
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import joblib
 import pandas as pd
@@ -24,23 +26,51 @@ from labkit.zoo import RECIPES, load_model
 
 
 def sweep(
-    function: Callable[..., Mapping], grid: Mapping[str, Sequence], path: Path | None = None, n_jobs: int = 1
+    function: Callable[..., Mapping], grid: Mapping[str, Sequence], path: str | Path | None = None, n_jobs: int = 1
 ) -> pd.DataFrame:
     """`function(**settings)` for every combination of `grid`, as a table: a row holds the settings and the result.
 
     With `path`, a CSV file, each row is written as soon as it is there, and rows found in the file are not run again.
+    If a run raises, so does the sweep, and the rows before it are in the file.
     """
-    settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    done = pd.read_csv(path) if path and path.exists() else pd.DataFrame(columns=list(grid))
-    known = set(done[list(grid)].astype(str).itertuples(index=False, name=None))
-    todo = [s for s in settings if tuple(map(str, s.values())) not in known]
-    results = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(function)(**s) for s in todo)
-    rows = done.to_dict("records")
-    for setting, result in zip(todo, results, strict=True):
-        rows.append(setting | dict(result))
+    path = Path(path) if path else None
+    settings = {_key(values): dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())}
+    rows = _finished(path, list(grid)) if path and path.exists() else {}
+    rows = {key: row | settings.get(key, {}) for key, row in rows.items()}  # None, not NaN, where the grid has None
+    todo = {key: setting for key, setting in settings.items() if key not in rows}
+    jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")  # as they end: none waits for a slower one
+    for key, result in jobs(joblib.delayed(_run)(function, key, setting) for key, setting in todo.items()):
+        rows[key] = settings[key] | result
         if path:
-            _write(pd.DataFrame(rows), path)
-    return pd.DataFrame(rows)
+            _write(pd.DataFrame([rows[k] for k in dict.fromkeys([*settings, *rows]) if k in rows]), path)
+    return pd.DataFrame([rows[key] for key in settings])
+
+
+def _run(function: Callable[..., Mapping], key: tuple, setting: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    return key, dict(function(**setting))
+
+
+def _finished(path: Path, names: list[str]) -> dict[tuple, dict[str, Any]]:
+    """The rows of a sweep's file, by their settings."""
+    texts = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [name for name in names if name not in texts]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {missing}; allowed: the file of a sweep over {names}")
+    settings, rows = texts[names].to_dict("records"), pd.read_csv(path).to_dict("records")
+    return {_key(s.values()): {str(k): v for k, v in (row | s).items()} for s, row in zip(settings, rows, strict=True)}
+
+
+def _key(values: Iterable) -> tuple:
+    """Settings as they compare behind a CSV file, in which 0, 0.0 and "0" are one, and None and NaN are empty."""
+    return tuple(_number_or_text("" if value is None or value != value else str(value)) for value in values)
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if math.isnan(number) else number  # NaN is not equal to itself
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
@@ -96,7 +126,7 @@ PRUNING_GRID = {
     "sparsity": (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99),
     "seed": (0, 1, 2),
 }
-FINE_TUNE = dict(epochs=6, lr=1e-3, progress=False)
+FINE_TUNE: dict[str, Any] = dict(epochs=6, lr=1e-3, progress=False)
 
 
 def pruning_sweep(model_name: str, data_name: str) -> pd.DataFrame:

@@ -113,11 +113,15 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.inference_mode()
-def count_correct(model: nn.Module, split: Split, batch_size: int = 1_000) -> int:
-    """How many images of a split `model` classifies right, in evaluation mode."""
+def predict(model: nn.Module, x: Tensor, batch_size: int = 1_000) -> Tensor:
+    """The class that `model`, in evaluation mode, gives each image: (n,) int64."""
     with evaluating(model):
-        batches = zip(split.x.split(batch_size), split.y.split(batch_size), strict=True)
-        return sum(int((model(x).argmax(1) == y).sum()) for x, y in batches)
+        return torch.cat([model(batch).argmax(1) for batch in x.split(batch_size)])
+
+
+def count_correct(model: nn.Module, split: Split) -> int:
+    """How many images of a split `model` classifies right, in evaluation mode."""
+    return int((predict(model, split.x) == split.y).sum())
 
 
 def _finish(model: nn.Module, rows: list[dict], cancelled: bool) -> tuple[nn.Module, pd.DataFrame]:

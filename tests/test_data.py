@@ -1,7 +1,7 @@
 """Data sets: complete, disjoint, undamaged; a mosaic gives back what was put in."""
 
-import io
 import hashlib
+import io
 import json
 import tarfile
 
@@ -14,8 +14,7 @@ from PIL import Image
 
 from labkit import data
 from labkit.data import __main__ as command
-from labkit.data import fetch
-from labkit.data import load_data
+from labkit.data import fetch, load_data
 
 SIZES = {
     "mnist": (55_000, 5_000, 10_000),

@@ -8,9 +8,9 @@ import torch
 
 from labkit import data, models, zoo
 from labkit.data import load_data
-from labkit.zoo import __main__ as command
 from labkit.models import LeNet300100
 from labkit.train import count_correct
+from labkit.zoo import __main__ as command
 
 ON_FULL_CIFAR = ("resnet-20", "cifar10")
 LENETS = [key for key in zoo.RECIPES if key != ON_FULL_CIFAR]

@@ -57,7 +57,8 @@ class Overview:
     """The view: plane, ledger and flipped images."""
 
     def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own, self._shown = LiveFigure(10.4, 4.7), own, None
+        self.live, self._own = LiveFigure(10.4, 4.7), own
+        self._shown: Dense | None = None
         figure = self.live.figure
         self.plane = figure.add_axes((0.075, 0.125, 0.49, 0.845))
         ledger = figure.add_axes((0.715, 0.5, 0.275, 0.43))
@@ -79,11 +80,13 @@ class Overview:
         """Move the point, the bars and the images."""
         if point.dense is not self._shown:
             self._draw_plane(point.dense)
+        if plots.make_room(self.plane, point.size_bytes, point.score.accuracy):
+            self.live.refresh()
         low, high = plots.logit(np.array(point.score.interval))
         self.interval.set_data([point.size_bytes] * 2, [low, high])
         self.star.set_data([point.size_bytes], [plots.logit(point.score.accuracy)])
         self.star.set_alpha(1 if point.score.settled else 0.5)
-        sizes = point.file.groupby("component")["bytes"].sum().to_dict()
+        sizes = {str(k): int(v) for k, v in point.file.groupby("component")["bytes"].sum().items()}
         plots.fill_waterfall(self.bars, self.sizes, sizes, COMPONENTS)
         self._draw_flips(point)
 

@@ -39,7 +39,7 @@ class View(Protocol):
 
     live: LiveFigure
 
-    def results(self, **settings: Any) -> Iterator[Any]: ...  # noqa: D102
+    def results(self, *args: Any, **settings: Any) -> Iterator[Any]: ...  # noqa: D102
     def draw(self, result: Any) -> None: ...  # noqa: D102
     def tell(self, result: Any) -> Words: ...  # noqa: D102
 
@@ -51,7 +51,7 @@ class Live(anywidget.AnyWidget):
     _css = Path(__file__).parent / "live.css"
     png = traitlets.Bytes().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
-    cards = traitlets.List().tag(sync=True)
+    cards: traitlets.List = traitlets.List().tag(sync=True)
     status = traitlets.Unicode().tag(sync=True)
 
 
@@ -68,7 +68,7 @@ class Panel(widgets.VBox):
         Panel._open[name] = self
         self.name, self.view, self.controls, self.live = name, view, dict(controls), Live()
         self._numbers = itertools.count(1)
-        self._newest = 0
+        self._newest = self._job = 0
         self._unsettled: tuple[int, Iterator] | None = None
         self._wake = threading.Condition()
         self._closed = False
@@ -98,31 +98,33 @@ class Panel(widgets.VBox):
             results = self.view.results(**self.settings())
             self._show(number, next(results))
         except Exception as error:  # noqa: BLE001 - whatever it is, the user must see it: a callback has no traceback
-            self._fail(error)
+            self._fail(number, error)
             return
         with self._wake:
-            self._unsettled = (number, results)
-            self._wake.notify()
+            if number == self._newest:
+                self._unsettled = (number, results)
+                self._wake.notify()
 
     def _button(self, label: str, job: Job) -> widgets.Button:
         """A button that runs `job` in a thread of its own; pressed again, or when a control moves, the job stops."""
         button = widgets.Button(description=label, layout=widgets.Layout(width="auto"))
 
         def run(number: int, settings: dict[str, Any]) -> None:
-            button.description = "stop"
             try:
                 job(settings, lambda result: self._show(number, result), lambda: number != self._newest)
             except Exception as error:  # noqa: BLE001
-                self._fail(error)
+                self._fail(number, error)
             finally:
-                button.description = label
+                if number == self._job:  # else a newer run has the button
+                    self._job, button.description = 0, label
 
         def pressed(_: object) -> None:
-            running = button.description == "stop"
+            running = self._job == self._newest
             number = self._newest = next(self._numbers)
             if running:
                 self.live.status = "stopped"
             else:
+                self._job, button.description = number, "stop"
                 threading.Thread(target=run, args=(number, self.settings()), daemon=True).start()
 
         button.on_click(pressed)
@@ -134,13 +136,15 @@ class Panel(widgets.VBox):
                 self._wake.wait_for(lambda: self._unsettled or self._closed)
                 if self._closed:
                     return
-                number, results = self._unsettled  # type: ignore[misc]
+                if not self._unsettled:
+                    continue
+                number, results = self._unsettled
                 self._unsettled = None
             try:
                 while number == self._newest and (result := next(results, None)) is not None:
                     self._show(number, result)
             except Exception as error:  # noqa: BLE001
-                self._fail(error)
+                self._fail(number, error)
 
     def _show(self, number: int, result: Any) -> None:
         with DRAWING:
@@ -152,8 +156,10 @@ class Panel(widgets.VBox):
                 self.live.png = self.view.live.png()
                 self.live.cards, self.live.alt, self.live.status = words.cards, words.alt, words.status
 
-    def _fail(self, error: Exception) -> None:
-        self.live.status = f"⚠ {type(error).__name__}: {error}"
+    def _fail(self, number: int, error: Exception) -> None:
+        with DRAWING:
+            if number == self._newest and not self._closed:
+                self.live.status = f"⚠ {type(error).__name__}: {error}"
 
     def close_all(self) -> None:
         """Stop the thread and close every widget of the panel."""
@@ -161,7 +167,7 @@ class Panel(widgets.VBox):
             self._closed = True
             self._newest = -1
             self._wake.notify()
-        for widget in (*self.controls.values(), self.live, *self.children, self):
+        for widget in _family(self):
             widget.close()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -170,3 +176,10 @@ class Panel(widgets.VBox):
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         still = {"image/png": self.live.png, "text/plain": self.live.alt}
         return {**data, **still}, {**metadata, "image/png": {"alt": self.live.alt}}
+
+
+def _family(widget: widgets.Widget) -> list[widgets.Widget]:
+    """A widget, all that is inside it, and their layouts and styles: ipywidgets keeps each until it is closed."""
+    looks = [getattr(widget, name, None) for name in ("layout", "style")]
+    inside = [part for child in getattr(widget, "children", ()) for part in _family(child)]
+    return [widget, *filter(None, looks), *inside]

@@ -45,8 +45,8 @@ def pruned_points(
     dense: Dense, by: str, sparsity: float, threshold: float, scope: str, layer: str = ""
 ) -> Iterator[Pruned]:
     """Prune one-shot, write the file, score it; a preview first where all of validation would be late."""
-    amount = {"sparsity": sparsity} if by == "sparsity" else {"threshold": threshold}
-    small = prune(dense.model, **amount, scope=scope, layers=[layer] if layer else None)
+    amount = (sparsity, None) if by == "sparsity" else (None, threshold)
+    small = prune(dense.model, amount[0], threshold=amount[1], scope=scope, layers=[layer] if layer else None)
     yield from describe(dense, small, layer)
 
 
@@ -56,7 +56,7 @@ def describe(dense: Dense, small: nn.Module, layer: str, **more: Any) -> Iterato
     shown = [layer] if layer else list(after)
     kept = torch.cat([after[name][after[name] != 0] for name in shown])
     gone = {name: before[name][(after[name] == 0) & (before[name] != 0)].abs() for name in shown}
-    common = dict(
+    common: dict[str, Any] = dict(
         dense=dense,
         model=small,
         layer=layer,
@@ -74,7 +74,8 @@ class Pruning:
     """The view: histogram with thresholds, sparsity by layer, accuracy against sparsity."""
 
     def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own, self._shown = LiveFigure(10.4, 4.5), own, (None, None)
+        self.live, self._own = LiveFigure(10.4, 4.5), own
+        self._shown: tuple[Dense | None, str | None] = (None, None)
         figure = self.live.figure
         self.histogram = figure.add_axes((0.06, 0.13, 0.27, 0.79))
         self.layers = figure.add_axes((0.425, 0.13, 0.13, 0.79))
@@ -115,6 +116,8 @@ class Pruning:
     def _draw_point(self, point: Pruned) -> None:
         sparsity = 1 - point.left[0] / point.left[1]
         x, y = plots.place_sparsity(sparsity), float(plots.logit(point.score.accuracy))
+        if plots.make_room(self.curves, x, point.score.accuracy):
+            self.live.refresh()
         star = self.star if point.training is None else self.healed
         star.set_data([x], [y])
         self.interval.set_data([x, x], plots.logit(np.array(point.score.interval)))
@@ -144,7 +147,7 @@ class Pruning:
     def _draw_histogram(self, point: Pruned) -> None:
         before = weights(point.dense.model)
         values = torch.cat([w.flatten() for name, w in before.items() if point.layer in ("", name)])
-        self.reach = float(values.abs().quantile(0.9995)) if len(values) < 1e7 else float(values.abs().max())
+        self.reach = float(values.abs().max()) or 1.0
         edges = np.linspace(-self.reach, self.reach, BINS + 1)
         counts = torch.histc(values, BINS, -self.reach, self.reach).numpy()
         ax = self.histogram
@@ -229,7 +232,8 @@ def pruning(model: nn.Module | None = None, data: Data | None = None) -> Panel:
             "then train", [("fine-tune what is left", "fine-tuned"), ("prune gradually", "gradual")], "fine-tuned"
         ),
     }
-    if "checkpoint" in controls:
-        controls["checkpoint"].observe(lambda change: _controls.offer(menu, shipped(change["new"]).layers), "value")
     view = Pruning(own)
-    return Panel("pruning", view, controls, job=(f"train {EPOCHS} epochs", view.train))
+    panel = Panel("pruning", view, controls, job=(f"train {EPOCHS} epochs", view.train))
+    if "checkpoint" in controls:  # behind the panel's own observer, which says in words that a checkpoint is damaged
+        controls["checkpoint"].observe(lambda change: _controls.offer(menu, shipped(change["new"]).layers), "value")
+    return panel

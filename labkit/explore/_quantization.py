@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def rounded_points(
 
     `activation_bits` 32 leaves the activations in float.
     """
-    how = dict(symmetric=symmetric, granularity=granularity, percentile=percentile)
+    how: dict[str, Any] = dict(symmetric=symmetric, granularity=granularity, percentile=percentile)
     calibration = dense.data.train.x[:CALIBRATION] if activation_bits < 32 else None
     small = quantize(
         dense.model,
@@ -52,15 +53,15 @@ def rounded_points(
         **how,
         activation_bits=None if calibration is None else activation_bits,
         calibration=calibration,
-    )  # type: ignore[arg-type]
+    )
     before, after = weights(dense.model), weights(small)
     shown = before[layer]
-    common = dict(
+    common: dict[str, Any] = dict(
         dense=dense,
         layer=layer,
         bits=bits,
         scheme=f"{'symmetric' if symmetric else 'affine'}, per {granularity}",
-        error={name: float((after[name] - w).square().mean().sqrt() / w.std()) for name, w in before.items()},
+        error={name: relative_error(after[name], w) for name, w in before.items()},
         staircase=staircase(shown, bits, **how),
         values=after[layer],
         left=_words.weights_left(small),
@@ -70,10 +71,15 @@ def rounded_points(
         yield Rounded(**common, score=score)
 
 
-def staircase(weight: Tensor, bits: int, *, granularity: str, **how: object) -> tuple[Tensor, Tensor]:
+def relative_error(after: Tensor, before: Tensor) -> float:
+    """Root mean square error over the standard deviation; 0 for a layer whose weights are all alike and unchanged."""
+    return float((after - before).square().mean().sqrt() / before.std(correction=0).clamp(min=1e-12))
+
+
+def staircase(weight: Tensor, bits: int, *, granularity: str, **how: Any) -> tuple[Tensor, Tensor]:
     """The rounding function over the range of a weight; of its first channel's grid where each has its own."""
     part = weight[:1] if granularity == "channel" else weight
-    grid = choose_grid(part, bits, granularity="tensor", **how)  # type: ignore[arg-type]
+    grid = choose_grid(part, bits, granularity="tensor", **how)
     reach = float(weight.abs().max()) * 1.05
     x = torch.linspace(-reach, reach, 1_500)
     return x, fake_quantize(x, grid)
@@ -83,7 +89,8 @@ class Quantization:
     """The view: staircase over the histogram, error by layer, accuracy against size."""
 
     def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own, self._shown = LiveFigure(10.4, 4.5), own, (None, None)
+        self.live, self._own = LiveFigure(10.4, 4.5), own
+        self._shown: tuple[Dense | None, str | None] = (None, None)
         figure = self.live.figure
         self.stairs = figure.add_axes((0.065, 0.13, 0.28, 0.79))
         self.behind = self.stairs.twinx()
@@ -114,6 +121,8 @@ class Quantization:
         self.after.set_data(np.sqrt(counts))
         for bar, value in zip(self.bars, point.error.values(), strict=True):
             bar.set_width(min(value, 1))
+        if plots.make_room(self.curves, point.size_bytes, point.score.accuracy):
+            self.live.refresh()
         self.interval.set_data([point.size_bytes] * 2, plots.logit(np.array(point.score.interval)))
         self.star.set_data([point.size_bytes], [float(plots.logit(point.score.accuracy))])
 
@@ -140,7 +149,7 @@ class Quantization:
 
     def _draw_stairs(self, point: Rounded) -> None:
         weight = weights(point.dense.model)[point.layer]
-        self.reach = float(weight.abs().max()) * 1.05
+        self.reach = float(weight.abs().max()) * 1.05 or 1.0
         edges = np.linspace(-self.reach, self.reach, BINS + 1)
         before = np.sqrt(torch.histc(weight, BINS, -self.reach, self.reach).numpy())
         self.behind.stairs(before, edges, fill=True, color="#d0d0d0")
@@ -153,7 +162,7 @@ class Quantization:
         ax.plot([-self.reach, self.reach], [-self.reach, self.reach], ":", color=plots.BLACK, lw=1, label="unrounded")
         (self.line,) = ax.plot([], [], "-", color=plots.RED, lw=2, label="rounded")
         ax.set_xlim(-self.reach, self.reach)
-        ax.set_ylim(-self.reach, self.reach)
+        ax.set_ylim(-1.3 * self.reach, 1.3 * self.reach)  # the lowest of 2 symmetric bits lies 4/3 of the way down
         ax.set_xlabel("weight before")
         ax.set_ylabel("weight after", labelpad=-2)
         ax.set_title(
@@ -194,8 +203,9 @@ def quantization(model: nn.Module | None = None, data: Data | None = None) -> Pa
         ),
         "layer": menu,
     }
-    if "checkpoint" in controls:
+    panel = Panel("quantization", Quantization(own), controls)
+    if "checkpoint" in controls:  # behind the panel's own observer, which says in words that a checkpoint is damaged
         controls["checkpoint"].observe(
             lambda change: _controls.offer(menu, shipped(change["new"]).layers, everything=False), "value"
         )
-    return Panel("quantization", Quantization(own), controls)
+    return panel

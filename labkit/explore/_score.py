@@ -41,7 +41,7 @@ class Score:
 
 def scores(model: nn.Module, split: Split) -> Iterator[Score]:
     """A preview after about FRAME seconds, one every REFRESH seconds, and at last the score on the whole split."""
-    model = model.to(memory_format=torch.channels_last).eval()
+    model = model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     predicted: list[Tensor] = []
     done, chunk, due = 0, 16, time.perf_counter() + FRAME
     while done < len(split):

@@ -1,5 +1,6 @@
 """Where a panel starts from: a trained network, its data, what it scores and weighs before anything is done to it."""
 
+import copy
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from labkit import store
+from labkit import _check, store
 from labkit.compress._weights import weights
 from labkit.data import Data, load_data, manifest
 from labkit.explore import _controls
@@ -43,7 +44,8 @@ class Dense:
 
 
 def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) -> Dense:
-    """Score and weigh a trained network once."""
+    """Score and weigh a trained network once; a copy of it, so that later training does not change what was scored."""
+    model = copy.deepcopy(model).eval()
     *_, score = scores(model, data.validation)
     return Dense(name or type(model).__name__, key, model, data, score, len(store.encode(model)))
 
@@ -59,6 +61,9 @@ def start(model: nn.Module | None, data: Data | None) -> tuple[Dense | None, dic
     if (model is None) != (data is None):
         raise ValueError("model and data belong together: give both or neither")
     if model is not None and data is not None:
+        _check.module("model", model)
+        if not isinstance(data, Data):
+            raise TypeError(f"data is a {type(data).__name__}; allowed: a labkit.Data, as load_data gives")
         return own(model, data), {}
     options = [(f"{m} on {d}", (m, d)) for m, d in RECIPES]
     return None, {"checkpoint": _controls.choice("network", options, options[0][1])}

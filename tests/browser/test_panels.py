@@ -53,7 +53,9 @@ def round_symmetric(tensors, bits):
             rounded[name] = np.sign(w) * np.abs(w[w != 0]).mean()
         else:
             # times the reciprocal, as torch does: one weight of 266,200 lies so near a tie that it matters
-            rounded[name] = np.clip(np.rint(w * (np.float32(1) / scale)), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * scale
+            rounded[name] = (
+                np.clip(np.rint(w * (np.float32(1) / scale)), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * scale
+            )
     return rounded
 
 
@@ -80,7 +82,7 @@ def handle(panel, label):
 
 
 def settle(panel, before):
-    """Wait until the picture is another than `before`, its figures are settled and nothing has moved for half a second."""
+    """Wait until the picture is not `before`, its figures are settled and nothing has moved for half a second."""
     image = panel.locator("img.labkit-picture")
     image.page.wait_for_function("([i, before]) => i.src !== before", arg=[image.element_handle(), before])
     panel.locator(".labkit-status", has_text="scored on all").wait_for(timeout=20_000)

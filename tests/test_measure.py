@@ -1,0 +1,297 @@
+"""Measures: intervals, p-values and costs against slow, independent computations and figures worked out by hand."""
+
+import importlib
+import math
+from fractions import Fraction
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from labkit import store
+from labkit.compress.magnitude import prune
+from labkit.compress.quantize import quantize
+from labkit.data import Split
+from labkit.measure import accuracy, compare, counts, latency_ms, macs, mcnemar, measure, size_bytes, wilson
+from labkit.models import build
+
+Z95 = 1.959963984540054
+
+
+class Table(nn.Module):
+    """A classifier that gives image i, whose one pixel is i, the class that its list says."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(int(max(classes)) + 1)[classes])
+
+    def forward(self, x):
+        return self.weight[x.flatten().long()]
+
+
+def images(truth):
+    return Split(torch.arange(len(truth)).float().view(-1, 1, 1, 1), torch.tensor(truth))
+
+
+# the interval
+
+
+def score_interval(correct, n, z):
+    """The shares p that the score test |correct/n - p| ≤ z √(p(1 - p)/n) does not reject, by bisection."""
+    share = correct / n
+
+    def rejected(p):
+        return (share - p) ** 2 > z * z * p * (1 - p) / n
+
+    ends = []
+    for outside in (0.0, 1.0):
+        inside = share
+        for _ in range(100):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if rejected(middle) else (middle, outside)
+        ends.append(inside)
+    return tuple(ends)
+
+
+counts_of = st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(counts_of)
+def test_wilson_is_what_the_score_test_does_not_reject(case):
+    assert wilson(*case) == pytest.approx(score_interval(*case, Z95), abs=1e-9)
+
+
+@given(counts_of)
+def test_wilson_holds_the_share_and_is_symmetric_in_right_and_wrong(case):
+    correct, n = case
+    low, high = wilson(correct, n)
+    assert 0 <= low <= correct / n <= high <= 1
+    assert wilson(n - correct, n) == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 7, 5_000])
+def test_nothing_right_and_everything_right_keep_a_width(n):
+    assert wilson(0, n) == (0, pytest.approx(Z95**2 / (n + Z95**2)))
+    assert wilson(n, n) == (pytest.approx(n / (n + Z95**2)), 1)
+
+
+def test_wilson_at_another_confidence():
+    assert wilson(40, 50, 0.6826894921370859) == pytest.approx(score_interval(40, 50, 1.0), abs=1e-9)
+    assert wilson(40, 50, 0.99)[0] < wilson(40, 50)[0] < wilson(400, 500)[0]
+
+
+def test_wilson_covers_the_truth_as_often_as_it_says():
+    n, p = 60, 0.9
+    chance = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+    covered = sum(c for k, c in enumerate(chance) if wilson(k, n)[0] <= p <= wilson(k, n)[1])
+    assert covered == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ((1, 0), ValueError, f"images is 0; allowed: a whole number from 1 to {2**62}"),
+        ((6, 5), ValueError, "correct is 6; allowed: a whole number from 0 to 5"),
+        ((0.5, 5), TypeError, "correct is 0.5; allowed: a whole number from 0 to 5"),
+        ((1, 5, 1), ValueError, "confidence is 1; allowed: a number in (0, 1)"),
+    ],
+)
+def test_wilson_refuses(refuses, arguments, error, said):
+    refuses(error, said, wilson, *arguments)
+
+
+# accuracy
+
+
+def test_accuracy_by_hand():
+    measured = accuracy(Table([2, 0, 1, 1]), images([2, 0, 1, 0]))
+    low, high = wilson(3, 4)
+    assert measured == dict(accuracy=0.75, accuracy_low=low, accuracy_high=high, correct=3, images=4)
+
+
+def test_accuracy_counts_every_image_of_a_split_longer_than_a_batch():
+    truth = torch.randint(0, 7, (2_345,), generator=torch.Generator().manual_seed(0)).tolist()
+    given = [t if i % 5 else (t + 1) % 7 for i, t in enumerate(truth)]
+    assert accuracy(Table([6, *given[1:]]), images([6, *truth[1:]]))["correct"] == 2_345 - 469 + 1
+
+
+def test_accuracy_is_measured_in_evaluation_mode(trained, digits):
+    model = nn.Sequential(nn.Dropout(0.9), trained).train()
+    assert accuracy(model, digits.test) == accuracy(trained, digits.test)
+    assert model.training
+    assert model[0].training
+
+
+# the paired test
+
+
+def sign_test(lost, won):
+    """2 · P(Binomial(lost + won, ½) ≤ min), in whole numbers."""
+    n = lost + won
+    below = sum(math.comb(n, k) for k in range(min(lost, won) + 1))
+    return min(Fraction(1), Fraction(2 * below, 2**n))
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_is_the_exact_sign_test(lost, won):
+    assert mcnemar(lost, won) == pytest.approx(float(sign_test(lost, won)), rel=1e-9)
+    assert mcnemar(lost, won) == mcnemar(won, lost)
+
+
+def test_mcnemar_by_hand_and_at_size():
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(0, 5) == pytest.approx(1 / 16)
+    assert mcnemar(3_000, 3_200) == pytest.approx(float(sign_test(3_000, 3_200)), rel=1e-7)
+    assert mcnemar(0, 5_000) == 0
+
+
+def test_mcnemar_refuses(refuses):
+    refuses(ValueError, f"lost is -1; allowed: a whole number from 0 to {2**31}", mcnemar, -1, 2)
+    refuses(TypeError, f"won is 2.0; allowed: a whole number from 0 to {2**31}", mcnemar, 1, 2.0)
+
+
+def test_compare_counts_the_images_on_which_two_models_differ():
+    truth = [0, 1, 2, 0, 1, 2, 0]
+    before, after = Table([0, 1, 2, 0, 2, 2, 1]), Table([0, 2, 1, 1, 1, 2, 2])
+    compared = compare(before, after, images(truth))
+    assert compared == dict(lost=3, won=1, p=mcnemar(3, 1))
+    assert compare(after, before, images(truth)) == dict(lost=1, won=3, p=mcnemar(3, 1))
+
+
+# costs
+
+
+HAND = {
+    "lenet-300-100": 784 * 300 + 300 * 100 + 100 * 10,
+    "lenet-5": 20 * 24 * 24 * 25 + 50 * 8 * 8 * 20 * 25 + 800 * 500 + 500 * 10,
+}
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_macs_of_the_lenets_by_hand(name):
+    assert HAND == {"lenet-300-100": 266_200, "lenet-5": 2_293_000}
+    assert macs(build(name), torch.zeros(1, 28, 28)) == HAND[name]
+
+
+LAYERS = {
+    "grouped": (nn.Conv2d(6, 12, 3, groups=3, padding=1), (6, 5, 7), 12 * 5 * 7 * 2 * 9),
+    "depthwise, strided": (nn.Conv2d(8, 8, 3, groups=8, stride=2), (8, 9, 9), 8 * 4 * 4 * 9),
+    "one-dimensional": (nn.Conv1d(2, 6, 3), (2, 9), 6 * 7 * 2 * 3),
+    "linear over tokens": (nn.Linear(8, 3), (5, 8), 5 * 8 * 3),
+    "no product": (nn.ReLU(), (4,), 0),
+    # in 24 × 8, q kᵀ and its product with v, out 8 × 8, feed-forward to 16 and back
+    "encoder": (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (5, 8), 5 * 192 + 2 * 200 + 5 * 64 + 10 * 128),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("training", [True, False])
+def test_macs_of_a_layer_by_hand(kind, training):
+    layer, shape, expected = LAYERS[kind]
+    layer.train(training)
+    assert macs(layer, torch.zeros(shape)) == expected
+    assert layer.training == training
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_macs_of_the_residual_network_are_those_of_its_convolutions():
+    sizes = {32: [(3, 16)] + [(16, 16)] * 6, 16: [(16, 32)] + [(32, 32)] * 5, 8: [(32, 64)] + [(64, 64)] * 5}
+    expected = sum(9 * a * b * side * side for side, layers in sizes.items() for a, b in layers) + 640
+    assert macs(build("resnet-20"), torch.zeros(3, 32, 32)) == expected
+
+
+def test_zeros_and_integers_cost_as_many_macs_as_the_dense_network():
+    image, x = torch.zeros(1, 28, 28), torch.rand(9, 1, 28, 28)
+    for name, expected in HAND.items():
+        model = build(name)
+        assert macs(prune(model, 0.9), image) == expected
+        assert macs(quantize(model, 4), image) == expected
+        assert macs(quantize(model, 8, activation_bits=8, calibration=x), image) == expected
+
+
+def test_counts_of_a_lenet():
+    model = build("lenet-300-100")
+    assert counts(model) == dict(parameters=266_610, nonzeros=266_610, sparsity=0)
+    pruned = counts(prune(model, 0.9))
+    assert pruned == dict(parameters=266_610, nonzeros=26_620 + 410, sparsity=pytest.approx(0.9))
+    assert counts(build("lenet-5"))["parameters"] == 431_080
+    assert counts(build("resnet-20"))["parameters"] == 269_722
+
+
+def test_counts_of_a_quantized_network_are_those_of_the_values_it_computes_with(trained):
+    model = quantize(prune(trained, 0.5), 2)
+    zeros = sum(int((model[i].weight == 0).sum()) for i in (1, 3))
+    assert counts(model) == dict(parameters=2_410, nonzeros=2_410 - zeros, sparsity=zeros / 2_368)
+    assert zeros > 1_184
+
+
+def test_buffers_are_not_parameters():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    counted = counts(model)
+    assert counted["parameters"] == 4 * 9 + 4 + 4 + 4
+    assert counted["nonzeros"] == 4 * 9 + 4 + 4  # the shifts of a new BatchNorm are zero
+    assert counts(nn.BatchNorm1d(4)) == dict(parameters=8, nonzeros=4, sparsity=0)
+
+
+@pytest.mark.parametrize("squeeze", [lambda m: m, lambda m: quantize(prune(m, 0.8), 3)], ids=["dense", "small"])
+def test_size_is_the_length_of_the_file_that_save_writes(trained, tmp_path, squeeze):
+    model = squeeze(trained)
+    assert size_bytes(model) == store.save(model, tmp_path / "model.lk").stat().st_size
+
+
+class Recorder(nn.Module):
+    """Notes in what mode, and on how many images, it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x):
+        self.calls.append((self.training, torch.is_grad_enabled(), len(x)))
+        return x
+
+
+def test_latency_is_positive_and_leaves_the_mode_alone():
+    model = nn.Sequential(Recorder(), nn.Dropout()).train()
+    model[1].eval()
+    assert 0 < latency_ms(model, torch.zeros(3, 1), repeats=5) < 1_000
+    assert model[0].calls == [(False, False, 3)] * 7  # two passes to warm up
+    assert (model.training, model[0].training, model[1].training) == (True, True, False)
+
+
+def test_latency_is_a_median(monkeypatch):
+    clock = iter([0, 9, 9, 18, *(t for i, ms in enumerate([5, 1, 100, 2, 4]) for t in (100 * i, 100 * i + ms / 1e3))])
+    stopwatch = SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr(importlib.import_module("labkit.measure"), "time", stopwatch)
+    assert latency_ms(nn.Identity(), torch.zeros(1, 1), repeats=5) == pytest.approx(4)
+
+
+def test_latency_refuses(refuses):
+    said = "repeats is 0; allowed: a whole number from 1 to 100000"
+    refuses(ValueError, said, latency_ms, nn.Identity(), torch.zeros(1), 0)
+
+
+# the record
+
+
+def test_measure_is_one_flat_record_of_numbers(trained, digits):
+    record = measure(trained, digits.validation, latency_batch=16)
+    assert list(record) == [
+        *("accuracy", "accuracy_low", "accuracy_high", "correct", "images"),
+        *("parameters", "nonzeros", "sparsity"),
+        *("size_bytes", "macs", "latency_ms", "latency_batch", "threads"),
+    ]
+    assert all(type(v) in (int, float) and math.isfinite(v) for v in record.values())
+    assert accuracy(trained, digits.validation).items() <= record.items()
+    assert counts(trained).items() <= record.items()
+    assert (record["size_bytes"], record["macs"]) == (size_bytes(trained), 64 * 32 + 32 * 10)
+    assert (record["latency_batch"], record["threads"]) == (16, torch.get_num_threads())
+
+
+def test_measure_refuses(refuses, trained, digits):
+    refuses(TypeError, "model is a Data; allowed: a torch.nn.Module", measure, digits, digits.validation)
+    said = "latency_batch is 301; allowed: a whole number from 1 to 300"
+    refuses(ValueError, said, measure, trained, digits.validation, latency_batch=301)

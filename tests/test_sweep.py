@@ -1,0 +1,225 @@
+"""Sweeps: every combination once, no matter how often and where a run is interrupted."""
+
+import functools
+import itertools
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from labkit import data
+from labkit.compress.magnitude import sparsity_of
+from labkit.data import load_data
+from labkit.measure import accuracy, size_bytes
+from labkit.store import encode
+from labkit.sweep import (
+    FRONTIER_GRID,
+    PRUNING_GRID,
+    QUANTIZATION_GRID,
+    compress,
+    shipped_sweep,
+    sweep,
+    sweep_path,
+)
+from labkit.zoo import load_model
+
+GRID = {"a": (1, 2, 3), "b": ("x", "y")}
+
+
+def result_of(a, b):
+    return {"third": a / 3, "name": f"{b}{a}"}
+
+
+class Counting:
+    """`result_of` that notes its calls, and raises at one of them."""
+
+    def __init__(self, fails_at=None):
+        self.calls, self.fails_at = [], fails_at
+
+    def __call__(self, a, b):
+        self.calls.append((a, b))
+        if (a, b) == self.fails_at:
+            raise RuntimeError("no")
+        return result_of(a, b)
+
+
+ALL = list(itertools.product(*GRID.values()))
+TABLE = pd.DataFrame([dict(a=a, b=b, **result_of(a, b)) for a, b in ALL])
+same = functools.partial(pd.testing.assert_frame_equal, check_exact=True)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["in memory", "in a file"])
+def test_each_combination_is_run_once(tmp_path, kept):
+    run = Counting()
+    same(sweep(run, GRID, tmp_path / "new folder" / "t.csv" if kept else None), TABLE)
+    assert run.calls == ALL
+
+
+def test_rows_in_the_file_are_not_run_again(tmp_path):
+    path = tmp_path / "t.csv"
+    sweep(Counting(), {"a": (1, 3), "b": ("y",)}, path)
+    run = Counting()
+    same(sweep(run, GRID, path), TABLE)
+    assert run.calls == [s for s in ALL if s not in [(1, "y"), (3, "y")]]
+    again = Counting()
+    same(sweep(again, GRID, path), TABLE)
+    assert again.calls == []
+    assert list(tmp_path.iterdir()) == [path]  # no half-written file beside it
+
+
+def test_a_file_in_any_order_ends_in_the_order_of_the_grid(tmp_path):
+    path = tmp_path / "t.csv"
+    TABLE.iloc[[5, 2]].to_csv(path, index=False)
+    sweep(result_of, GRID, path)
+    same(pd.read_csv(path), TABLE)
+
+
+def test_a_narrower_grid_leaves_the_other_rows_in_the_file(tmp_path):
+    path = tmp_path / "t.csv"
+    sweep(result_of, GRID, path)
+    narrow = sweep(Counting(), {"a": (4, 2), "b": ("x",)}, path)
+    assert narrow[["a", "b"]].values.tolist() == [[4, "x"], [2, "x"]]
+    assert len(pd.read_csv(path)) == 7
+
+
+@pytest.mark.parametrize("fails_at", [ALL[0], ALL[3], ALL[-1]], ids=["first", "middle", "last"])
+def test_a_run_that_raises_costs_no_row_before_it(tmp_path, fails_at):
+    path, run = tmp_path / "t.csv", Counting(fails_at)
+    with pytest.raises(RuntimeError, match="^no$"):
+        sweep(run, GRID, path)
+    before = ALL.index(fails_at)
+    rows = pd.read_csv(path) if before else TABLE[:0]
+    same(rows, TABLE[:before])
+    repaired = Counting()
+    same(sweep(repaired, GRID, path), TABLE)
+    assert repaired.calls == ALL[before:]
+
+
+def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "t.csv"
+    sweep(result_of, {"a": (1,), "b": ("x",)}, path)
+    before = path.read_bytes()
+
+    def torn(table, where, **settings):
+        where.write_text("a,b\n1,")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", torn)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(result_of, GRID, path)
+    assert path.read_bytes() == before
+
+
+def test_two_jobs_give_the_same_table(tmp_path):
+    path = tmp_path / "t.csv"
+    same(sweep(result_of, GRID, path, n_jobs=2), TABLE)
+    same(pd.read_csv(path), TABLE)
+
+
+def slow_then_broken(n):
+    if n == 0:
+        time.sleep(3)
+    if n == 3:
+        time.sleep(0.3)
+        raise RuntimeError("no")
+    return {"n_squared": n * n}
+
+
+def test_a_row_does_not_wait_for_a_slower_one_before_it(tmp_path):
+    """Of two workers one sleeps on the first row; the second finishes two rows, then raises."""
+    path = tmp_path / "t.csv"
+    with pytest.raises(RuntimeError, match="^no$"):
+        sweep(slow_then_broken, {"n": (0, 1, 2, 3)}, path, n_jobs=2)
+    assert {1, 2} <= set(pd.read_csv(path)["n"])
+
+
+AWKWARD = {
+    "floats that no short decimal names": (0.1 + 0.2, 1 / 3, 1e-300, 0.30000000000000004 * 3),
+    "whole and broken": (0, 0.5, 1),
+    "text that looks like numbers": ("007", "1e-3", "08"),
+    "empty": ("", "None", "nan"),
+    "missing": (None, "None", 0.5),
+    "not a number": (1.0, float("nan")),
+    "truth": (True, False),
+    "commas and quotes": ('a,"b"', "c\nd"),
+    "pairs": ((1, 2), (1, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", AWKWARD)
+def test_a_setting_survives_the_file(tmp_path, kind):
+    path, calls = tmp_path / "t.csv", []
+
+    def run(value):
+        calls.append(value)
+        return {"length": len(str(value)), "share": len(str(value)) / 7}
+
+    values = AWKWARD[kind]
+    sweep(run, {"value": values[:-1]}, path)
+    whole = sweep(run, {"value": values}, path)
+    again = sweep(run, {"value": values}, path)
+    assert list(map(str, calls)) == list(map(str, values))
+    same(again, whole)
+    same(again, sweep(run, {"value": values}))
+
+
+def test_a_file_of_another_sweep_is_refused(tmp_path, refuses):
+    path = tmp_path / "t.csv"
+    sweep(result_of, GRID, path)
+    before = path.read_bytes()
+    said = f"{path} lacks the columns ['seed']; allowed: the file of a sweep over ['a', 'seed']"
+    refuses(ValueError, said, sweep, result_of, {"a": (1,), "seed": (0,)}, path)
+    assert path.read_bytes() == before
+
+
+# what ships
+
+
+def test_compress_prunes_then_rounds(trained):
+    small = compress(trained, 0.6, 3)
+    assert sparsity_of(small) >= 0.6
+    assert all(len(small[i].weight.unique()) <= 8 for i in (1, 3))
+    assert encode(compress(trained, 0.0, 32)) == encode(trained)
+
+
+SHIPPED = [
+    (kind, *names)
+    for kind, grid in (("frontier", FRONTIER_GRID), ("quantization", QUANTIZATION_GRID), ("pruning", PRUNING_GRID))
+    for names in itertools.product(("lenet-300-100", "lenet-5"), ("mnist", "fashion-mnist"))
+    if sweep_path(kind, *names) in data.manifest()
+]
+GRIDS = {"frontier": FRONTIER_GRID, "quantization": QUANTIZATION_GRID, "pruning": PRUNING_GRID}
+
+
+def test_the_small_networks_ship_with_their_sweeps():
+    pruned = [s for s in SHIPPED if s[0] == "pruning"]
+    assert len(SHIPPED) - len(pruned) == 8
+    assert [s[1:] for s in pruned] == [("lenet-300-100", "mnist"), ("lenet-300-100", "fashion-mnist")]
+
+
+@pytest.mark.parametrize("which", SHIPPED, ids="--".join)
+def test_a_shipped_sweep_covers_its_grid(which):
+    table, grid = shipped_sweep(*which), GRIDS[which[0]]
+    settings = list(table[list(grid)].itertuples(index=False, name=None))
+    assert sorted(settings, key=str) == sorted(itertools.product(*grid.values()), key=str)
+    assert table["accuracy"].equals(table["correct"] / table["images"])
+    assert (table["images"] == len(load_data(which[2]).validation)).all()
+
+
+@pytest.mark.parametrize("row", [(0.0, 1), (0.9, 4), (0.98, 32)])
+def test_a_row_of_a_shipped_sweep_is_what_is_measured_today(row):
+    names = ("lenet-300-100", "mnist")
+    table = shipped_sweep("frontier", *names)
+    shipped = table[(table["sparsity"] == row[0]) & (table["bits"] == row[1])].iloc[0]
+    small = compress(load_model(*names), *row)
+    today = accuracy(small, load_data("mnist").validation)
+    assert shipped["size_bytes"] == size_bytes(small)
+    assert abs(shipped["correct"] - today["correct"]) <= 2  # another machine may sum in another order
+
+
+def test_random_pruning_is_the_baseline_that_magnitude_beats():
+    table = shipped_sweep("pruning", "lenet-300-100", "mnist")
+    mean = table.groupby(["method", "sparsity"])["accuracy"].mean()
+    assert all(mean["fine-tuned", s] > mean["random, fine-tuned", s] for s in (0.9, 0.95, 0.97, 0.98, 0.99))
+    assert torch.tensor(mean["fine-tuned"].values - mean["one-shot"].values).min() >= -0.002
