@@ -77,12 +77,12 @@ def write_notebook(folder: Path, name: str, source: str) -> str:
 
 
 def times(page: Page, root: Locator, handle: Locator, presses: int) -> list[float]:
-    """Milliseconds of `presses` single steps, a pause of 400 ms between them, to and fro over 16 steps."""
+    """Milliseconds of `presses` single steps, a pause of 400 ms between them, to and fro over three steps."""
     handle.focus()
     found = []
     for i in range(presses + 5):
         page.evaluate(WATCH, [root.element_handle(), handle.element_handle()])
-        handle.press("ArrowRight" if i // 8 % 2 == 0 else "ArrowLeft")
+        handle.press("ArrowRight" if i // 3 % 2 == 0 else "ArrowLeft")
         found.append(page.evaluate("window.labkitPainted"))
         page.wait_for_timeout(400)
     return found[5:]  # the first ones still warm up

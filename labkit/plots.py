@@ -58,9 +58,12 @@ def tidy(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
-def size_axis(ax: Axes, smallest: float, largest: float) -> None:
-    """A logarithmic axis of bytes, with ticks at 1, 2 and 5 times a power of ten, labelled in plain text."""
-    ticks = [m * 10**e for e in range(10) for m in (1, 2, 5)]
+def size_axis(ax: Axes, smallest: float, largest: float, most: int = 9) -> None:
+    """A logarithmic axis of bytes, labelled in plain text, with at most about `most` ticks."""
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [m * 10**e for e in range(1, 10) for m in steps if smallest <= m * 10**e <= largest]
+        if len(ticks) <= most:
+            break
     ax.set_xscale("log")
     ax.set_xlim(smallest, largest)
     ax.xaxis.set_major_locator(FixedLocator(ticks))
@@ -206,7 +209,10 @@ def scheme_curves(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accur
             label=label,
             lw=1.2,
         )
-    size_axis(ax, min([dense_bytes / 40, *records["size_bytes"]]) * 0.7, dense_bytes * 1.5)
+        few = rows[rows["bits"] <= 4]
+        for bits, *place in zip(few["bits"], few["size_bytes"], logit(few["accuracy"].to_numpy()), strict=True):
+            ax.annotate(str(bits), (place[0], place[1]), (4, -10), textcoords="offset points", fontsize=8, color=colour)
+    size_axis(ax, min([dense_bytes / 40, *records["size_bytes"]]) * 0.7, dense_bytes * 1.5, most=7)
     ax.plot([dense_bytes], [float(logit(dense_accuracy))], "D", ms=8, color=RED, label="dense fp32")
     accuracy_axis(ax, 0.07, dense_accuracy + 0.6 * (1 - dense_accuracy))
     tidy(ax)

@@ -68,7 +68,8 @@ class Panel(widgets.VBox):
         Panel._open[name] = self
         self.name, self.view, self.controls, self.live = name, view, dict(controls), Live()
         self._numbers = itertools.count(1)
-        self._newest = self._job = 0
+        self._newest = 0
+        self._job: int | None = None  # the number of the run that the button stands for
         self._unsettled: tuple[int, Iterator] | None = None
         self._wake = threading.Condition()
         self._closed = False
@@ -116,7 +117,7 @@ class Panel(widgets.VBox):
                 self._fail(number, error)
             finally:
                 if number == self._job:  # else a newer run has the button
-                    self._job, button.description = 0, label
+                    self._job, button.description = None, label
 
         def pressed(_: object) -> None:
             running = self._job == self._newest

@@ -17,7 +17,7 @@ from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
 from labkit.explore._score import Score, scores
-from labkit.explore._start import Dense, Key, shipped, start
+from labkit.explore._start import Dense, Key, follow, shipped, start
 from labkit.train import fit
 
 EPOCHS = 2  # of the training behind the button
@@ -189,8 +189,9 @@ class Pruning:
         dense, layer, model = point.dense, point.layer, point.model
         hook = keep_zeros(model)
         if method == "gradual":
-            layers = [layer] if layer else None
-            model, hook = dense.model, prune_gradually(target(point), scope=scope, layers=layers)
+            layers, steps = [layer] if layer else None, EPOCHS * len(dense.data.train) // 128
+            often = min(50, steps // 20 + 1)  # a small data set has few steps to rise in
+            model, hook = dense.model, prune_gradually(target(point), every=often, scope=scope, layers=layers)
         due = time.perf_counter()
 
         def after_step(model: nn.Module, progress: float) -> None:
@@ -234,6 +235,5 @@ def pruning(model: nn.Module | None = None, data: Data | None = None) -> Panel:
     }
     view = Pruning(own)
     panel = Panel("pruning", view, controls, job=(f"train {EPOCHS} epochs", view.train))
-    if "checkpoint" in controls:  # behind the panel's own observer, which says in words that a checkpoint is damaged
-        controls["checkpoint"].observe(lambda change: _controls.offer(menu, shipped(change["new"]).layers), "value")
+    follow(controls, menu)
     return panel

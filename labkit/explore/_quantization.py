@@ -16,7 +16,7 @@ from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
 from labkit.explore._score import Score, scores
-from labkit.explore._start import Dense, Key, shipped, start
+from labkit.explore._start import Dense, Key, follow, shipped, start
 
 CALIBRATION = 256  # training images that set the range of the activations
 BINS = 121
@@ -117,6 +117,10 @@ class Quantization:
         if (point.dense, point.layer) != self._shown:
             self._draw_still(point)
         self.line.set_data(*point.staircase)
+        reach = 1.05 * float(point.staircase[1].abs().max())
+        if reach > self.stairs.get_ylim()[1]:  # one affine bit: its levels are 0 and the whole width of the weights
+            self.stairs.set_ylim(-reach, reach)
+            self.live.refresh()
         counts = torch.histc(point.values, BINS, -self.reach, self.reach).numpy()
         self.after.set_data(np.sqrt(counts))
         for bar, value in zip(self.bars, point.error.values(), strict=True):
@@ -140,7 +144,7 @@ class Quantization:
         plots.scheme_curves(
             self.curves, point.dense.sweep("quantization"), point.dense.size_bytes, point.dense.score.accuracy
         )
-        self.curves.set_title("lines: measured, 1 … 8 bits; ★ now", fontsize=11, loc="left")
+        self.curves.set_title("lines: measured, bits beside them; ★ now", fontsize=11, loc="left")
         (self.interval,) = self.curves.plot([], [], "-", color=plots.BLACK, lw=2, zorder=5)
         (self.star,) = self.curves.plot([], [], "*", ms=19, color=plots.YELLOW, mec="black", mew=1.2, zorder=6)
         self.live.move([self.after, self.line, *self.bars, self.interval, self.star])
@@ -204,8 +208,5 @@ def quantization(model: nn.Module | None = None, data: Data | None = None) -> Pa
         "layer": menu,
     }
     panel = Panel("quantization", Quantization(own), controls)
-    if "checkpoint" in controls:  # behind the panel's own observer, which says in words that a checkpoint is damaged
-        controls["checkpoint"].observe(
-            lambda change: _controls.offer(menu, shipped(change["new"]).layers, everything=False), "value"
-        )
+    follow(controls, menu, everything=False)
     return panel

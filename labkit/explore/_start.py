@@ -1,10 +1,13 @@
 """Where a panel starts from: a trained network, its data, what it scores and weighs before anything is done to it."""
 
+import contextlib
 import copy
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ipywidgets as widgets
 import pandas as pd
 from torch import nn
 
@@ -67,3 +70,14 @@ def start(model: nn.Module | None, data: Data | None) -> tuple[Dense | None, dic
         return own(model, data), {}
     options = [(f"{m} on {d}", (m, d)) for m, d in RECIPES]
     return None, {"checkpoint": _controls.choice("network", options, options[0][1])}
+
+
+def follow(controls: Mapping[str, Any], menu: widgets.Dropdown, everything: bool = True) -> None:
+    """Let a menu of layers show those of the chosen checkpoint; call it when the panel already listens."""
+
+    def offer(change: Mapping[str, Any]) -> None:
+        with contextlib.suppress(Exception):  # the panel says in words why a checkpoint cannot be had
+            _controls.offer(menu, shipped(change["new"]).layers, everything)
+
+    if "checkpoint" in controls:
+        controls["checkpoint"].observe(offer, "value")

@@ -20,7 +20,7 @@ def accuracy_card(score: Score, dense: Score) -> Card:
 
 def file_card(size: int, dense: int) -> Card:
     """The file's length in bytes, and how often it fits into the fp32 file."""
-    return "file", f"{size:,} B", f"{dense / size:.1f}× smaller than fp32 ({dense:,} B)"
+    return "file", f"{size:,} B", f"{dense / size:.1f}× smaller · fp32 {dense:,} B"
 
 
 def count_card(nonzeros: int, weights: int) -> Card:

@@ -1,0 +1,74 @@
+"""Checks of notebook 02."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from labkit.compress import _weights
+from labkit.compress.quantize import quantize
+from labkit.data import Split
+from labkit.measure import accuracy
+from labkit.teach._verdict import Verdict, compare
+
+WEIGHTS = ([0.5, -1.5, 0.25], [0.75, 0.125, 0.25], [-0.25, -7.75, 3.0])
+ROUND_TRIPS = (  # x, scale, bits; no value lies half-way between two levels, and each x has one beyond the grid
+    ([-1.3125, -0.3125, 0.0625, 0.5625, 1.25], 0.25, 3),
+    ([[0.4375, -6.0], [1.875, -0.6875]], 0.5, 4),
+    ([2.25, -2.75, 0.25], 1.0, 2),
+)
+
+
+def check_scale(answer: Callable[[Tensor, int], float]) -> Verdict:
+    """`answer(x, bits)`: the step of a symmetric grid whose 2^bits - 1 steps span [-absmax, absmax], 2 bits or more."""
+
+    @functools.wraps(answer)
+    def tried(x: list[float], bits: int) -> float:
+        return answer(torch.tensor(x), bits)
+
+    cases = [(x, bits) for bits in (2, 3, 8) for x in WEIGHTS]
+    solved = "one bit more halves the step, roughly; one weight twice as large doubles it for all the others"
+    return compare(tried, lambda x, bits: 2 * max(map(abs, x)) / (2**bits - 1), cases, solved)
+
+
+def check_fake_quantize(answer: Callable[[Tensor, float, int], Tensor]) -> Verdict:
+    """`answer(x, scale, bits)`: the round trip to signed integers and back, on a symmetric grid."""
+    for x, scale, bits in ROUND_TRIPS:
+        call = f"{answer.__name__}({x}, {scale}, {bits})"
+        try:
+            fault = _round_trip_fault(torch.tensor(x), scale, bits, answer(torch.tensor(x), scale, bits))
+        except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
+            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+        if fault:
+            return Verdict(False, f"{call} {fault}")
+    return Verdict(True, "rounded, kept on the grid, and back in floats; torch has it as one kernel, `fake_quantize_…`")
+
+
+def _round_trip_fault(x: Tensor, scale: float, bits: int, given: Any) -> str:
+    """What is wrong with a round trip, computed one number after the other; nothing if it is right."""
+    if not isinstance(given, Tensor):
+        return f"should be a tensor; yours is a {type(given).__name__}"
+    if given.shape != x.shape:
+        return f"should have the shape {tuple(x.shape)} of x; yours has {tuple(given.shape)}"
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    levels = [min(max(round(v / scale), low), high) for v in x.flatten().tolist()]
+    wanted = (torch.tensor(levels) * scale).view_as(x)
+    if not torch.allclose(given.float(), wanted):
+        return f"should be {wanted.tolist()}; yours is {given.tolist()}"
+    return ""
+
+
+def check_weakest_layer(model: nn.Module, split: Split, answer: str, bits: int = 2) -> Verdict:
+    """`answer`: the name of the layer that costs most accuracy when it alone is quantized, on one symmetric grid."""
+    layers = [name.removesuffix(".weight") for name in _weights.weights(model)]
+    given = str(answer).removesuffix(".weight")
+    if given not in layers:
+        return Verdict(False, f"the layer should be one of {', '.join(layers)}; yours is {given!r}")
+    left = {layer: accuracy(quantize(model, bits, layers=[layer]), split)["accuracy"] for layer in layers}
+    if left[given] > min(left.values()):
+        told = f"{bits}-bit weights in another layer cost more than in {given}, where they leave {left[given]:.2%}"
+        return Verdict(False, told)
+    told = ", ".join(f"{layer} {share:.2%}" for layer, share in sorted(left.items(), key=lambda item: item[1]))
+    return Verdict(True, f"{bits}-bit weights in one layer, accuracy left: {told}")

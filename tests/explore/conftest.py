@@ -1,0 +1,29 @@
+"""What the tests of the live panels need: a network of the user's own, and every panel closed behind a test."""
+
+import pytest
+import torch
+from torch import nn
+
+from labkit.data import Data
+from labkit.explore._panel import Panel
+from labkit.train import fit
+
+
+@pytest.fixture(autouse=True)
+def closed_panels():
+    """No panel outlives its test."""
+    yield
+    for panel in Panel._open.values():
+        panel.close_all()
+    Panel._open.clear()
+
+
+@pytest.fixture(scope="session")
+def conv(digits: Data) -> nn.Module:
+    """A user's own convolutional network that knows the digits. Tests must not change it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 12, 3, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(48, 10),
+    )  # fmt: skip
+    return fit(model, digits.train, epochs=6, lr=1e-2, progress=False)[0]
