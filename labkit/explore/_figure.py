@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 DRAWING = threading.RLock()
-DPI = 110
+DPI = 100
 
 
 class LiveFigure:

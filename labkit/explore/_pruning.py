@@ -199,7 +199,6 @@ class Pruning:
             hook(model, progress)
             if time.perf_counter() > due and progress < 1:
                 show(next(describe(dense, model, layer, method=method, training=progress)))
-                model.train()
                 due = time.perf_counter() + 0.3
 
         model, _ = fit(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from labkit.compress import _weights
 from labkit.data import Split
 from labkit.measure import wilson
 
@@ -41,7 +42,8 @@ class Score:
 
 def scores(model: nn.Module, split: Split) -> Iterator[Score]:
     """A preview after about FRAME seconds, one every REFRESH seconds, and at last the score on the whole split."""
-    model = model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    # a copy of plain floats: a quantized weight would be computed anew for every chunk of images
+    model = _weights.plain(model).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     predicted: list[Tensor] = []
     done, chunk, due = 0, 16, time.perf_counter() + FRAME
     while done < len(split):

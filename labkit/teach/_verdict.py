@@ -38,5 +38,10 @@ def same(given: Any, expected: Any) -> bool:
         return False
 
 
+def name_of(answer: Callable) -> str:
+    """What to call a student's function: a partial or an object has no `__name__`."""
+    return getattr(answer, "__name__", type(answer).__name__)
+
+
 def _call(answer: Callable, case: tuple) -> str:
-    return f"{answer.__name__}({', '.join(map(repr, case))})"
+    return f"{name_of(answer)}({', '.join(map(repr, case))})"

@@ -10,7 +10,7 @@ from labkit.compress import _weights
 from labkit.compress.magnitude import cubic_sparsity, prune
 from labkit.data import Split
 from labkit.measure import accuracy
-from labkit.teach._verdict import Verdict, compare
+from labkit.teach._verdict import Verdict, compare, name_of
 
 WEIGHTS = (
     torch.tensor([0.5, -0.125, -3.0, 0.25]),
@@ -22,7 +22,7 @@ def check_mask(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
     """`answer(weight, sparsity)`: the mask that drops the round(sparsity · n) smallest magnitudes, no more."""
     for weight in WEIGHTS:
         for sparsity in (0.25, 0.5, 0.75, 0.0):
-            call = f"{answer.__name__}({weight.tolist()}, {sparsity})"
+            call = f"{name_of(answer)}({weight.tolist()}, {sparsity})"
             try:
                 fault = _mask_fault(weight, sparsity, answer(weight.clone(), sparsity))
             except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
@@ -60,7 +60,7 @@ def check_sensitivity(
     """`answer(model, split, sparsity)`: the layer that costs most accuracy when it alone is pruned to `sparsity`."""
     layers = [name.removesuffix(".weight") for name in _weights.weights(model)]
     for sparsity in sparsities:
-        call = f"{answer.__name__}(model, split, {sparsity})"
+        call = f"{name_of(answer)}(model, split, {sparsity})"
         scan = {layer: accuracy(prune(model, sparsity, layers=[layer]), split)["accuracy"] for layer in layers}
         try:
             given = str(answer(model, split, sparsity)).removesuffix(".weight")

@@ -11,7 +11,7 @@ from labkit.compress import _weights
 from labkit.compress.quantize import quantize
 from labkit.data import Split
 from labkit.measure import accuracy
-from labkit.teach._verdict import Verdict, compare
+from labkit.teach._verdict import Verdict, compare, name_of
 
 WEIGHTS = ([0.5, -1.5, 0.25], [0.75, 0.125, 0.25], [-0.25, -7.75, 3.0])
 ROUND_TRIPS = (  # x, scale, bits; no value lies half-way between two levels, and each x has one beyond the grid
@@ -36,7 +36,7 @@ def check_scale(answer: Callable[[Tensor, int], float]) -> Verdict:
 def check_fake_quantize(answer: Callable[[Tensor, float, int], Tensor]) -> Verdict:
     """`answer(x, scale, bits)`: the round trip to signed integers and back, on a symmetric grid."""
     for x, scale, bits in ROUND_TRIPS:
-        call = f"{answer.__name__}({x}, {scale}, {bits})"
+        call = f"{name_of(answer)}({x}, {scale}, {bits})"
         try:
             fault = _round_trip_fault(torch.tensor(x), scale, bits, answer(torch.tensor(x), scale, bits))
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so

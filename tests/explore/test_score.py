@@ -25,7 +25,7 @@ class Clock:
 
 
 class Timed(nn.Module):
-    """Takes so many seconds an image, and so many a call; sees classes in the first pixel, wrongly in each 7th image."""
+    """Takes so many seconds an image, and so many a call; the class it gives is the first pixel."""
 
     def __init__(self, clock, an_image, a_call=0.0):
         super().__init__()
@@ -39,6 +39,7 @@ class Timed(nn.Module):
 
 
 def images(n):
+    """n images of which each seventh shows another class than its own."""
     number = torch.arange(n)
     shown = torch.where(number % 7 == 0, number + 1, number) % 10
     return Split(shown.float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2), number % 10)
