@@ -152,6 +152,7 @@ def fill_waterfall(
         bar.set_width(size / total)
         text.set_x((begin + size) / total + 0.02)
         text.set_text(f"{size:,} B")
+        text.set_visible(size > 0)
         start = begin + size
 
 

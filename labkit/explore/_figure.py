@@ -5,15 +5,19 @@ not made for that. So nothing here touches pyplot, one process-wide lock stands 
 fixed from the start.
 """
 
+import functools
 import struct
 import threading
 import zlib
 from collections.abc import Iterable
 
+import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image, ImageDraw, ImageFont
 
 DRAWING = threading.RLock()
 DPI = 100
@@ -46,10 +50,29 @@ class LiveFigure:
                 self._background = self._canvas.copy_from_bbox(self.figure.bbox)
             self._canvas.restore_region(self._background)
             renderer = self._canvas.get_renderer()
-            for artist in self.moving:
-                if artist.get_visible():
+            shown = [artist for artist in self.moving if artist.get_visible()]
+            texts = [artist for artist in shown if isinstance(artist, Text)]
+            for artist in shown:
+                if artist not in texts:
                     artist.draw(renderer)
-            return encode_png(np.asarray(self._canvas.buffer_rgba())[..., :3])
+            return encode_png(write_texts(np.asarray(self._canvas.buffer_rgba())[..., :3], texts))
+
+
+def write_texts(rgb: np.ndarray, texts: list[Text]) -> np.ndarray:
+    """The picture (height, width, 3) with moving texts, set by Pillow: matplotlib takes five times as long."""
+    picture = Image.fromarray(np.ascontiguousarray(rgb))
+    pen = ImageDraw.Draw(picture)
+    for text in texts:
+        x, y = text.get_transform().transform(text.get_position())
+        anchor = {"left": "l", "center": "m", "right": "r"}[text.get_ha()] + {"center": "m", "top": "a"}[text.get_va()]
+        size = text.get_fontsize() * DPI / 72
+        pen.text((x, len(rgb) - y), text.get_text(), "black", _font(size), anchor, align="center")
+    return np.asarray(picture)
+
+
+@functools.cache
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(matplotlib.get_data_path() + "/fonts/ttf/DejaVuSans.ttf", size)
 
 
 def encode_png(rgb: np.ndarray) -> bytes:

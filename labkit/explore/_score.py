@@ -52,7 +52,7 @@ def scores(model: nn.Module, split: Split) -> Iterator[Score]:
         done = min(done + chunk, len(split))
         now = time.perf_counter()
         # the next chunk is as long as the time that is left allows, so that the first picture is not late
-        chunk = max(1, min(int(chunk * max(0.010, due - now) / (now - started)), 8 * chunk))
+        chunk = max(1, int(chunk * max(0.010, due - now) / (now - started)))
         if now >= due and done < len(split):
             yield _score(predicted, split, done)
             due = now + REFRESH

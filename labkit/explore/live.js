@@ -1,6 +1,8 @@
 // The picture, the figures above it and the accessibility of the controls of one panel.
 
 function showPicture(model, image) {
+  // with its shape known, a new picture never moves the page: no layout between two frames
+  image.onload = () => (image.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`);
   const draw = () => {
     const old = image.src;
     image.src = URL.createObjectURL(new Blob([model.get("png")], { type: "image/png" }));

@@ -31,6 +31,9 @@ class Timed(nn.Module):
         super().__init__()
         self.clock, self.an_image, self.a_call, self.calls = clock, an_image, a_call, []
 
+    def __deepcopy__(self, memo):
+        return self  # scoring copies a network; the stopwatch is this one
+
     def forward(self, x):
         self.clock.now += self.a_call + self.an_image * len(x)
         self.calls.append(len(x))
@@ -116,11 +119,13 @@ def test_a_trained_network_scores_as_it_measures(trained, conv, digits):
         assert last.predicted.equal(predicted)
 
 
-def test_scoring_is_in_evaluation_mode(digits):
+def test_scoring_is_in_evaluation_mode_and_leaves_the_network_in_its_own(digits):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(64, 10)).train()
     one, other = ([*scores(model, digits.validation)][-1].correct for _ in range(2))
     assert one == other == accuracy(model, digits.validation)["correct"]
+    assert model.training
+    assert model[1].training
 
 
 def test_a_score_by_hand():

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -230,15 +231,16 @@ def test_an_overtaken_training_stops_at_once(mine):
 
 @pytest.mark.parametrize(
     ("bits", "symmetric", "granularity", "percentile", "activation_bits"),
-    [(8, True, "tensor", 100.0, 32), (2, False, "channel", 95.0, 32), (4, True, "channel", 99.0, 3)],
+    [(8, True, "tensor", 100.0, 32), (2, False, "channel", 95.0, 32), (4, True, "channel", 99.9, 2)],
 )
 def test_a_rounded_point_is_what_labkit_measures(
     conv, digits, mine, bits, symmetric, granularity, percentile, activation_bits
 ):
     point = last(rounded_points(mine, bits, symmetric, granularity, percentile, activation_bits, "3.weight"))
-    entering = {} if activation_bits == 32 else dict(activation_bits=3, calibration=digits.train.x[:256])
+    entering = {} if activation_bits == 32 else dict(activation_bits=2, calibration=digits.train.x[:256])
     how = dict(symmetric=symmetric, granularity=granularity, percentile=percentile)
     small = lk.quantize(conv, bits, **how, **entering)
+    assert point.score.predicted.equal(small(digits.validation.x).argmax(1))
     assert point.score.correct == lk.accuracy(small, digits.validation)["correct"]
     assert point.size_bytes == len(lk.encode(small))
     assert point.values.equal(small[3].weight)
@@ -392,6 +394,34 @@ def test_a_picture_does_not_depend_on_what_was_shown_before(kind):
     fresh = VIEWS[kind]()
     fresh.draw(result)
     assert fresh.live.png() == before
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_axes_that_were_widened_are_drawn_anew(mine, kind):
+    view = VIEWS[kind](mine)
+    ax = view.plane if kind == "overview" else view.curves
+    result = last(view.results(**EXTREMES[kind][-1]))
+    view.draw(result)
+    ax.set_ylim(8, 9)
+    view.live.refresh()
+    narrow = view.live.png()
+    view.draw(result)
+    wide = view.live.png()
+    view.live.refresh()
+    assert view.live.png() == wide != narrow
+
+
+def test_what_was_trained_leaves_the_picture_with_the_next_move(mine):
+    view, one_shot = Pruning(mine), last(pruned_points(mine, "sparsity", 0.8, 0, "global"))
+    view.draw(one_shot)
+    before, star = view.live.png(), view.star.get_data()
+    trained = replace(one_shot, training=1.0, score=mine.score, method="fine-tuned")
+    view.draw(trained)
+    assert view.healed.get_data() != ([], [])
+    assert view.star.get_data() == star
+    assert view.live.png() != before
+    view.draw(one_shot)
+    assert view.live.png() == before
 
 
 # words
