@@ -21,6 +21,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 DRAWING = threading.RLock()
 DPI = 100
+# Pillow's words for matplotlib's alignments; of several lines only the top can be given
+ACROSS = {"left": "l", "center": "m", "right": "r"}
+UPRIGHT = {"baseline": "s", "center": "m", "top": "a", "bottom": "d"}
 
 
 class LiveFigure:
@@ -64,9 +67,9 @@ def write_texts(rgb: np.ndarray, texts: list[Text]) -> np.ndarray:
     pen = ImageDraw.Draw(picture)
     for text in texts:
         x, y = text.get_transform().transform(text.get_position())
-        anchor = {"left": "l", "center": "m", "right": "r"}[text.get_ha()] + {"center": "m", "top": "a"}[text.get_va()]
-        size = text.get_fontsize() * DPI / 72
-        pen.text((x, len(rgb) - y), text.get_text(), "black", _font(size), anchor, align="center")
+        anchor = ACROSS[text.get_horizontalalignment()] + UPRIGHT[text.get_verticalalignment()]
+        font = _font(float(text.get_fontsize()) * DPI / 72)
+        pen.text((x, len(rgb) - y), text.get_text(), "black", font, anchor, align="center")
     return np.asarray(picture)
 
 

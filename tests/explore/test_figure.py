@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image
 
-from labkit.explore._figure import DPI, LiveFigure, encode_png
+from labkit.explore._figure import DPI, LiveFigure, encode_png, write_texts
 
 
 def pixels(png):
@@ -70,12 +71,13 @@ class Moving:
         self.bar.set_visible(state < 0.7)
 
     def redrawn(self):
-        """What matplotlib draws from nothing."""
+        """What matplotlib draws from nothing, with the moving texts set on it as the last step."""
+        texts = [artist for artist in self.live.moving if isinstance(artist, Text) and artist.get_visible()]
         for artist in self.live.moving:
-            artist.set_animated(False)
+            artist.set_animated(artist in texts)
         canvas = FigureCanvasAgg(self.live.figure)
         canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        return write_texts(np.asarray(canvas.buffer_rgba())[..., :3], texts)
 
 
 @pytest.mark.parametrize("last", [0.0, 0.25, 0.9])
@@ -85,6 +87,23 @@ def test_a_blitted_picture_is_a_full_redraw_whatever_was_shown_before(last):
         moving.set(state)
         png = moving.live.png()
     assert (pixels(png) == moving.redrawn()).all()
+
+
+@pytest.mark.parametrize("ha", ["left", "center", "right"])
+@pytest.mark.parametrize("va", ["baseline", "center", "top", "bottom"])
+def test_a_moving_text_stands_where_matplotlib_would_set_it(ha, va):
+    def ink(moving):
+        live = LiveFigure(3, 2)
+        text = live.figure.text(0.5, 0.5, "1,234 B", ha=ha, va=va, fontsize=12)
+        if moving:
+            live.move([text])
+        rows, columns = np.nonzero((pixels(live.png()) < 128).all(axis=2))
+        return np.array([rows.min(), rows.max(), columns.min(), columns.max()])
+
+    far = (
+        6 if va == "top" else 3
+    )  # pixels: Pillow's top is the font's ascender, matplotlib's the ink of its tallest letters
+    assert np.abs(ink(moving=True) - ink(moving=False)).max() <= far
 
 
 def test_the_picture_has_the_size_of_the_figure_and_moves():

@@ -127,7 +127,7 @@ def test_lost_images_are_right_before_and_wrong_now(conv, digits, mine):
     won = [i for i in range(300) if before[i] != y[i] == after[i]]
     assert _words.flips_of(mine.score, point.score, y) == (lost, won)
     assert len(lost) > FLIPS
-    assert [t.get_text() for t in view.names] == [f"{y[i]}\n→ {after[i]}" for i in lost[:FLIPS]]
+    assert [t.get_text() for t in view.names] == [f"{y[i]} → {after[i]}" for i in lost[:FLIPS]]
     strip = np.asarray(view.strip.get_array())
     for place, i in enumerate(lost[:FLIPS]):
         picture = (x[i, 0] * digits.std.item()).numpy()
@@ -453,7 +453,7 @@ def test_a_preview_is_marked_as_one(mine):
 def test_a_flip_is_named_by_both_classes(digits, mine):
     point = last(points(mine, 0.95, 2))
     i = _words.flips_of(mine.score, point.score, digits.validation.y)[0][0]
-    assert flip_name(point, i) == f"{int(digits.validation.y[i])}\n→ {int(point.score.predicted[i])}"
+    assert flip_name(point, i) == f"{int(digits.validation.y[i])} → {int(point.score.predicted[i])}"
 
 
 def test_pictures_are_in_colour_between_0_and_1():
