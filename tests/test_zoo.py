@@ -93,9 +93,17 @@ def test_retraining_again_gives_the_same_bytes(tiny):
     assert tiny.read_bytes() == first
 
 
-def test_a_checkpoint_that_is_not_in_the_manifest_is_not_loaded(tiny, refuses):
+def test_a_retrained_checkpoint_is_listed_and_loads(tiny):
+    zoo.retrain("tiny", "digits", progress=False)
+    assert "checkpoints/tiny--digits.safetensors" in data.manifest()
+    assert zoo.load_model("tiny", "digits").training is False
+
+
+def test_a_checkpoint_that_is_not_in_the_manifest_is_not_loaded(tiny, small_data, refuses):
     zoo.retrain("tiny", "digits", progress=False)
     path = "checkpoints/tiny--digits.safetensors"
+    left = {name: entry for name, entry in data.manifest().items() if name != path}
+    (small_data / "manifest.json").write_text(json.dumps(left))
     said = f"data/{path} is not listed in data/manifest.json; allowed: the files listed there"
     refuses(ValueError, said, zoo.load_model, "tiny", "digits")
 

@@ -6,9 +6,15 @@ function showPicture(model, image) {
   const draw = () => {
     const old = image.src;
     image.src = URL.createObjectURL(new Blob([model.get("png")], { type: "image/png" }));
-    image.alt = model.get("alt");
     if (old) URL.revokeObjectURL(old);
   };
+  draw();
+  return draw;
+}
+
+// apart from the picture: two settings may look the same to the pixel and still differ in words
+function showAlt(model, image) {
+  const draw = () => (image.alt = model.get("alt"));
   draw();
   return draw;
 }
@@ -82,7 +88,12 @@ export default {
     image.className = "labkit-picture";
     el.replaceChildren(cards, status, image);
 
-    const draws = { png: showPicture(model, image), cards: showCards(model, cards), status: showStatus(model, status) };
+    const draws = {
+      png: showPicture(model, image),
+      alt: showAlt(model, image),
+      cards: showCards(model, cards),
+      status: showStatus(model, status),
+    };
     for (const [name, draw] of Object.entries(draws)) model.on(`change:${name}`, draw);
 
     let observer;

@@ -81,19 +81,26 @@ def handle(panel, label):
     return panel.get_by_role("slider", name=label, exact=True)
 
 
-def settle(panel, before):
-    """Wait until the picture is not `before`, its figures are settled and nothing has moved for half a second."""
+def shown(panel):
+    """The picture and its words: two settings may look the same to the pixel and still differ in words."""
     image = panel.locator("img.labkit-picture")
-    image.page.wait_for_function("([i, before]) => i.src !== before", arg=[image.element_handle(), before])
+    return [image.get_attribute("src"), image.get_attribute("alt")]
+
+
+def settle(panel, before):
+    """Wait until the panel shows something else than `before`, settled, and nothing has moved for half a second."""
+    image = panel.locator("img.labkit-picture")
+    changed = "([image, src, alt]) => image.src !== src || image.alt !== alt"
+    image.page.wait_for_function(changed, arg=[image.element_handle(), *before])
     panel.locator(".labkit-status", has_text="scored on all").wait_for(timeout=20_000)
     seen = None
-    while seen != (seen := image.get_attribute("src")):
+    while seen != (seen := shown(panel)):
         image.page.wait_for_timeout(500)
 
 
 def press(panel, label, *keys):
     for key in keys:
-        before = panel.locator("img.labkit-picture").get_attribute("src")
+        before = shown(panel)
         handle(panel, label).press(key)
         settle(panel, before)
 
