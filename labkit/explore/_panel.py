@@ -9,6 +9,7 @@ A panel is a plain object with three parts, each usable without widgets:
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +20,7 @@ import traitlets
 
 from labkit.explore._figure import DRAWING, LiveFigure
 
+REST = 0.15  # seconds before a setting is settled: the drag may go on, and its first picture shall be on screen first
 Card = tuple[str, str, str]  # label, value, note
 
 
@@ -141,6 +143,7 @@ class Panel(widgets.VBox):
                     continue
                 number, results = self._unsettled
                 self._unsettled = None
+            time.sleep(REST)
             try:
                 while number == self._newest and (result := next(results, None)) is not None:
                     self._show(number, result)
