@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labkit.data.files import data_dir, manifest
+from labkit.data.files import data_dir, manifest, replace
 
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 
@@ -31,8 +31,7 @@ def fetch_cifar10(folder: Path | None = None) -> None:
             )
     target.mkdir(exist_ok=True)
     for name, raw in encoded.items():
-        (target / (name + ".part")).write_bytes(raw)
-        (target / (name + ".part")).replace(target / name)
+        replace(target / name, raw)
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -22,9 +22,14 @@ def register(*paths: str) -> None:
     for path in paths:
         raw = (data_dir() / path).read_bytes()
         listed[path] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
-    part = data_dir() / "manifest.json.part"
-    part.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n")
-    part.replace(data_dir() / "manifest.json")
+    replace(data_dir() / "manifest.json", (json.dumps(dict(sorted(listed.items())), indent=1) + "\n").encode())
+
+
+def replace(path: Path, raw: bytes) -> None:
+    """Write a file all at once: a crash leaves the one that was there."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(raw)
+    part.replace(path)
 
 
 def verified(path: str) -> bytes:

@@ -7,7 +7,6 @@ python -m labkit.zoo train lenet-5 mnist     retrain one into data/checkpoints/ 
 import functools
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 
 from labkit import augment, losses
 from labkit.data import data_dir, load_data, register, verified
+from labkit.data.files import replace
 from labkit.models import build
 from labkit.train import count_correct, fit
 
@@ -78,9 +78,9 @@ def retrain(name: str, data_name: str, progress: bool = True) -> dict:
         command=f"python -m labkit.zoo train {name} {data_name}",
     )
     path.parent.mkdir(exist_ok=True)
-    _write(path, safetensors.torch.save(model.state_dict()))
+    replace(path, safetensors.torch.save(model.state_dict()))
     register(checkpoint(name, data_name))
-    _write(path.with_suffix(".json"), (json.dumps(figures, indent=1) + "\n").encode())
+    replace(path.with_suffix(".json"), (json.dumps(figures, indent=1) + "\n").encode())
     return figures
 
 
@@ -93,9 +93,3 @@ def _plain(value: object) -> object:
     if isinstance(value, functools.partial):
         return f"{value.func.__name__}({', '.join(f'{k}={v}' for k, v in value.keywords.items())})"
     return getattr(value, "__name__", value)
-
-
-def _write(path: Path, raw: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(raw)
-    part.replace(path)
