@@ -1,7 +1,7 @@
 """Which tensors of a module a compression technique works on, found the same way by all of them."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -17,22 +17,15 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, owner, attribute in places(model):
-        if id(identity(owner, attribute)) not in seen:
-            seen.add(id(identity(owner, attribute)))
-            found[name] = getattr(owner, attribute).detach()
-    return found
-
-
-def places(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """(parameter name, module that owns it, attribute) of every weight, parametrized ones under their plain name."""
     for prefix, owner in model.named_modules():
         if isinstance(owner, parametrize.ParametrizationList):
             continue
         for attribute in [*owner._parameters, *parametrizations(owner)]:
-            value = getattr(owner, attribute)
-            if value is not None and value.ndim >= 2 and value.is_floating_point():
-                yield f"{prefix}.{attribute}".lstrip("."), owner, attribute
+            value, same = getattr(owner, attribute), id(identity(owner, attribute))
+            if value is not None and value.ndim >= 2 and value.is_floating_point() and same not in seen:
+                seen.add(same)
+                found[f"{prefix}.{attribute}".lstrip(".")] = value.detach()
+    return found
 
 
 def parametrizations(owner: nn.Module) -> dict[str, parametrize.ParametrizationList]:

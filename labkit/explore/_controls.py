@@ -4,8 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as widgets
+import traitlets
 
 WIDE, LABEL = "330px", "104px"
+
+
+# ipywidgets echoes every move to the browser that made it, for the sake of others on the same kernel. Deserializing an
+# echo takes the browser a core in the very milliseconds in which the network is scored.
+class _Slider(widgets.FloatSlider):
+    value = traitlets.CFloat(0.0).tag(sync=True, echo_update=False)
+
+
+class _Steps(widgets.SelectionSlider):
+    index = traitlets.Int(None, allow_none=True).tag(sync=True, echo_update=False)
 
 
 def _style() -> dict:
@@ -15,12 +26,12 @@ def _style() -> dict:
 def share(label: str, value: float, high: float = 0.99, step: float = 0.01) -> widgets.FloatSlider:
     """A slider over [0, high], read in per cent."""
     form = ".1%" if step < 0.01 else ".0%"
-    return widgets.FloatSlider(value, min=0, max=high, step=step, description=label, readout_format=form, **_style())
+    return _Slider(value, min=0, max=high, step=step, description=label, readout_format=form, **_style())
 
 
 def steps(label: str, options: Sequence[tuple[str, Any]], value: Any) -> widgets.SelectionSlider:
     """A slider over listed values."""
-    return widgets.SelectionSlider(options=options, value=value, description=label, **_style())
+    return _Steps(options=options, value=value, description=label, **_style())
 
 
 def choice(label: str, options: Sequence[tuple[str, Any]] | Sequence[str], value: Any) -> widgets.Dropdown:
@@ -36,7 +47,7 @@ def bits(label: str = "bits", value: int = 4, floating: bool = True) -> widgets.
 
 def real(label: str, value: float, high: float, step: float) -> widgets.FloatSlider:
     """A slider over [0, high]."""
-    return widgets.FloatSlider(value, min=0, max=high, step=step, description=label, readout_format=".3f", **_style())
+    return _Slider(value, min=0, max=high, step=step, description=label, readout_format=".3f", **_style())
 
 
 def layers(names: Sequence[str], everything: bool = True) -> widgets.Dropdown:

@@ -1,6 +1,5 @@
 """Panel of notebook 00: sparsity and bits move a trained network over the accuracy-against-size plane."""
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,11 +8,12 @@ import pandas as pd
 from torch import nn
 
 from labkit import plots, store
+from labkit.compress._weights import weights
 from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
-from labkit.explore._score import Score, scores
+from labkit.explore._score import Score, scores, workers
 from labkit.explore._start import Dense, Key, shipped, start
 from labkit.sweep import compress
 
@@ -44,13 +44,15 @@ def points(dense: Dense, sparsity: float, bits: int) -> Iterator[Point]:
 
     Every point is measured on what is at hand: nothing is looked up. The last one has also read the file back.
     """
-    small = compress(dense.model, sparsity, bits)
-    raw, table = store.encode_with_ledger(small)
-    point = functools.partial(Point, dense, sparsity, bits, table, _words.weights_left(small))
-    for score in scores(small, dense.data.validation):
-        yield point(score, read_back=False)
+    small = workers().submit(compress, dense.model, sparsity, bits).result()
+    left = _words.weights_left(weights(small))
+    found = scores(small, dense.data.validation)
+    file = workers().submit(store.encode_with_ledger, small)
+    for score in found:
+        raw, table = file.result()
+        yield Point(dense, sparsity, bits, table, left, score, read_back=False)
     store.check_equal(small, store.decode(raw, into=dense.model))
-    yield point(score, read_back=True)
+    yield Point(dense, sparsity, bits, table, left, score, read_back=True)
 
 
 class Overview:

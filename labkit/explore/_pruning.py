@@ -16,7 +16,7 @@ from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
-from labkit.explore._score import Score, scores
+from labkit.explore._score import Score, scores, workers
 from labkit.explore._start import Dense, Key, follow, shipped, start
 from labkit.train import fit
 
@@ -46,12 +46,14 @@ def pruned_points(
 ) -> Iterator[Pruned]:
     """Prune one-shot, write the file, score it; a preview first where all of validation would be late."""
     amount = (sparsity, None) if by == "sparsity" else (None, threshold)
-    small = prune(dense.model, amount[0], threshold=amount[1], scope=scope, layers=[layer] if layer else None)
+    layers = [layer] if layer else None
+    small = workers().submit(prune, dense.model, amount[0], threshold=amount[1], scope=scope, layers=layers).result()
     yield from describe(dense, small, layer)
 
 
 def describe(dense: Dense, small: nn.Module, layer: str, **more: Any) -> Iterator[Pruned]:
     """Measure a pruned network beside the dense one it came from."""
+    file = workers().submit(store.encode, small)
     before, after = weights(dense.model), weights(small)
     shown = [layer] if layer else list(after)
     kept = torch.cat([after[name][after[name] != 0] for name in shown])
@@ -63,11 +65,10 @@ def describe(dense: Dense, small: nn.Module, layer: str, **more: Any) -> Iterato
         sparsity={name: float((w == 0).float().mean()) for name, w in after.items()},
         thresholds=[float(v.max()) for v in gone.values() if v.numel()],
         kept=kept,
-        left=_words.weights_left(small),
-        size_bytes=len(store.encode(small)),
+        left=_words.weights_left(after),
     )
     for score in scores(small, dense.data.validation):
-        yield Pruned(**common, score=score, **more)
+        yield Pruned(**common, size_bytes=len(file.result()), score=score, **more)
 
 
 class Pruning:

@@ -15,7 +15,7 @@ from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
-from labkit.explore._score import Score, scores
+from labkit.explore._score import Score, scores, workers
 from labkit.explore._start import Dense, Key, follow, shipped, start
 
 CALIBRATION = 256  # training images that set the range of the activations
@@ -38,37 +38,35 @@ class Rounded:
     score: Score
 
 
-def rounded_points(
-    dense: Dense, bits: int, symmetric: bool, granularity: str, percentile: float, activation_bits: int, layer: str
-) -> Iterator[Rounded]:
-    """Quantize `dense`, write the file, score it; a preview first where all of validation would be late.
+def rounded_points(dense: Dense, layer: str, **settings: Any) -> Iterator[Rounded]:
+    """Quantize `dense` by the settings of `_rounded`, write the file, score it; a preview first where that is late."""
+    small, facts = workers().submit(_rounded, dense, layer, **settings).result()
+    found = scores(small, dense.data.validation)
+    file = workers().submit(store.encode, small)
+    for score in found:
+        yield Rounded(**facts, size_bytes=len(file.result()), score=score)
 
-    `activation_bits` 32 leaves the activations in float.
-    """
+
+def _rounded(
+    dense: Dense, layer: str, bits: int, symmetric: bool, granularity: str, percentile: float, activation_bits: int
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The quantized network and what its weights show; `activation_bits` 32 leaves the activations in float."""
     how: dict[str, Any] = dict(symmetric=symmetric, granularity=granularity, percentile=percentile)
-    calibration = dense.data.train.x[:CALIBRATION] if activation_bits < 32 else None
-    small = quantize(
-        dense.model,
-        bits,
-        **how,
-        activation_bits=None if calibration is None else activation_bits,
-        calibration=calibration,
-    )
+    inputs: dict[str, Any] = {}
+    if activation_bits < 32:
+        inputs = dict(activation_bits=activation_bits, calibration=dense.data.train.x[:CALIBRATION])
+    small = quantize(dense.model, bits, **how, **inputs)
     before, after = weights(dense.model), weights(small)
-    shown = before[layer]
-    common: dict[str, Any] = dict(
+    return small, dict(
         dense=dense,
         layer=layer,
         bits=bits,
         scheme=f"{'symmetric' if symmetric else 'affine'}, per {granularity}",
         error={name: relative_error(after[name], w) for name, w in before.items()},
-        staircase=staircase(shown, bits, **how),
+        staircase=staircase(before[layer], bits, **how),
         values=after[layer],
-        left=_words.weights_left(small),
-        size_bytes=len(store.encode(small)),
+        left=_words.weights_left(after),
     )
-    for score in scores(small, dense.data.validation):
-        yield Rounded(**common, score=score)
 
 
 def relative_error(after: Tensor, before: Tensor) -> float:
@@ -97,26 +95,17 @@ class Quantization:
         self.layers = figure.add_axes((0.44, 0.13, 0.12, 0.79))
         self.curves = figure.add_axes((0.655, 0.13, 0.335, 0.79))
 
-    def results(
-        self,
-        bits: int,
-        symmetric: bool,
-        granularity: str,
-        percentile: float,
-        activation_bits: int,
-        layer: str,
-        checkpoint: Key | None = None,
-    ) -> Iterator[Rounded]:
+    def results(self, layer: str, checkpoint: Key | None = None, **settings: Any) -> Iterator[Rounded]:
         """Measure one setting of the controls."""
         dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
         layer = layer if layer in dense.layers else dense.layers[0]
-        yield from rounded_points(dense, bits, symmetric, granularity, percentile, activation_bits, layer)
+        yield from rounded_points(dense, layer, **settings)
 
     def draw(self, point: Rounded) -> None:
         """Move staircase, bars and point."""
         if (point.dense, point.layer) != self._shown:
             self._draw_still(point)
-        self.line.set_data(*point.staircase)
+        self.line.set_data(*(x.numpy() for x in point.staircase))  # matplotlib looks at each element of a tensor
         reach = 1.05 * float(point.staircase[1].abs().max())
         if reach > self.stairs.get_ylim()[1]:  # one affine bit: its levels are 0 and the whole width of the weights
             self.stairs.set_ylim(-reach, reach)

@@ -1,10 +1,11 @@
 """Measured figures in words: cards (label, value, note), the status line, the alt text."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from labkit.compress._weights import weights
 from labkit.data import Data
 from labkit.explore._panel import Card
 from labkit.explore._score import Score
@@ -48,10 +49,9 @@ def pictures(data: Data, indices: list[int]) -> np.ndarray:
     return x.clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
 
 
-def weights_left(model: nn.Module) -> tuple[int, int]:
+def weights_left(values: Mapping[str, Tensor]) -> tuple[int, int]:
     """(weights that are not zero, weights): biases and BatchNorm are not counted."""
-    values = weights(model).values()
-    return sum(int(torch.count_nonzero(v)) for v in values), sum(v.numel() for v in values)
+    return sum(int(torch.count_nonzero(v)) for v in values.values()), sum(v.numel() for v in values.values())
 
 
 def status(score: Score, file: str = "") -> str:

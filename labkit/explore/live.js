@@ -4,9 +4,11 @@ function showPicture(model, image) {
   // with its shape known, a new picture never moves the page: no layout between two frames
   image.onload = () => (image.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`);
   const draw = () => {
-    const old = image.src;
-    image.src = URL.createObjectURL(new Blob([model.get("png")], { type: "image/png" }));
-    if (old) URL.revokeObjectURL(old);
+    const view = model.get("png");
+    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    let text = "";
+    for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+    image.src = "data:image/png;base64," + btoa(text);
   };
   draw();
   return draw;
@@ -110,7 +112,6 @@ export default {
       clearInterval(attach);
       if (observer) observer.disconnect();
       for (const [name, draw] of Object.entries(draws)) model.off(`change:${name}`, draw);
-      URL.revokeObjectURL(image.src);
     };
   },
 };

@@ -68,7 +68,7 @@ _DECODERS = {"huffman": coding.huffman_decode, "range": coding.range_decode}
 def pack_words(words: np.ndarray) -> Packed:
     """Lay out floats, seen as unsigned whole numbers `words`, (n,) uint8 … uint64."""
     if not words.all():
-        index = _cheapest_index(words != 0)
+        index = _cheapest_index(np.flatnonzero(words), words.size)
         if index.size + index.places.size * words.itemsize < words.nbytes:
             packed = _write_index(index, words.size)
             packed.put_words(words[index.places])
@@ -152,14 +152,14 @@ def _read_symbols(code: int, head: Reader, body: Reader, n: int) -> np.ndarray:
 
 def pack_quantized(q: np.ndarray, zero_point: np.ndarray) -> Packed:
     """Lay out integers q, int8 or uint8, of which those equal to `zero_point`, int32, broadcasting to it, are zero."""
-    keep = q != zero_point
-    away = q[keep] - np.broadcast_to(zero_point, q.shape)[keep]  # int32
+    places = np.flatnonzero(q != zero_point)
+    away = q.ravel()[places] - np.broadcast_to(zero_point, q.shape).ravel()[places]  # int32
     low, high = _range(away)
-    if keep.all() or high - low >= coding.MAX_ALPHABET:  # no zeros, or zero points from all over the place
+    if places.size == q.size or high - low >= coding.MAX_ALPHABET:  # no zeros, or zero points from all over the place
         return pack_integers(q.ravel())
     symbols = away - np.int32(low) - ((low < 0) & (away > 0))  # none of them is 0: close the gap it leaves
     counts, dense_counts = np.bincount(symbols), np.bincount(_above(q.ravel(), _range(q)[0]))
-    index = _cheapest_index(keep.ravel())
+    index = _cheapest_index(places, q.size)
     if _price(dense_counts) <= index.size + _price(counts):
         return pack_integers(q.ravel())
     packed = _write_index(index, q.size)
@@ -196,10 +196,9 @@ class _Index:
     size: float
 
 
-def _cheapest_index(keep: np.ndarray) -> _Index:
-    """The cheapest layout for these places."""
-    places = np.flatnonzero(keep)
-    prices = [(_price(np.array([keep.size - places.size, places.size])), "bitmap", 0)]
+def _cheapest_index(places: np.ndarray, n: int) -> _Index:
+    """The cheapest layout for these places among n."""
+    prices = [(_price(np.array([n - places.size, places.size])), "bitmap", 0)]
     if places.size:
         histogram = np.bincount(_gaps(places))
         prices += [(_price(_gap_counts(histogram, b)), "relative", b) for b in GAP_BITS]

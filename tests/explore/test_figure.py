@@ -77,7 +77,9 @@ class Moving:
             artist.set_animated(artist in texts)
         canvas = FigureCanvasAgg(self.live.figure)
         canvas.draw()
-        return write_texts(np.asarray(canvas.buffer_rgba())[..., :3], texts)
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        write_texts(picture, texts)
+        return np.asarray(picture)
 
 
 @pytest.mark.parametrize("last", [0.0, 0.25, 0.9])

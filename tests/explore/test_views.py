@@ -236,9 +236,9 @@ def test_an_overtaken_training_stops_at_once(mine):
 def test_a_rounded_point_is_what_labkit_measures(
     conv, digits, mine, bits, symmetric, granularity, percentile, activation_bits
 ):
-    point = last(rounded_points(mine, bits, symmetric, granularity, percentile, activation_bits, "3.weight"))
-    entering = {} if activation_bits == 32 else dict(activation_bits=2, calibration=digits.train.x[:256])
     how = dict(symmetric=symmetric, granularity=granularity, percentile=percentile)
+    point = last(rounded_points(mine, "3.weight", bits=bits, activation_bits=activation_bits, **how))
+    entering = {} if activation_bits == 32 else dict(activation_bits=2, calibration=digits.train.x[:256])
     small = lk.quantize(conv, bits, **how, **entering)
     assert point.score.predicted.equal(small(digits.validation.x).argmax(1))
     assert point.score.correct == lk.accuracy(small, digits.validation)["correct"]
@@ -253,7 +253,8 @@ def test_a_rounded_point_is_what_labkit_measures(
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_the_staircase_is_the_rounding_of_the_weights(mine, bits, symmetric):
-    point, weight = last(rounded_points(mine, bits, symmetric, "tensor", 100.0, 32, "6.weight")), mine.model[6].weight
+    how = dict(bits=bits, symmetric=symmetric, granularity="tensor", percentile=100.0, activation_bits=32)
+    point, weight = last(rounded_points(mine, "6.weight", **how)), mine.model[6].weight
     x, y = point.staircase
     assert y.equal(fake_quantize(x, choose_grid(weight.detach(), bits, symmetric=symmetric)))
     assert x[0] < weight.min() < weight.max() < x[-1]
