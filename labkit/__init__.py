@@ -24,6 +24,7 @@ from types import ModuleType
 # here; on an idle machine, sleeping costs a tenth.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from labkit.compress.distill import distill
 from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, load_data
@@ -45,6 +46,7 @@ __all__ = [
     "comparison",
     "compression_ratio",
     "decode",
+    "distill",
     "encode",
     "fit",
     "frontier",

@@ -51,12 +51,13 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.stride, self.padding = stride, channels - channels_in
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (n, c_in, h, w) to (n, c, h / stride, w / stride)."""
         out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        identity = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.padding))
+        identity = x[:, :, :: self.stride, :: self.stride]
+        identity = F.pad(identity, (0, 0, 0, 0, 0, out.shape[1] - identity.shape[1]))
         return F.relu(out + identity)
 
 
@@ -76,6 +77,20 @@ class ResNet20(nn.Module):
         """Images (n, 3, 32, 32) to logits (n, classes)."""
         x = self.blocks(F.relu(self.bn1(self.conv1(x))))
         return self.fc(x.mean((2, 3)))
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Fully connected layers with ReLU between them; `mlp(784, 32, 10)` takes 28×28 images to 10 logits.
+
+    `widths` are inputs, hidden layers, classes: two or more, each at least 1, or ValueError.
+    """
+    _check.whole("the number of widths", len(widths), 2, 1_000)
+    for width in widths:
+        _check.whole("widths", width, 1, 10_000_000)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {"lenet-300-100": LeNet300100, "lenet-5": LeNet5, "resnet-20": ResNet20}

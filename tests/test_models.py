@@ -72,3 +72,18 @@ def test_the_seed_decides_the_weights():
 def test_unknown_architecture(refuses):
     allowed = ", ".join(repr(name) for name in models.ARCHITECTURES)
     refuses(ValueError, f"name is 'alexnet'; allowed: {allowed}", models.build, "alexnet")
+
+
+def test_mlp_is_products_with_relu_between():
+    model, x = models.mlp(784, 20, 30, 10), torch.rand(4, 1, 28, 28)
+    assert [tuple(m.weight.shape) for m in model if isinstance(m, nn.Linear)] == [(20, 784), (30, 20), (10, 30)]
+    hidden = x.flatten(1)
+    for i in (1, 3):
+        hidden = (hidden @ model[i].weight.T + model[i].bias).clamp(min=0)
+    assert torch.allclose(model(x), hidden @ model[5].weight.T + model[5].bias, atol=1e-6)
+    assert models.mlp(784, 10)(x).min() < 0  # no ReLU behind the last layer
+
+
+def test_mlp_refuses(refuses):
+    refuses(ValueError, "the number of widths is 1; allowed: a whole number from 2 to 1000", models.mlp, 784)
+    refuses(ValueError, "widths is 0; allowed: a whole number from 1 to 10000000", models.mlp, 784, 0, 10)

@@ -1,0 +1,139 @@
+"""Distillation: the student that comes out, against the same training with the teacher asked at every step."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from labkit import losses
+from labkit.compress.distill import answers, best_offset, distill, raise_logit
+from labkit.data import Split, take
+from labkit.models import mlp as perceptron
+from labkit.train import count_correct, fit
+
+SETTINGS = dict(epochs=3, lr=1e-2, seed=3, progress=False)
+
+
+def student(width=8, seed=1):
+    torch.manual_seed(seed)
+    return perceptron(64, width, 10)
+
+
+def same(one, other, atol=0.0):
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.allclose(a, b, rtol=0, atol=atol) for a, b in pairs)
+
+
+def test_answers_are_the_logits_in_evaluation_mode(trained, digits):
+    teacher = nn.Sequential(copy.deepcopy(trained), nn.Dropout(0.5)).train()
+    said = answers(teacher, digits.test.x, batch_size=70)
+    assert torch.allclose(said, trained(digits.test.x), atol=1e-5)
+    assert not said.requires_grad
+    assert teacher.training
+
+
+@pytest.mark.parametrize(("temperature", "alpha"), [(1.0, 0.5), (4.0, 0.9), (10.0, 1.0)])
+def test_it_is_fit_with_the_distillation_loss(trained, digits, temperature, alpha):
+    loss = losses.distillation(trained, temperature, alpha)
+    expected, _ = fit(student(), digits.train, loss=loss, **SETTINGS)
+    ours, history = distill(trained, student(), digits.train, temperature=temperature, alpha=alpha, **SETTINGS)
+    assert same(ours, expected, atol=1e-4)
+    plain, _ = fit(student(), digits.train, **SETTINGS)
+    assert not same(plain, expected, atol=1e-2)
+    assert history["epoch"].tolist() == [1, 2, 3]
+
+
+def test_its_answers_stand_for_the_teacher(trained, digits):
+    said = answers(trained, digits.train.x)
+    ours, _ = distill(said, student(), digits.train, **SETTINGS)
+    assert same(ours, distill(trained, student(), digits.train, **SETTINGS)[0])
+
+
+def test_a_convolutional_student_gets_its_images_in_their_shape(trained, digits):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    expected, _ = fit(net, digits.train, loss=losses.distillation(trained), **SETTINGS)
+    assert same(distill(trained, net, digits.train, **SETTINGS)[0], expected, atol=1e-4)
+
+
+def test_teacher_and_student_are_left_as_they_were(trained, digits):
+    teacher, pupil = copy.deepcopy(trained).train(), student()
+    distill(teacher, pupil, digits.train, **SETTINGS)
+    assert same(teacher, trained)
+    assert teacher.training
+    assert all(p.grad is None for p in teacher.parameters())
+    assert same(pupil, student())
+
+
+def test_validation_and_history_are_those_of_fit(trained, digits):
+    pupil, history = distill(trained, student(), digits.train, validation=digits.validation, **SETTINGS)
+    right = count_correct(pupil, digits.validation) / 300
+    assert history["validation_accuracy"].iloc[-1] == pytest.approx(right)
+    assert pupil(digits.test.x).shape == (300, 10)
+
+
+def test_a_teacher_helps_where_labels_are_few(trained, digits):
+    """100 labelled images, or the teacher's word on all 1,197 without a label, in the same number of steps."""
+    few = take(digits.train, 100)
+    alone, _ = fit(student(), few, epochs=100, lr=1e-2, batch_size=100, progress=False)
+    blind = Split(digits.train.x, torch.zeros_like(digits.train.y))
+    taught, _ = distill(trained, student(), blind, alpha=1.0, epochs=8, lr=1e-2, batch_size=100, progress=False)
+    assert count_correct(taught, digits.test) > count_correct(alone, digits.test) + 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"temperature": 0}, ValueError, "temperature is 0; allowed: a number in (0, inf)"),
+        ({"alpha": 2}, ValueError, "alpha is 2; allowed: a number in [0, 1]"),
+        ({"teacher": 3}, TypeError, "teacher is a int; allowed: a torch.nn.Module"),
+        ({"teacher": torch.zeros(7, 10)}, ValueError, "teacher has the shape (7, 10); allowed: logits (1197, classes)"),
+        (
+            {"teacher": torch.full((1197, 10), float("nan"))},
+            ValueError,
+            "teacher holds 11970 NaN or infinite values; allowed: finite numbers",
+        ),
+        ({"epochs": -1}, ValueError, "epochs is -1; allowed: a whole number from 0 to 10000"),
+    ],
+)
+def test_distill_refuses(mlp, digits, refuses, settings, error, said):
+    arguments = {"teacher": mlp, "student": mlp, "train": digits.train} | SETTINGS | settings
+    refuses(error, said, distill, **arguments)
+
+
+# a class that was never seen
+
+
+def test_raise_logit_is_what_a_higher_bias_gives(trained, digits):
+    raised = copy.deepcopy(trained)
+    with torch.no_grad():
+        raised[3].bias[3] += 2.5
+    before = answers(trained, digits.test.x)
+    assert torch.allclose(raise_logit(before, 3, 2.5), answers(raised, digits.test.x), atol=1e-5)
+    assert before.equal(answers(trained, digits.test.x))
+
+
+def test_the_best_offset_is_the_first_that_makes_most_right():
+    logits = torch.tensor([[1.0, 0.0], [1.0, -1.0], [5.0, 0.0], [0.0, 1.0]])  # margins of class 1: -1, -2, -5, 1
+    y = torch.tensor([1, 1, 0, 1])
+    offsets = torch.tensor([0.0, 0.5, 1.5, 2.5, 3.0, 6.0])
+    assert best_offset(logits, y, 1, offsets) == 2.5
+    assert best_offset(logits, y, 1, offsets[:2]) == 0.0
+
+
+def test_a_student_learns_of_a_class_it_never_saw(trained, digits):
+    """Hinton, Vinyals & Dean 2015, section 3: from what the teacher says of the other classes."""
+    seen = digits.train.y != 3
+    train, held, three = Split(digits.train.x[seen], digits.train.y[seen]), digits.validation, digits.test.y == 3
+    settings = dict(epochs=20, lr=1e-2, progress=False)
+    right = {}
+    for name, (pupil, _) in {
+        "alone": fit(student(32), train, **settings),
+        "taught": distill(trained, student(32), train, temperature=10.0, alpha=1.0, **settings),
+    }.items():
+        offset = best_offset(answers(pupil, held.x), held.y, 3, torch.arange(0, 20, 0.5))
+        classes = raise_logit(answers(pupil, digits.test.x), 3, offset).argmax(1)
+        right[name] = float((classes[three] == 3).float().mean())
+    assert right["taught"] > 0.6
+    assert right["alone"] < right["taught"] - 0.2
