@@ -25,6 +25,7 @@ from types import ModuleType
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from labkit.compress.distill import distill
+from labkit.compress.codebook import share
 from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, load_data
@@ -61,6 +62,7 @@ __all__ = [
     "quantize",
     "random_importance",
     "save",
+    "share",
 ]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -108,3 +109,18 @@ def assign(owner: nn.Module, attribute: str, value: Tensor) -> None:
         stored.original.copy_(encode(value))
     else:
         setattr(owner, attribute, value)  # another library's parametrization: torch calls its right_inverse
+
+
+def install(model: nn.Module, name: str, original: nn.Parameter, rule: nn.Module) -> None:
+    """Replace a weight, in place, by `original` and the `rule` that computes it; its sharers go on sharing it."""
+    owners = sharers(model, name)
+    for owner, attribute in owners:
+        if attribute not in parametrizations(owner):
+            owner.register_parameter(attribute, original)
+            # unsafe skips torch's demand that a parametrization keep the dtype: some turn integers into floats
+            parametrize.register_parametrization(owner, attribute, rule, unsafe=True)
+    first, attribute = owners[0]
+    stored = parametrizations(first)[attribute]
+    stored[0], stored.original = rule, original
+    for owner, attribute in owners[1:]:
+        cast(nn.ModuleDict, owner.parametrizations)[attribute] = stored

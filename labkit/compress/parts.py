@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from labkit.compress import _weights
-from labkit.compress.quantize import Dequantize, Grid, install, install_input_quantizer, remove_input_quantizers
+from labkit.compress import _weights, codebook, quantize
+from labkit.compress.codebook import Lookup
+from labkit.compress.quantize import Dequantize, Grid, install_input_quantizer, remove_input_quantizers
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,26 @@ class Quantized:
     grid: Grid
 
 
-Part = Tensor | Quantized
+@dataclass(frozen=True)
+class Shared:
+    """A weight of shared values: int16 `indices`, 0 for a zero and i for `codebook[i - 1]`, and the codebook (k,)."""
+
+    indices: Tensor
+    codebook: Tensor
+
+
+Part = Tensor | Quantized | Shared
 
 
 def parts(model: nn.Module) -> dict[str, Part]:
-    """Everything a file must hold to rebuild `model`: its state by name, each quantized weight as one `Quantized`.
+    """Everything a file must hold to rebuild `model`: its state by name, a weight of integers as one part.
 
     A tensor that two layers share is listed once, under its first name.
     """
     found: dict[str, Part] = {}
     seen: set[int] = set()
     for prefix, owner in model.named_modules():
-        if isinstance(owner, parametrize.ParametrizationList | Dequantize):
+        if isinstance(owner, parametrize.ParametrizationList | Dequantize | Lookup):
             continue
         for name, value in _own(owner).items():
             if id(value) not in seen:
@@ -49,10 +58,12 @@ def _own(owner: nn.Module) -> dict[str, object]:
 
 def _part(value: object) -> Part:
     if isinstance(value, parametrize.ParametrizationList):
-        rule = value[0]
-        if not isinstance(rule, Dequantize):
-            raise ValueError(f"parametrization {type(rule).__name__} is not one of labkit's; remove it before saving")
-        return Quantized(value.original.detach(), rule.grid)
+        rule, original = value[0], value.original.detach()
+        if isinstance(rule, Dequantize):
+            return Quantized(original, rule.grid)
+        if isinstance(rule, Lookup):
+            return Shared(original, rule.codebook.detach())
+        raise ValueError(f"parametrization {type(rule).__name__} is not one of labkit's; remove it before saving")
     return value.detach()  # type: ignore[attr-defined]
 
 
@@ -86,13 +97,24 @@ def assemble(into: nn.Module, stored: Mapping[str, Part]) -> nn.Module:
 
 def shape_of(part: Part) -> torch.Size:
     """The shape of a part's tensor."""
-    return part.q.shape if isinstance(part, Quantized) else part.shape
+    if isinstance(part, Quantized):
+        return part.q.shape
+    return part.indices.shape if isinstance(part, Shared) else part.shape
+
+
+def floats_of(part: Part) -> Tensor:
+    """The values that the network computes with."""
+    if isinstance(part, Quantized):
+        return quantize.to_floats(part.q, part.grid)
+    return codebook.to_floats(part.indices, part.codebook) if isinstance(part, Shared) else part
 
 
 def _put(model: nn.Module, name: str, part: Part) -> None:
     owner, attribute = _weights.owner_of(model, name)
     if isinstance(part, Quantized):
-        install(model, name, part.q.clone(), part.grid)
+        quantize.install(model, name, part.q.clone(), part.grid)
+    elif isinstance(part, Shared):
+        codebook.install(model, name, part.indices.clone(), part.codebook.clone())
     elif attribute in owner._parameters:
         owner._parameters[attribute].data = part.clone()  # type: ignore[union-attr]
     else:

@@ -14,7 +14,6 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from labkit import _check
 from labkit.compress import _weights
@@ -182,18 +181,7 @@ def quantize(
 
 def install(model: nn.Module, name: str, q: Tensor, grid: Grid) -> None:
     """Replace a weight of `model`, in place, by integers on a grid; layers that share it go on sharing it."""
-    sharers = _weights.sharers(model, name)
-    for owner, attribute in sharers:
-        if attribute not in _weights.parametrizations(owner):
-            owner.register_parameter(attribute, nn.Parameter(q, requires_grad=False))
-            # unsafe skips torch's demand that a parametrization keep the dtype: ours turns integers into floats
-            parametrize.register_parametrization(owner, attribute, Dequantize(grid), unsafe=True)
-    first, attribute = sharers[0]
-    stored = _weights.parametrizations(first)[attribute]
-    stored[0] = Dequantize(grid)
-    stored.original = nn.Parameter(q, requires_grad=False)
-    for owner, attribute in sharers[1:]:
-        cast(nn.ModuleDict, owner.parametrizations)[attribute] = stored
+    _weights.install(model, name, nn.Parameter(q, requires_grad=False), Dequantize(grid))
 
 
 def install_input_quantizer(layer: nn.Module, grid: Grid) -> None:

@@ -18,23 +18,24 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit.compress.parts import Part, Quantized, assemble, parts, shape_of
+from labkit.compress.parts import Part, Quantized, Shared, assemble, parts, shape_of
 from labkit.compress.quantize import Grid
 from labkit.store import layout
 from labkit.store._wire import Reader, text, varint
 
 MAGIC, VERSION = b"LABK", 1
-KINDS = ("tensor", "quantized")
+KINDS = ("tensor", "quantized", "codebook")
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 DTYPES = (*FLOATS, "int8", "int16", "int32", "int64", "uint8", "bool")
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 MAX_HEADER = 1 << 24  # bytes of an inflated header; a deflated one of 16 kB could otherwise claim any memory
+MAX_CENTROIDS = 1 << 8
 MAX_ROUNDING = 1 << 12  # values in an input quantizer, the only tensors whose shape `into` does not know
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run of bytes of the file and what it holds: part "weight", "scale", "zero_point" or "header"."""
+    """A run of bytes of the file and what it holds: part "weight", "scale", "zero_point", "codebook" or "header"."""
 
     name: str
     part: str
@@ -86,6 +87,8 @@ def _facts(part: Part) -> tuple:
     if isinstance(part, Quantized):
         grid = part.grid
         return (*_facts(part.q), *_facts(grid.scale), *_facts(grid.zero_point), grid.bits, grid.symmetric)
+    if isinstance(part, Shared):
+        return (*_facts(part.indices), *_facts(part.codebook))
     return part.dtype, part.shape, _to_numpy(part).tobytes()
 
 
@@ -99,8 +102,7 @@ def entries(model: nn.Module) -> list[Entry]:
     body: list[Entry] = []
     head += varint(len(stored))
     for name, part in stored.items():
-        head += text(name) + varint(KINDS.index("quantized" if isinstance(part, Quantized) else "tensor"))
-        body += _put_quantized(head, name, part) if isinstance(part, Quantized) else _put(head, name, "weight", part)
+        body += _put_part(head, name, part)
     deflated = _deflate(bytes(head))
     start = MAGIC + bytes([VERSION]) + varint(len(deflated)) + deflated
     checksum = zlib.crc32(b"".join([start, *(entry.raw for entry in body)])).to_bytes(4, "little")
@@ -112,6 +114,15 @@ def entries(model: nn.Module) -> list[Entry]:
 def _deflate(raw: bytes) -> bytes:
     coder = zlib.compressobj(9, wbits=-15)  # negative: without zlib's own 6 bytes of header and checksum
     return coder.compress(raw) + coder.flush()
+
+
+def _put_part(head: bytearray, name: str, part: Part) -> Iterator[Entry]:
+    """Describe a part in the header, its name and kind first; its streams are returned."""
+    kind = {Quantized: "quantized", Shared: "codebook"}.get(type(part), "tensor")
+    head += text(name) + varint(KINDS.index(kind))
+    if isinstance(part, Quantized):
+        return _put_quantized(head, name, part)
+    return _put_shared(head, name, part) if isinstance(part, Shared) else _put(head, name, "weight", part)
 
 
 def _put(head: bytearray, name: str, part: str, tensor: Tensor) -> Iterator[Entry]:
@@ -129,6 +140,13 @@ def _put_quantized(head: bytearray, name: str, part: Quantized) -> Iterator[Entr
     yield from _put(head, name, "scale", grid.scale)
     yield from _put(head, name, "zero_point", grid.zero_point)
     yield from _put_packed(head, name, "weight", layout.pack_quantized(q.cpu().numpy(), grid.zero_point.cpu().numpy()))
+
+
+def _put_shared(head: bytearray, name: str, part: Shared) -> Iterator[Entry]:
+    _put_shape(head, name, part.indices)
+    yield from _put(head, name, "codebook", part.codebook)
+    indices = part.indices.cpu().numpy()
+    yield from _put_packed(head, name, "weight", layout.pack_quantized(indices, np.zeros((), np.int32)))
 
 
 def _put_shape(head: bytearray, name: str, tensor: Tensor) -> None:
@@ -238,7 +256,23 @@ def _take_quantized(head: Reader, body: Reader, fits: Fits) -> Quantized:
     return Quantized(_to_tensor(q, dtype, shape), grid)
 
 
-_TAKE: dict[str, Callable[[Reader, Reader, Fits], Part]] = {"tensor": _take, "quantized": _take_quantized}
+def _take_shared(head: Reader, body: Reader, fits: Fits) -> Shared:
+    dtype, shape = _take_shape(head, fits)
+    codebook = _take(head, body, lambda claimed: len(claimed) == 1 and claimed[0] <= MAX_CENTROIDS)
+    if dtype != "int16" or not codebook.is_floating_point():
+        raise ValueError(f"indices are {dtype} and the codebook {codebook.dtype}; allowed: int16 and a float")
+    zeros = np.zeros(math.prod(shape), np.int32)
+    indices = _to_tensor(layout.unpack_quantized(head, body, zeros, _numpy_type(dtype)), dtype, shape)
+    if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) <= len(codebook):
+        raise ValueError(f"an index lies outside 0 to {len(codebook)}, the length of its codebook")
+    return Shared(indices, codebook)
+
+
+_TAKE: dict[str, Callable[[Reader, Reader, Fits], Part]] = {
+    "tensor": _take,
+    "quantized": _take_quantized,
+    "codebook": _take_shared,
+}
 
 
 def _take_shape(head: Reader, fits: Fits) -> tuple[str, tuple[int, ...]]:
@@ -273,10 +307,11 @@ def _check_type(name: str, part: Part, expected: Part | None, is_buffer: bool) -
     """Refuse what `assemble` could not put where `name` is."""
     if ".input_quantizer." in f".{name}":
         _check_rounding(name.rpartition(".")[2], part)
-    elif isinstance(part, Quantized):
+    elif isinstance(part, Quantized | Shared):
         if is_buffer:
-            raise ValueError("it is quantized, but a buffer of `into` cannot be")
-    elif isinstance(expected, Quantized) or expected.is_floating_point():  # type: ignore[union-attr]
+            kind = "quantized" if isinstance(part, Quantized) else "a codebook's"
+            raise ValueError(f"it is {kind}, but a buffer of `into` cannot be")
+    elif isinstance(expected, Quantized | Shared) or expected.is_floating_point():  # type: ignore[union-attr]
         if not part.is_floating_point():
             raise ValueError(f"it is of type {part.dtype}; allowed here: floats")
     elif part.dtype != expected.dtype:  # type: ignore[union-attr]
@@ -285,7 +320,7 @@ def _check_type(name: str, part: Part, expected: Part | None, is_buffer: bool) -
 
 def _check_rounding(attribute: str, part: Part) -> None:
     wanted = {"scale": torch.float32, "zero_point": torch.int32, "bits": torch.uint8}.get(attribute)
-    if isinstance(part, Quantized) or part.dtype != wanted:
+    if isinstance(part, Quantized | Shared) or part.dtype != wanted:
         raise ValueError("it is no part of an input quantizer: scale float32, zero_point int32, bits uint8")
     if attribute == "bits" and not (part.numel() == 1 and 1 <= int(part) <= 8):
         raise ValueError("it is not one number of bits from 1 to 8")

@@ -8,12 +8,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from labkit.compress.parts import Part, Quantized, parts, shape_of
-from labkit.compress.quantize import to_floats
+from labkit.compress.parts import Part, Quantized, Shared, floats_of, parts, shape_of
 from labkit.store.coding import entropy_bits
 from labkit.store.file import encode, entries
 
-COMPONENTS = ("values", "mask or indices", "scales", "biases", "BatchNorm", "input quantizers", "header")
+COMPONENTS = (
+    "values", "mask or indices", "scales", "codebook", "biases", "BatchNorm", "input quantizers", "header"
+)  # fmt: skip
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -22,8 +23,8 @@ def ledger(model: nn.Module) -> pd.DataFrame:
 
     The rows sum to `len(encode(model))`: they are what the encoder notes while it writes. `component` is one of
     COMPONENTS: "values" and "mask or indices" of weights (two or more dimensions); "scales", with the zero points;
-    "biases", with all other vectors; "BatchNorm", with LayerNorm and its kin; "input quantizers"; "header", with the
-    checksum. `coder` is the layout, then how the bytes are coded.
+    "codebook", the centroids of shared weights; "biases", with all other vectors; "BatchNorm", with LayerNorm and its
+    kin; "input quantizers"; "header", with the checksum. `coder` is the layout, then how the bytes are coded.
     """
     return encode_with_ledger(model)[1]
 
@@ -43,9 +44,11 @@ def encode_with_ledger(model: nn.Module) -> tuple[bytes, pd.DataFrame]:
 
 
 def _component(part: str, component: str, kind: str) -> str:
-    """A weight's pieces keep their component, its scale and zero point are "scales"; other tensors are of one kind."""
+    """A weight's pieces keep their component, its zero point counts as "scales"; other tensors are of one kind."""
     if part in ("scale", "zero_point"):
         return "scales"
+    if part == "codebook":
+        return "codebook"
     return component if part == "header" or not kind else kind
 
 
@@ -58,7 +61,7 @@ def _kinds(model: nn.Module) -> dict[str, str]:
             kinds[name] = "input quantizers"
         elif name.rpartition(".")[0] in norms:
             kinds[name] = "BatchNorm"
-        elif not isinstance(part, Quantized) and part.ndim < 2:
+        elif isinstance(part, Tensor) and part.ndim < 2:
             kinds[name] = "biases"
     return kinds
 
@@ -89,7 +92,7 @@ def compression_ratio(dense_model: nn.Module, model: nn.Module) -> float:
 
 def _floats(part: Part) -> Tensor:
     """The values that the network computes with, float32."""
-    return (to_floats(part.q, part.grid) if isinstance(part, Quantized) else part).float().cpu()
+    return floats_of(part).float().cpu()
 
 
 def _theory_bits(part: Part) -> float:
@@ -97,6 +100,8 @@ def _theory_bits(part: Part) -> float:
     if isinstance(part, Quantized):
         levels = part.q.int() - part.grid.zero_point
         return _bits_of(levels != 0) + _bits_of(levels[levels != 0])
+    if isinstance(part, Shared):
+        return _bits_of(part.indices != 0) + _bits_of(part.indices[part.indices != 0]) + _theory_bits(part.codebook)
     if part.is_floating_point():
         kept = int(part.count_nonzero())
         return _bits_of(part != 0) + kept * 8 * part.element_size()

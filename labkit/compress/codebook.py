@@ -1,0 +1,113 @@
+"""Weight sharing: every weight of a layer becomes one of 2^bits values, found by k-means (Han et al. 2016).
+
+    index_j = argmin_i |w_j - c_i|        w_hat_j = c[index_j]        ∂L/∂c_i = Σ_{j: index_j = i} ∂L/∂w_j
+
+A grid puts its levels at equal distances; a codebook puts its centroids where the weights are. A pruned weight takes
+no part: it stays exactly zero, by an index of its own. `fit` then trains the centroids, and the indices stay.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labkit import _check
+from labkit.compress import _weights
+
+INITS = ("linear", "density", "random")
+ROUNDS = 1_000  # some 200 are enough for 256 centroids on 235,200 weights
+
+
+class Lookup(nn.Module):
+    """The parametrization of a shared weight: the module keeps indices, and its forward looks the floats up.
+
+    Index 0 is a pruned zero, index i the centroid `codebook[i - 1]`; `codebook` (k,) is a parameter.
+    """
+
+    def __init__(self, codebook: Tensor) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(codebook)
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """Indices, any shape, to floats; autograd sums up the gradients of the members of a centroid."""
+        return to_floats(indices, self.codebook)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Floats to the indices of the nearest centroids, 0 to 0."""
+        return to_indices(x, self.codebook)
+
+
+def share(
+    model: nn.Module, bits: int, *, init: str = "linear", seed: int = 0, layers: list[str] | None = None
+) -> nn.Module:
+    """A new model in which the weights of a layer share at most 2^bits values; biases and BatchNorm are left alone.
+
+    `bits` 1 to 8; `init` as in `initial_centroids`, drawn with `seed` where it is "random". Zeros stay zeros and are
+    not clustered. `layers` names the layers to share, all without it. ValueError names the argument that is out of
+    range, a layer that does not exist or a weight that holds NaN.
+    """
+    _check.whole("bits", bits, 1, 8)
+    _check.one_of("init", init, INITS)
+    values = _weights.chosen(model, layers)
+    _weights.checked(values)
+    model = _weights.clone(model)
+    for name, value in values.items():
+        codebook = k_means(value[value != 0], 2**bits, init, seed)
+        install(model, name, to_indices(value, codebook), codebook)
+    return model
+
+
+def install(model: nn.Module, name: str, indices: Tensor, codebook: Tensor) -> None:
+    """Replace a weight of `model`, in place, by indices into a codebook; layers that share it go on sharing it."""
+    _weights.install(model, name, nn.Parameter(indices, requires_grad=False), Lookup(codebook))
+
+
+def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
+    """At most k centroids, ascending, for the values x (n,): Lloyd's algorithm, until no value changes sides.
+
+    Minimises Σ_j min_i (x_j - c_i)², locally, in at most ROUNDS rounds. A centroid left without a member is dropped.
+    """
+    if not len(x):
+        return x
+    values = np.sort(x.detach().cpu().numpy().astype(np.float64))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    centroids, edges = initial_centroids(values, k, init, seed), np.zeros(0)
+    for _ in range(ROUNDS):
+        # sorted values need no distances: a cluster is what lies between the midpoints to its neighbours
+        inner = np.searchsorted(values, (centroids[1:] + centroids[:-1]) / 2)
+        before, edges = edges, np.concatenate([[0], inner, [len(values)]])
+        members = np.diff(edges)
+        if np.array_equal(before, edges):
+            break
+        centroids = np.where(members > 0, np.diff(sums[edges]) / np.maximum(members, 1), centroids)
+    return torch.from_numpy(centroids[members > 0]).to(x)
+
+
+def initial_centroids(values: np.ndarray, k: int, init: str, seed: int = 0) -> np.ndarray:
+    """Where k-means starts on sorted values, of which there is at least one: at most k different centroids, ascending.
+
+    "linear": at equal distances from the smallest to the largest; "density": at equal steps of the distribution
+    function, so that equally many values lie between them; "random": k of the values (Forgy).
+    """
+    if init == "random":
+        chosen = np.random.default_rng(seed).choice(values, min(k, len(values)), replace=False)
+    elif init == "density":
+        chosen = np.quantile(values, (np.arange(k) + 0.5) / k)
+    else:
+        chosen = np.linspace(values[0], values[-1], k)
+    return np.unique(chosen)
+
+
+def to_indices(x: Tensor, codebook: Tensor) -> Tensor:
+    """The index, 1 to k, of the centroid nearest to each x; 0 where x is 0: int16, since 257 do not fit 8 bits."""
+    ascending, order = codebook.detach().sort()
+    if not len(order):
+        return torch.zeros_like(x, dtype=torch.int16)
+    nearest = torch.bucketize(x, (ascending[1:] + ascending[:-1]) / 2, right=True)
+    return (order[nearest] + 1).masked_fill(x == 0, 0).to(torch.int16)
+
+
+def to_floats(indices: Tensor, codebook: Tensor) -> Tensor:
+    """w_hat = codebook[index - 1], and 0 where the index is 0."""
+    # index_select: three times as fast behind as table[indices]
+    return F.pad(codebook, (1, 0)).index_select(0, indices.flatten().int()).view(indices.shape)
