@@ -24,10 +24,11 @@ from types import ModuleType
 # here; on an idle machine, sleeping costs a tenth.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from labkit.compress.distill import distill
 from labkit.compress.codebook import share
+from labkit.compress.distill import distill
 from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
 from labkit.compress.quantize import quantize
+from labkit.compress.structured import prune_channels
 from labkit.data import Data, Split, load_data
 from labkit.frontier import frontier
 from labkit.measure import accuracy, compare, measure
@@ -58,6 +59,7 @@ __all__ = [
     "load_model",
     "measure",
     "prune",
+    "prune_channels",
     "prune_gradually",
     "quantize",
     "random_importance",

@@ -1,0 +1,550 @@
+"""Structured pruning: the smaller network computes what the masked one does; Torch-Pruning is the oracle of shapes."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torch_pruning
+from torch import nn
+
+import labkit as lk
+from labkit.compress._channels import FIXED, Use, channels, families
+from labkit.compress.structured import CRITERIA, SCOPES, importance, least_important, prune_channels, remove
+from labkit.data import Split
+from labkit.models import LeNet5, LeNet300100, ResNet20
+
+IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+class Concatenation(nn.Module):
+    """Two paths, one behind the other along the channels; each with a BatchNorm of its own or a common one."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(3, 10, 1)
+        self.bn, self.join, self.fc = nn.BatchNorm2d(16), nn.Conv2d(16, 8, 3), nn.Linear(8 * 36, 5)
+
+    def forward(self, x):
+        x = torch.cat([self.left(x), self.right(x).relu()], dim=1)
+        x = self.join(F.relu(self.bn(x)))
+        return self.fc(x.reshape(x.size(0), -1))
+
+
+class Shortcut(nn.Module):
+    """A residual block whose shortcut is a convolution, then one with a plain identity."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12)
+        self.shortcut, self.bn3 = nn.Conv2d(8, 12, 1, bias=False), nn.BatchNorm2d(12)
+        self.conv4, self.bn4 = nn.Conv2d(12, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)) + self.bn3(self.shortcut(x)))
+        out = self.bn4(self.conv4(x))
+        out += x
+        return self.fc(F.adaptive_avg_pool2d(out, 1).flatten(1))
+
+
+class Depthwise(nn.Module):
+    """A depthwise separable convolution with a gate on its channels, as MobileNet has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8)
+        self.depthwise, self.bn2 = nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.BatchNorm2d(8)
+        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.pointwise, self.fc = nn.Conv2d(8, 6, 1), nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = F.relu(self.bn2(self.depthwise(F.relu6(self.bn1(self.conv1(x))))))
+        x = x * self.excite(F.relu(self.squeeze(x.mean((2, 3), keepdim=True)))).sigmoid()
+        return self.fc(F.relu(self.pointwise(x)).mean((2, 3)))
+
+
+def alive(model, seed=0):
+    """The model in evaluation mode, with distinct and lively BatchNorms, as behind a training."""
+    torch.manual_seed(seed)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
+            for value in (layer.weight.data, layer.bias.data, layer.running_mean):
+                value.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+def perceptron():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 12), nn.Tanh(),
+                         nn.Dropout(), nn.Linear(12, 5))  # fmt: skip
+
+
+MNIST = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+CIFAR = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+NETS = {
+    "mlp": (perceptron, IMAGES), "lenet-300-100": (LeNet300100, MNIST), "lenet-5": (LeNet5, MNIST),
+    "resnet-20": (ResNet20, CIFAR), "concatenation": (Concatenation, IMAGES), "shortcut": (Shortcut, IMAGES),
+    "depthwise": (Depthwise, IMAGES),
+}  # fmt: skip
+NET = pytest.mark.parametrize("kind", NETS)
+
+
+def net(kind):
+    build, x = NETS[kind]
+    torch.manual_seed(0)
+    return alive(build()), x
+
+
+def shapes(model):
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def masked(model, small):
+    """The model with every channel silenced that `small` lacks: found by its own bias or mean, not by the graph."""
+    model = copy.deepcopy(model)
+    for name, layer in model.named_modules():
+        tag = getattr(layer, "running_mean", None) if hasattr(layer, "running_mean") else getattr(layer, "bias", None)
+        if isinstance(tag, torch.Tensor):
+            other = small.get_submodule(name)
+            left = set((other.running_mean if hasattr(other, "running_mean") else other.bias).tolist())
+            gone = [i for i, value in enumerate(tag.tolist()) if value not in left]
+            assert len(tag) == len(left) + len(gone)
+
+            def silence(layer, inputs, out, gone=gone):
+                out = out.clone()
+                out[:, gone] = 0
+                return out
+
+            layer.register_forward_hook(silence)
+    return model
+
+
+# the smaller network is the masked one
+
+
+@NET
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.6, 0.99])
+def test_what_is_left_computes_what_the_masked_network_computes(kind, scope, sparsity):
+    model, x = net(kind)
+    small = prune_channels(model, x[:2], sparsity, scope=scope)
+    if kind == "depthwise":  # the gate of a silent channel is not 0, but what it multiplies is
+        torch.testing.assert_close(small(x), masked(model, small)(x), atol=1e-5, rtol=1e-4)
+    else:
+        torch.testing.assert_close(small(x), masked(model, small)(x), atol=1e-5, rtol=1e-5)
+    assert type(small) is type(model)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters()) or sparsity == 0
+    if sparsity == 0:
+        assert shapes(small) == shapes(model)
+
+
+@NET
+def test_any_units_may_leave_not_only_the_least_important(kind):
+    model, x = net(kind)
+    uses = channels(model, x[:2])
+    gone = torch.cat([units[1::2] for units in families(uses)])
+    small = remove(model, uses, gone)
+    torch.testing.assert_close(small(x), masked(model, small)(x), atol=1e-5, rtol=1e-4)
+    assert not small(x).allclose(model(x), atol=1e-3)
+
+
+def test_behind_a_sigmoid_removed_means_that_readers_hear_nothing():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 3)), torch.randn(5, 6)
+    small = prune_channels(model, x, 0.5)
+    kept = [i for i, b in enumerate(model[0].bias.tolist()) if b in small[0].bias.tolist()]
+    by_hand = torch.sigmoid(F.linear(x, model[0].weight[kept], model[0].bias[kept]))
+    torch.testing.assert_close(small(x), F.linear(by_hand, model[2].weight[:, kept], model[2].bias))
+
+
+@NET
+def test_the_input_is_not_changed_and_the_logits_stay(kind):
+    model, x = net(kind)
+    before = copy.deepcopy(model.state_dict())
+    small = prune_channels(model, x[:2], 0.5)
+    for p in small.parameters():
+        p.data.zero_()
+    assert all(v.equal(before[k]) for k, v in model.state_dict().items())
+    assert small(x).shape == model(x).shape
+
+
+@NET
+def test_it_trains_is_measured_and_comes_back_from_its_file(kind, tmp_path):
+    model, x = net(kind)
+    split = Split(x, torch.tensor([0, 1, 2, 3]))
+    small = prune_channels(model, x[:2], 0.5)
+    before, after = (lk.measure(m, split) for m in (model, small))
+    assert all(after[k] < before[k] for k in ("parameters", "macs", "size_bytes"))
+    lk.save(small, tmp_path / "small.lk")
+    again = lk.load(tmp_path / "small.lk", into=small)
+    assert again(x).equal(small(x))
+    trained, _ = lk.fit(small, split, epochs=1, lr=1e-2, batch_size=2, progress=False)
+    assert shapes(trained) == shapes(small)
+    assert not trained(x).equal(small(x))
+
+
+def test_macs_of_lenet_5_by_hand():
+    model, x = net("lenet-5")
+    small = prune_channels(model, x[:2], 0.5)
+    assert shapes(small)["conv1.weight"] == (10, 1, 5, 5)
+    assert shapes(small)["conv2.weight"] == (25, 10, 5, 5)
+    assert shapes(small)["fc1.weight"] == (250, 25 * 16)
+    assert shapes(small)["fc2.weight"] == (10, 250)
+    expected = 24 * 24 * 10 * 25 + 8 * 8 * 25 * 10 * 25 + 250 * 400 + 10 * 250
+    assert lk.measure(small, Split(x, torch.zeros(4).long()))["macs"] == expected
+
+
+# which units are one
+
+
+def test_the_units_of_a_small_net_by_hand():
+    uses = {(use.layer, use.side): use.units.tolist() for use in channels(*net("concatenation"))}
+    left, right = uses["left", "out"], uses["right", "out"]
+    assert len(set(left) | set(right)) == 16
+    assert uses["bn", "norm"] == uses["join", "in"] == left + right
+    assert uses["fc", "in"] == [unit for unit in uses["join", "out"] for _ in range(36)]
+    assert uses["left", "in"] == [FIXED] * 3
+    assert uses["fc", "out"] == [FIXED] * 5
+
+
+def test_layers_that_are_added_share_their_units():
+    uses = {(use.layer, use.side): use.units.tolist() for use in channels(*net("shortcut"))}
+    assert uses["conv2", "out"] == uses["shortcut", "out"] == uses["conv4", "out"] == uses["bn4", "norm"]
+    assert uses["conv1", "out"] == uses["conv2", "in"] == uses["shortcut", "in"]
+    assert len(set(uses["conv1", "out"]) & set(uses["conv2", "out"])) == 0
+
+
+def test_zeros_beside_a_shortcut_leave_the_wider_channels_free():
+    """Option A: stages of 16, 32 and 64 share their first 16 channels; 16 and 32 more begin with the wider stages."""
+    model, x = net("resnet-20")
+    uses = {(use.layer, use.side): use.units.tolist() for use in channels(model, x[:2])}
+    stream = [uses[f"blocks.{i}.conv2", "out"] for i in (0, 3, 6)]
+    assert stream[0] == uses["conv1", "out"]
+    assert stream[1][:16] == stream[0]
+    assert stream[2][:32] == stream[1]
+    assert len(set(stream[2])) == 64
+    assert sorted(len(f) for f in families(channels(model, x[:2]))) == [16] * 5 + [32] * 4 + [64] * 3
+
+
+def test_zeros_of_a_fixed_number_hold_their_channels():
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 1), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.c(self.b(x) + F.pad(x, (0, 0, 0, 0, 1, 1))).mean((2, 3))
+
+    torch.manual_seed(0)
+    model = Padded()
+    uses = {(use.layer, use.side): use.units.tolist() for use in channels(model, IMAGES)}
+    assert uses["b", "out"] == [FIXED, *uses["a", "out"], FIXED]
+    small = prune_channels(model, IMAGES, 0.5)
+    assert (small.a.out_channels, small.b.out_channels) == (2, 4)
+    torch.testing.assert_close(small(IMAGES), masked(model, small)(IMAGES))
+
+
+def test_a_layer_that_is_called_twice_has_its_units_once():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.c(self.b(self.b(self.a(x).relu()).relu()).relu())
+
+    torch.manual_seed(0)
+    model, x = Twice(), torch.randn(4, 6)
+    uses = {(use.layer, use.side): use.units.tolist() for use in channels(model, x)}
+    assert uses["a", "out"] == uses["b", "in"] == uses["b", "out"] == uses["c", "in"]
+    small = prune_channels(model, x, 0.5)
+    assert small.b.weight.shape == (4, 4)
+    torch.testing.assert_close(small(x), masked(model, small)(x))
+
+
+def test_what_meets_pixels_or_logits_stays():
+    class Ends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 5, 1), nn.Conv2d(5, 4, 1)
+
+        def forward(self, x):
+            inside = self.b(x + self.a(x))
+            return {"logits": self.c(inside).mean((2, 3))}
+
+    uses = {(use.layer, use.side): use.units.tolist() for use in channels(Ends(), IMAGES)}
+    assert uses["a", "out"] == [FIXED] * 3
+    assert uses["c", "out"] == [FIXED] * 4
+    assert FIXED not in uses["b", "out"]
+
+
+# the oracle
+
+
+def theirs(model, x, ignored):
+    """Torch-Pruning's account: the layers of every group."""
+    graph = torch_pruning.DependencyGraph().build_dependency(copy.deepcopy(model), example_inputs=x)
+    groups = graph.get_all_groups([graph.model.get_submodule(ignored)], [nn.Conv2d, nn.Linear])
+    names = {layer: name for name, layer in graph.model.named_modules()}
+    weighty = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+    return [
+        {names[item.dep.target.module] for item in group if isinstance(item.dep.target.module, weighty)}
+        for group in groups
+    ]
+
+
+def layers_of(uses, units):
+    return {use.layer for use in uses if torch.isin(use.units, units).any()}
+
+
+@pytest.mark.parametrize(("kind", "last"), [("lenet-5", "fc2"), ("lenet-300-100", "fc3"), ("shortcut", "fc")])
+def test_groups_equal_those_of_torch_pruning(kind, last):
+    model, x = net(kind)
+    uses = channels(model, x)
+    ours = [layers_of(uses, family) for family in families(uses)]
+    assert sorted(map(sorted, ours)) == sorted(map(sorted, theirs(model, x, last)))
+
+
+def test_groups_of_resnet_20_equal_those_of_torch_pruning():
+    """Of the channels that every stage shares, and inside the blocks; ours also frees those that begin with a stage."""
+    model, x = net("resnet-20")
+    uses = channels(model, x)
+    ours = [layers_of(uses, family) for family in families(uses)]
+    stream, *inside = sorted(theirs(model, x, "fc"), key=len, reverse=True)
+    assert [sorted(group) for group in inside if group not in ours] == []
+    assert max(map(len, ours)) >= len(stream)
+    assert stream <= max(ours, key=len)
+
+
+@pytest.mark.parametrize("kind", ["lenet-5", "lenet-300-100", "shortcut", "resnet-20"])
+def test_the_network_equals_that_of_torch_pruning_tensor_by_tensor(kind):
+    """The same rows of every layer asked of both; of ResNet-20 inside the blocks, where they count as we do."""
+    model, x = net(kind)
+    uses = channels(model, x)
+    other, gone = copy.deepcopy(model), []
+    for family in families(uses):
+        if kind == "resnet-20" and len(layers_of(uses, family)) > 3:
+            continue
+        use = next(use for use in uses if use.side == "out" and torch.isin(use.units, family).any())
+        rows = torch.nonzero(torch.isin(use.units, family[1::3])).flatten().tolist()
+        graph = torch_pruning.DependencyGraph().build_dependency(other, example_inputs=x)
+        layer = other.get_submodule(use.layer)
+        linear, conv = torch_pruning.prune_linear_out_channels, torch_pruning.prune_conv_out_channels
+        graph.get_pruning_group(layer, linear if isinstance(layer, nn.Linear) else conv, idxs=rows).prune()
+        gone.append(family[1::3])
+    small = remove(model, uses, torch.cat(gone))
+    assert shapes(small) == shapes(other) != shapes(model)
+    assert all(value.equal(other.state_dict()[name]) for name, value in small.state_dict().items())
+
+
+# importance
+
+
+def test_l1_and_l2_by_hand(mlp):
+    uses = channels(mlp, torch.randn(2, 1, 8, 8))
+    units = next(use.units for use in uses if (use.layer, use.side) == ("1", "out"))
+    weight = mlp[1].weight.detach()
+    torch.testing.assert_close(importance(mlp, uses, "l1")[units], weight.abs().sum(1))
+    torch.testing.assert_close(importance(mlp, uses, "l2")[units], weight.norm(dim=1))
+
+
+def test_coupled_filters_are_ranked_by_their_sum():
+    model, x = net("shortcut")
+    uses = channels(model, x)
+    units = next(use.units for use in uses if (use.layer, use.side) == ("conv2", "out"))
+    banks = [model.conv2.weight, model.shortcut.weight, model.conv4.weight]
+    torch.testing.assert_close(
+        importance(model, uses, "l1")[units], sum(w.detach().abs().sum((1, 2, 3)) for w in banks)
+    )
+    expected = sum(w.detach().square().sum((1, 2, 3)) for w in banks).sqrt()
+    torch.testing.assert_close(importance(model, uses, "l2")[units], expected)
+
+
+def test_activation_is_what_readers_hear(trained, digits):
+    uses = channels(trained, digits.train.x[:2])
+    units = next(use.units for use in uses if (use.layer, use.side) == ("1", "out"))
+    heard = trained[2](trained[1](digits.train.x.flatten(1))).detach()
+    ranks = importance(trained, uses, "activation", digits.train)
+    torch.testing.assert_close(ranks[units], heard.abs().mean(0))
+
+
+@pytest.mark.parametrize("kind", ["lenet-5", "shortcut", "concatenation"])
+def test_taylor_is_the_slope_of_the_loss_when_a_unit_is_turned_down(kind):
+    model, x = net(kind)
+    model, x = model.double(), x.double()
+    split, step = Split(x, torch.tensor([0, 1, 2, 3])), 1e-6
+    uses = channels(model, x)
+    ranks = importance(model, uses, "taylor", split)
+    for unit in [family[i].item() for family in families(uses) for i in (0, -1)]:
+        losses = []
+        for gain in (1 + step, 1 - step):
+            louder = copy.deepcopy(model)
+            for use in uses:
+                if use.side == "in":
+                    layer = louder.get_submodule(use.layer)
+                    layer.weight.data[:, use.units == unit] *= gain
+            losses.append(F.cross_entropy(louder(x), split.y, reduction="none").detach())
+        slope = ((losses[0] - losses[1]) / (2 * step)).abs().mean().item()
+        assert ranks[unit].item() == pytest.approx(slope, rel=1e-3, abs=1e-7)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2"])
+def test_a_criterion_beats_the_seeded_baseline(trained, digits, criterion):
+    x = digits.train.x[:2]
+    small = prune_channels(trained, x, 0.5, criterion=criterion)
+    by_lot = [prune_channels(trained, x, 0.5, criterion="random", seed=seed) for seed in range(5)]
+    lots = [lk.accuracy(m, digits.test)["accuracy"] for m in by_lot]
+    assert lk.accuracy(small, digits.test)["accuracy"] > sum(lots) / len(lots) + 0.03
+    assert by_lot[0][1].weight.equal(prune_channels(trained, x, 0.5, criterion="random")[1].weight)
+    assert not by_lot[0][1].weight.equal(by_lot[1][1].weight)
+
+
+def test_a_wrong_sign_would_be_noticed(trained, digits):
+    """The most important half taken away is worse than the least important half."""
+    uses = channels(trained, digits.train.x[:2])
+    ranks = importance(trained, uses, "l1")
+    good, bad = (remove(trained, uses, least_important(r, families(uses), 0.5, "layer")) for r in (ranks, -ranks))
+    assert lk.accuracy(good, digits.test)["accuracy"] > lk.accuracy(bad, digits.test)["accuracy"] + 0.1
+
+
+# the choice
+
+
+def test_layer_scope_takes_the_same_share_of_every_family_and_global_does_not():
+    ranks, sets = (
+        torch.tensor([0.0, 1, 2, 3, 4, 10, 11, 12, 30]),
+        [torch.tensor([1, 2, 3, 4]), torch.tensor([5, 6, 7, 8])],
+    )
+    assert sorted(least_important(ranks, sets, 0.5, "layer").tolist()) == [1, 2, 5, 6]
+    # divided by the means 2.5 and 15.75: 0.4, 0.8, 1.2, (1.6) and 0.63, 0.70, 0.76, (1.9)
+    assert sorted(least_important(ranks, sets, 0.5, "global").tolist()) == [1, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("scope", "sparsity"), list(itertools.product(SCOPES, [0.5, 0.9, 0.999])))
+def test_one_unit_of_every_family_always_stays(scope, sparsity):
+    sets = [torch.tensor([1]), torch.arange(2, 10), torch.arange(10, 40)]
+    gone = least_important(torch.rand(40, generator=torch.Generator().manual_seed(0)), sets, sparsity, scope)
+    assert all(not torch.isin(family, gone).all() for family in sets)
+    assert len(gone) == len(gone.unique())
+
+
+def test_layers_names_those_whose_units_may_leave():
+    model, x = net("lenet-5")
+    small = prune_channels(model, x, 0.5, layers=["fc1"])
+    changed = {name for name, shape in shapes(small).items() if shape != shapes(model)[name]}
+    assert changed == {"fc1.weight", "fc1.bias", "fc2.weight"}
+
+
+def test_a_quantized_network_becomes_the_floats_it_stands_for(trained, digits):
+    coarse = lk.quantize(trained, 4)
+    small = prune_channels(coarse, digits.train.x[:2], 0.5)
+    assert set(small[1].weight.flatten().tolist()) <= set(coarse[1].weight.flatten().tolist())
+    assert small[1].weight.shape == (16, 64)
+
+
+def test_a_use_is_plain_data():
+    use = channels(*net("mlp"))[0]
+    assert isinstance(use, Use)
+    assert (use.layer, use.side, use.units.tolist()) == ("1", "in", [FIXED] * 192)
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"sparsity": 1.0}, ValueError, "sparsity is 1.0; allowed: a number in [0, 1)"),
+        ({"sparsity": "half"}, TypeError, "sparsity is 'half'; allowed: a number in [0, 1)"),
+        ({"scope": "all"}, ValueError, "scope is 'all'; allowed: 'layer', 'global'"),
+        ({"criterion": "size"}, ValueError, f"criterion is 'size'; allowed: {', '.join(map(repr, CRITERIA))}"),
+        ({"layers": ["conv"]}, ValueError, "layers names 'conv'; allowed: 1.weight, 3.weight"),
+        ({"criterion": "taylor"}, ValueError,
+         "criterion 'taylor' looks at images; give a Split of them as calibration"),
+        ({"layers": ["3"]}, ValueError,
+         "model Sequential has no unit that may leave: all are pixels, logits or fixed"),
+    ],
+)  # fmt: skip
+def test_prune_channels_refuses(mlp, refuses, settings, error, said):
+    refuses(error, said, prune_channels, mlp, torch.randn(2, 1, 8, 8), **({"sparsity": 0.5} | settings))
+
+
+class Wired(nn.Module):
+    """A convolution, something in between, and a reader."""
+
+    def __init__(self, between, reader):
+        super().__init__()
+        self.conv, self.between, self.reader = nn.Conv2d(3, 4, 1), between, reader
+
+    def forward(self, x):
+        return self.reader(self.between(self.conv(x)))
+
+
+class Call(nn.Module):
+    """An operation as a module that is traced through."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+OUT = "channels cannot be followed through"
+
+
+@pytest.mark.parametrize(
+    ("between", "reader", "said"),
+    [
+        (nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1), f"{OUT} GroupNorm"),
+        (nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 2, 1), "between is a grouped convolution (2 groups of 2 channels)"),
+        (Call(lambda x: x.view(-1, 256)), nn.Linear(256, 2), f"{OUT} view"),
+        (Call(lambda x: x.permute(0, 2, 3, 1)), nn.Linear(4, 2), f"{OUT} permute"),
+        (Call(lambda x: x[:, :2]), nn.Conv2d(2, 2, 1), f"{OUT} getitem"),
+        (Call(lambda x: x.softmax(1)), nn.Conv2d(4, 2, 1), f"{OUT} softmax"),
+        (Call(lambda x: x.mean(1)), nn.Linear(8, 2), f"{OUT} mean"),
+        (nn.Identity(), nn.Linear(8, 2), "reader (Linear) reads along dimension 3, channels are along 1"),
+    ],
+    ids=["groupnorm", "grouped", "view", "permute", "slice", "softmax", "mean", "linear"],
+)
+def test_what_channels_cannot_be_followed_through_is_named(between, reader, said):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        prune_channels(Wired(between, reader), IMAGES, 0.5)
+    assert str(caught.value).startswith(said)
+
+
+def test_where_no_unit_that_may_leave_arrives_any_operation_is_allowed():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        Wired(nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1)), nn.Flatten(), nn.Linear(128, 6), nn.Linear(6, 3)
+    )
+    model[0].between.bias.data.normal_()
+    small = prune_channels(model, IMAGES, 0.5, layers=["2"])
+    assert shapes(small)["2.weight"] == (3, 128)
+    torch.testing.assert_close(small(IMAGES), masked(model, small)(IMAGES))
+
+
+def test_what_cannot_be_traced_or_run_is_refused(refuses):
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    model = nn.Sequential(nn.Linear(4, 4), Branching(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"^model Sequential cannot be traced by torch\.fx: symbolically traced var"):
+        prune_channels(model, torch.randn(2, 4), 0.5)
+    with pytest.raises(ValueError, match=r"^model Sequential does not take the example \(\(2, 5\)\): mat1 and mat2"):
+        prune_channels(model, torch.randn(2, 5), 0.5)
+    refuses(TypeError, "model is a str; allowed: a torch.nn.Module", prune_channels, "lenet", torch.randn(2, 5), 0.5)
+
+
+def test_tied_layers_are_refused(refuses):
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    model[2].weight = model[0].weight
+    said = "2 shares its weight with 0; allowed: layers with weights of their own"
+    refuses(ValueError, said, prune_channels, model, torch.randn(2, 4), 0.5)
