@@ -26,7 +26,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from labkit.compress.codebook import share
 from labkit.compress.distill import distill
+from labkit.compress.gradients import integer_gradients
 from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
+from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.quantize import quantize
 from labkit.compress.structured import prune_channels
 from labkit.data import Data, Split, load_data
@@ -50,14 +52,17 @@ __all__ = [
     "decode",
     "distill",
     "encode",
+    "finish_qat",
     "fit",
     "frontier",
+    "integer_gradients",
     "keep_zeros",
     "ledger",
     "load",
     "load_data",
     "load_model",
     "measure",
+    "prepare_qat",
     "prune",
     "prune_channels",
     "prune_gradually",

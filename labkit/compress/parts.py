@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from labkit.compress import _weights, codebook, quantize
 from labkit.compress.codebook import Lookup
+from labkit.compress.qat import FakeQuantize
 from labkit.compress.quantize import Dequantize, Grid, install_input_quantizer, remove_input_quantizers
 
 
@@ -39,12 +40,13 @@ def parts(model: nn.Module) -> dict[str, Part]:
     found: dict[str, Part] = {}
     seen: set[int] = set()
     for prefix, owner in model.named_modules():
-        if isinstance(owner, parametrize.ParametrizationList | Dequantize | Lookup):
+        if isinstance(owner, parametrize.ParametrizationList | Dequantize | Lookup | FakeQuantize):
             continue
         for name, value in _own(owner).items():
             if id(value) not in seen:
                 seen.add(id(value))
-                found[f"{prefix}.{name}".lstrip(".")] = _part(value)
+                path = f"{prefix}.{name}".lstrip(".")
+                found[path] = _part(path, value)
     return found
 
 
@@ -56,13 +58,15 @@ def _own(owner: nn.Module) -> dict[str, object]:
     return own | saved
 
 
-def _part(value: object) -> Part:
+def _part(path: str, value: object) -> Part:
     if isinstance(value, parametrize.ParametrizationList):
         rule, original = value[0], value.original.detach()
         if isinstance(rule, Dequantize):
             return Quantized(original, rule.grid)
         if isinstance(rule, Lookup):
             return Shared(original, rule.codebook.detach())
+        if isinstance(rule, FakeQuantize):
+            raise ValueError(f"{path} trains for a grid; a file holds what finish_qat makes of it")
         raise ValueError(f"parametrization {type(rule).__name__} is not one of labkit's; remove it before saving")
     return value.detach()  # type: ignore[attr-defined]
 

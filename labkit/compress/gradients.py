@@ -1,0 +1,57 @@
+"""Integer gradients: what flows back is rounded to a few bits before the optimizer sees it (Gupta et al. 2015).
+
+    scale = max |g| / (2^(bits - 1) - 1)          q = ⌊g / scale + u⌋          g_hat = q · scale
+
+With u = ½ that is rounding to the nearest level; with u drawn uniformly from [0, 1) it is stochastic rounding, whose
+mean is g itself: what a single step loses, the next ones make up for.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from labkit import _check
+
+
+def round_to_integers(x: Tensor, bits: int, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    """(q, scale): int16 integers -n to n, n = 2^(bits - 1) - 1, and the float step between them; `bits` is 2 to 16.
+
+    Stochastic with a `generator`, to the nearest level (halves upwards) without one. The largest |x| is always exact.
+    """
+    _check.whole("bits", bits, 2, 16)
+    n = 2 ** (bits - 1) - 1
+    scale = x.abs().amax() / n
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    u = torch.rand(x.shape, generator=generator) if generator else 0.5
+    return (x / scale + u).floor().clamp(-n, n).to(torch.int16), scale
+
+
+def integer_gradients(
+    bits: int,
+    *,
+    stochastic: bool = True,
+    seed: int = 0,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+) -> Callable[..., torch.optim.Optimizer]:
+    """An `optimizer` for `fit` that sees each tensor's gradient as integers of `bits` bits, 2 to 16, times a scale.
+
+    Only the gradient is rounded: weights and the optimizer's averages stay float. `seed` is that of the stochastic
+    rounding. ValueError for settings out of range.
+    """
+    _check.whole("bits", bits, 2, 16)
+
+    def build(parameters: Iterable, **settings: Any) -> torch.optim.Optimizer:
+        generator = torch.Generator().manual_seed(seed) if stochastic else None
+
+        def round_all(stepper: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+            for parameter in (p for group in stepper.param_groups for p in group["params"] if p.grad is not None):
+                q, scale = round_to_integers(parameter.grad, bits, generator)
+                parameter.grad = q * scale
+
+        stepper = optimizer(parameters, **settings)
+        stepper.register_step_pre_hook(round_all)
+        return stepper
+
+    return build

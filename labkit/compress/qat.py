@@ -1,0 +1,97 @@
+"""Quantization-aware training: the network trains on rounded weights, and rounding counts as the identity behind.
+
+    ahead   x_hat = fake_quantize(x)                          every step, on a grid chosen from the weights as they are
+    behind  ∂L/∂x = ∂L/∂x_hat inside the grid's range, else 0     the straight-through estimator (Bengio et al. 2013)
+
+Float weights remain beneath and collect small steps until one of them crosses to the next level (Jacob et al. 2018).
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from labkit.compress import _weights, quantize
+from labkit.compress.quantize import Grid, choose_grid, fake_quantize
+
+
+class FakeQuantize(nn.Module):
+    """The parametrization of a weight that trains for a grid: the module keeps floats, its forward sees levels."""
+
+    def __init__(self, bits: int, symmetric: bool, granularity: str, percentile: float) -> None:
+        super().__init__()
+        self.bits, self.symmetric, self.granularity, self.percentile = bits, symmetric, granularity, percentile
+
+    def grid(self, x: Tensor) -> Grid:
+        """The grid of the weights as they are now."""
+        return choose_grid(
+            x.detach(), self.bits, symmetric=self.symmetric, granularity=self.granularity, percentile=self.percentile
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Floats to the values of the grid, with the straight-through gradient."""
+        return straight_through(x, self.grid(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Refuse new values: they would be rounded ones, and the floats beneath would be lost."""
+        raise ValueError(
+            "a weight that trains for a grid cannot be set: prune before prepare_qat; its zeros stay without a hook"
+        )
+
+
+def straight_through(x: Tensor, grid: Grid) -> Tensor:
+    """`fake_quantize` whose gradient is 1 where x is in the range of the grid and not zero, else 0.
+
+    A zero gets none, so that a pruned weight stays pruned. The sign of one symmetric bit has no range to be outside of.
+    """
+    passes = x.detach() != 0
+    if not (grid.symmetric and grid.bits == 1):
+        q = (x.detach() * (1 / grid.scale)).round() + grid.zero_point
+        passes &= (q >= grid.quant_min) & (q <= grid.quant_max)
+    return fake_quantize(x.detach(), grid) + passes * (x - x.detach())  # the last term is 0, and its gradient 1
+
+
+def prepare_qat(
+    model: nn.Module,
+    bits: int,
+    *,
+    symmetric: bool = True,
+    granularity: str = "tensor",
+    percentile: float = 100.0,
+    layers: list[str] | None = None,
+) -> nn.Module:
+    """A new model whose weights `fit` trains for a grid of `bits` bits; its outputs are the quantized model's already.
+
+    The settings are those of `quantize`; the grid follows the weights, chosen anew in every forward pass. Pruned
+    weights stay zero. `finish_qat` makes the integers. ValueError names the argument that is out of range, a layer that
+    does not exist or a weight that holds NaN.
+    """
+    values = _weights.chosen(model, layers)
+    _weights.checked(values)
+    model = _weights.clone(model)
+    for name, value in values.items():
+        rule = FakeQuantize(bits, symmetric, granularity, percentile)
+        rule.grid(value)  # refuses settings out of range
+        _weights.install(model, name, nn.Parameter(value.clone()), rule)
+    return model
+
+
+def finish_qat(model: nn.Module) -> nn.Module:
+    """A new model with the integers that `model`, made by `prepare_qat`, computed with: equal outputs, bit for bit."""
+    model = _weights.clone(model)
+    trained = {name: stored for name in _weights.weights(model) if (stored := _prepared(model, name))}
+    if not trained:
+        raise ValueError(f"no weight of {type(model).__name__} trains for a grid; give what prepare_qat made")
+    for name, (rule, original) in trained.items():
+        grid = rule.grid(original)
+        quantize.install(model, name, quantize.to_integers(original, grid), grid)
+    return model
+
+
+def _prepared(model: nn.Module, name: str) -> tuple[FakeQuantize, Tensor] | None:
+    """The rule and the floats of a weight that trains for a grid."""
+    owner, attribute = _weights.owner_of(model, name)
+    stored = _weights.parametrizations(owner).get(attribute)
+    if stored is None or not isinstance(stored[0], FakeQuantize):
+        return None
+    return stored[0], cast(torch.Tensor, stored.original).detach()
