@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -229,6 +230,49 @@ def layer_bars(ax: Axes, places: int, label: str) -> list[Rectangle]:
     ax.set_xlabel(label)
     tidy(ax)
     return cast(list[Rectangle], list(bars))
+
+
+def class_bars(ax: Axes, names: Sequence[str]) -> tuple[list[Rectangle], list[Rectangle], list[Text]]:
+    """Empty bars, one a class, for a softened distribution and the one at T = 1, and a text at the end of each row."""
+    rows = range(len(names))
+    soft = ax.barh(rows, [0] * len(names), color=BLUE, height=0.62, label="at T")
+    sharp = ax.barh(rows, [0] * len(names), color="none", edgecolor=BLACK, height=0.8, label="at T = 1")
+    texts = [ax.text(1.33, i, "", ha="right", va="center", fontsize=9) for i in rows]
+    ax.set_yticks(rows, names, fontsize=10)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlim(0, 1.35)
+    ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    ax.set_title("what the teacher says", fontsize=11, loc="left")
+    tidy(ax)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.045), ncol=2, fontsize=8, frameon=False)
+    return cast(list[Rectangle], list(soft)), cast(list[Rectangle], list(sharp)), texts
+
+
+def signed_bars(ax: Axes, places: int, reach: float) -> list[Rectangle]:
+    """Empty horizontal bars around 0, for figures in [-reach, reach]."""
+    bars = ax.barh(range(places), [0] * places, color=GREEN, height=0.62)
+    ax.axvline(0, color=BLACK, lw=0.8)
+    ax.set_ylim(places - 0.4, -0.6)
+    ax.set_yticks(range(places), [""] * places)
+    ax.set_xlim(-reach / 3, reach)
+    ax.set_xlabel("minus the gradient")
+    tidy(ax)
+    return cast(list[Rectangle], list(bars))
+
+
+def learning_curves(ax: Axes, ghosts: int, teacher_accuracy: float) -> tuple[Line2D, Line2D, list[Line2D]]:
+    """Empty curves of a student alone, of one that is taught, and of `ghosts` earlier ones, over the training done."""
+    faint = [ax.plot([], [], "-", lw=1, alpha=0.35)[0] for _ in range(ghosts)]
+    (alone,) = ax.plot([], [], "-o", ms=5, lw=1.8, color=ORANGE, label="student alone")
+    (taught,) = ax.plot([], [], "-s", ms=5, lw=1.8, color=BLUE, label="student taught")
+    ax.axhline(float(logit(teacher_accuracy)), color=BLACK, lw=1, ls=":", label="teacher")
+    ax.set_xlim(0, 102)
+    ax.set_xlabel("training done, per cent")
+    accuracy_axis(ax, 0.65, teacher_accuracy + 0.5 * (1 - teacher_accuracy))
+    ax.set_title("students (faint: earlier ones)", fontsize=11, loc="left")
+    tidy(ax)
+    ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
+    return alone, taught, faint
 
 
 def filmstrip(images: np.ndarray, places: int) -> np.ndarray:

@@ -5,6 +5,8 @@
 The jobs are joblib's, so that a Dask or Ray cluster is one `joblib.parallel_config(backend=…)` around the call.
 """
 
+import copy
+import functools
 import io
 import itertools
 import math
@@ -17,12 +19,16 @@ import joblib
 import pandas as pd
 import torch
 
+from labkit.compress.codebook import share
 from labkit.compress.distill import answers, best_offset, distill, raise_logit
+from labkit.compress.gradients import integer_gradients
 from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
+from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.quantize import quantize
+from labkit.compress.structured import prune_channels
 from labkit.data import Split, data_dir, load_data, register, take, verified
-from labkit.measure import accuracy, size_bytes
-from labkit.models import mlp
+from labkit.measure import accuracy, counts, macs, size_bytes
+from labkit.models import build, mlp
 from labkit.train import fit
 from labkit.zoo import RECIPES, load_model
 
@@ -231,8 +237,136 @@ def unseen_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 
 def _unseen(logits: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
-    right = (logits.argmax(1) == y).float()
+    right = (logits.argmax(1) == y).double()
     return dict(accuracy=float(right.mean()), accuracy_unseen=float(right[y == UNSEEN].mean()))
+
+
+SHARING_GRID = {
+    "method": ("grid", "codebook", "fine-tuned, then codebook", "codebook, then fine-tuned"),
+    "bits": (1, 2, 3, 4),
+    "seed": (0, 1, 2),
+}
+
+
+def sharing_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """K-means codebooks (linear start) beside a symmetric grid; the trained ones at 6 epochs, 3 seeds, validation."""
+    model, data = load_model(model_name, data_name), load_data(data_name)
+
+    @functools.cache
+    def fine_tuned(seed: int) -> torch.nn.Module:
+        return fit(model, data.train, seed=seed, **FINE_TUNE)[0]
+
+    def run(method: str, bits: int, seed: int) -> dict:
+        if method == "codebook, then fine-tuned":
+            small, _ = fit(share(model, bits), data.train, seed=seed, **FINE_TUNE)
+        elif method == "fine-tuned, then codebook":
+            small = share(fine_tuned(seed), bits)
+        else:
+            small = quantize(model, bits) if method == "grid" else share(model, bits)
+        return accuracy(small, data.validation) | dict(size_bytes=size_bytes(small))
+
+    return _kept(run, SHARING_GRID, "sharing", model_name, data_name)
+
+
+QAT_GRID = {
+    "method": ("fine-tuned, then rounded", "QAT"),
+    "percentile": (100, 99),
+    "bits": (1, 2, 3, 4),
+    "seed": (0, 1, 2),
+}
+
+
+def qat_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Rounding after training and training for the grid, 6 epochs each, 3 seeds, scored on validation."""
+    model, data = load_model(model_name, data_name), load_data(data_name)
+
+    @functools.cache
+    def fine_tuned(seed: int) -> torch.nn.Module:
+        return fit(model, data.train, seed=seed, **FINE_TUNE)[0]
+
+    def run(method: str, percentile: float, bits: int, seed: int) -> dict:
+        if method == "QAT":
+            prepared = prepare_qat(model, bits, percentile=percentile)
+            small = finish_qat(fit(prepared, data.train, seed=seed, **FINE_TUNE)[0])
+        else:
+            small = quantize(fine_tuned(seed), bits, percentile=percentile)
+        return accuracy(small, data.validation) | dict(size_bytes=size_bytes(small))
+
+    return _kept(run, QAT_GRID, "qat", model_name, data_name)
+
+
+GRADIENTS_GRID = {
+    "optimizer": ("AdamW", "SGD"),
+    "rounding": ("stochastic", "nearest"),
+    "bits": (2, 3, 4, 5, 6, 8, 16),
+    "seed": (0, 1, 2),
+}
+FROM_SCRATCH: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {  # and the peak learning rate
+    "AdamW": (torch.optim.AdamW, 2e-3),
+    "SGD": (functools.partial(torch.optim.SGD, momentum=0.9), 0.1),
+}
+
+
+def gradients_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """A network trained from scratch for 2 epochs on integer gradients, two roundings, 3 seeds, validation."""
+    data = load_data(data_name)
+
+    def run(optimizer: str, rounding: str, bits: int, seed: int) -> dict:
+        torch.manual_seed(seed)
+        kind, lr = FROM_SCRATCH[optimizer]
+        steps = integer_gradients(bits, stochastic=rounding == "stochastic", seed=seed, optimizer=kind)
+        trained, _ = fit(build(model_name), data.train, epochs=2, lr=lr, seed=seed, optimizer=steps, progress=False)
+        return accuracy(trained, data.validation)
+
+    return _kept(run, GRADIENTS_GRID, "gradients", model_name, data_name)
+
+
+STRUCTURED_GRID = {
+    "method": (
+        "l1", "l2", "taylor", "activation", "random",
+        "l1, fine-tuned", "taylor, fine-tuned", "random, fine-tuned",
+        "from scratch, 1 epoch", "from scratch, 13 epochs",
+    ),
+    "sparsity": (0.5, 0.75, 0.9),
+    "seed": (0, 1, 2),
+}  # fmt: skip
+CALIBRATION = 2_000  # training images that "taylor" and "activation" look at
+
+
+def structured_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Networks with a share of their units gone, scored on validation, 3 seeds.
+
+    One-shot by five criteria; three of them fine-tuned for 1 epoch; and the baseline, a network of the same shape from
+    new weights, with the 1 epoch of the fine-tuning, and with the 12 + 1 epochs that the fine-tuned one had in all.
+    """
+    model, data = load_model(model_name, data_name), load_data(data_name)
+    few, settings = take(data.train, CALIBRATION), RECIPES[model_name, data_name].settings
+
+    def run(method: str, sparsity: float, seed: int) -> dict:
+        criterion, _, then = method.partition(", ")
+        scratch = criterion == "from scratch"
+        how: dict[str, Any] = dict(criterion="l1" if scratch else criterion, calibration=few, seed=seed)
+        small = prune_channels(model, few.x[:2], sparsity, **how)
+        if then == "fine-tuned":
+            small, _ = fit(small, data.train, epochs=1, lr=1e-3, progress=False, seed=seed)
+        if scratch:
+            epochs = int(then.split()[0])
+            small, _ = fit(fresh(small, seed), data.train, **settings | dict(epochs=epochs, progress=False, seed=seed))
+        cost = dict(size_bytes=size_bytes(small), macs=macs(small, few.x[0]), parameters=counts(small)["parameters"])
+        return accuracy(small, data.validation) | cost
+
+    return _kept(run, STRUCTURED_GRID, "structured", model_name, data_name)
+
+
+def fresh(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """A new model of the same shapes with new weights, as its layers draw them."""
+    model = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in model.modules():
+            if callable(reset := getattr(layer, "reset_parameters", None)):
+                reset()
+    return model
 
 
 def sweep_path(kind: str, model_name: str, data_name: str) -> str:
@@ -265,6 +399,12 @@ def main() -> int:
         distillation_sweep("lenet-5", data_name)
         temperature_sweep("lenet-5", data_name)
     unseen_sweep("lenet-5", "mnist")
+    for model_name in ("lenet-300-100", "lenet-5"):
+        sys.stderr.write(f"structured pruning of {model_name} on mnist\n")
+        structured_sweep(model_name, "mnist")
+    sys.stderr.write("codebooks, quantization-aware training and integer gradients of lenet-300-100 on mnist\n")
+    for few_bits in (sharing_sweep, qat_sweep, gradients_sweep):
+        few_bits("lenet-300-100", "mnist")
     return 0
 
 

@@ -19,7 +19,7 @@ from labkit.train import evaluating, fit
 
 
 @torch.no_grad()
-def answers(teacher: nn.Module, x: Tensor, batch_size: int = 1_000) -> Tensor:
+def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250) -> Tensor:
     """The logits (n, classes) that `teacher`, in evaluation mode, gives images x."""
     with evaluating(teacher):
         return torch.cat([teacher(batch) for batch in x.split(batch_size)])

@@ -1,0 +1,324 @@
+"""Panel of notebook 03: what a temperature does to a teacher's word, and what a student makes of it."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from labkit import plots, store
+from labkit.compress.distill import answers, distill
+from labkit.data import Data, Split, take
+from labkit.explore import _controls, _words
+from labkit.explore._figure import LiveFigure
+from labkit.explore._panel import Card, Panel, Words
+from labkit.explore._score import Score, scores
+from labkit.explore._start import Dense, Key, shipped, start
+from labkit.losses import mixed_loss
+from labkit.models import mlp
+from labkit.train import fit
+
+IMAGES = 20  # on offer, from the most ambiguous one to the surest
+TEMPERATURES = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20)
+WIDTHS = (4, 8, 16, 32, 64, 128)
+FEW = 2_000  # labelled images at most, where labels are few
+BUDGET = 3  # epochs over the whole training set; as many steps for a smaller one
+BATCH = 128
+GHOSTS = 3  # earlier pairs of students that stay in the picture
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student during its training, at the share `done` of it, or behind it: its curve, and where it stands."""
+
+    taught: bool
+    setting: str
+    curve: tuple[tuple[float, float], ...]  # (share done, validation accuracy)
+    score: Score
+    size_bytes: int
+
+    @property
+    def done(self) -> float:
+        """The share of the training that is behind it."""
+        return self.curve[-1][0]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the teacher says of one image at a temperature, and the students that were trained so far."""
+
+    dense: Dense  # the teacher
+    image: int  # its place in validation
+    said: Tensor  # the teacher's logits, (classes,)
+    temperature: float
+    alpha: float
+    size_bytes: int  # of the student's file
+    students: tuple[Student, ...]  # at most one alone and one taught
+    ghosts: tuple[Student, ...]
+    doing: str = ""
+
+
+@functools.cache
+def said_of_validation(dense: Dense) -> Tensor:
+    """The teacher's logits on every validation image."""
+    return answers(dense.model, dense.data.validation.x)
+
+
+def entropy_bits(p: Tensor) -> float:
+    """-Σ p log₂ p."""
+    return float(torch.special.entr(p).sum()) / math.log(2)
+
+
+def offered(said: Tensor) -> list[int]:
+    """Places of IMAGES images, from the one whose softmax has most entropy to the one with least, ever wider apart."""
+    order = torch.special.entr(said.softmax(1)).sum(1).argsort(descending=True, stable=True)
+    ranks = np.geomspace(1, len(said), IMAGES).round().astype(int) - 1
+    return order[ranks.tolist()].tolist()
+
+
+def pull(said: Tensor, y: Tensor, temperature: float, alpha: float) -> Tensor:
+    """Where the loss pushes the logits of a student that knows nothing: minus its gradient at z = 0, (n, classes)."""
+    z = torch.zeros_like(said, requires_grad=True)
+    (gradient,) = torch.autograd.grad(len(said) * mixed_loss(z, said, y, temperature, alpha), z)
+    return -gradient
+
+
+@functools.cache
+def untrained(inputs: int, width: int, classes: int) -> nn.Module:
+    """The student before its first step, the same one whoever teaches it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return mlp(inputs, width, classes)
+
+
+class Distillation:
+    """The view: image, the teacher's distribution, its pull on a student, the students' learning curves."""
+
+    def __init__(self, own: Dense | None = None) -> None:
+        self.live, self._own = LiveFigure(10.4, 4.6), own
+        self._shown: Dense | None = None
+        self._trained: list[tuple[Dense, tuple[Student, ...]]] = []
+        self._answers: dict[tuple[Dense, int, int], Tensor] = {}
+        figure = self.live.figure
+        self.image = figure.add_axes((0.005, 0.47, 0.15, 0.34))
+        self.bars = figure.add_axes((0.245, 0.13, 0.215, 0.775))
+        self.pulls = figure.add_axes((0.475, 0.13, 0.135, 0.775))
+        self.curves = figure.add_axes((0.69, 0.13, 0.3, 0.775))
+        places = (0.43, 0.375, 0.29, 0.235)
+        self.captions = [figure.text(0.08, y, "", fontsize=10, ha="center", va="top") for y in places]
+
+    def results(
+        self, image: int, temperature: float, alpha: float, width: int, labels: str, checkpoint: Key | None = None
+    ) -> Iterator[Lesson]:
+        """One setting of the controls, measured on the teacher; `labels` is what the button trains on."""
+        dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
+        said = said_of_validation(dense)
+        place = offered(said)[image]
+        size = file_bytes(untrained(dense.data.train.x[0].numel(), width, said.shape[1]))
+        pairs = [students for teacher, students in self._trained if teacher is dense]
+        ghosts = tuple(student for pair in pairs[-1 - GHOSTS : -1] for student in pair)
+        latest = pairs[-1] if pairs else ()
+        yield Lesson(dense, place, said[place], temperature, alpha, size, latest, ghosts)
+
+    def draw(self, lesson: Lesson) -> None:
+        """Move image, bars and curves."""
+        if lesson.dense is not self._shown:
+            self._draw_still(lesson.dense)
+        self.picture.set_data(_words.pictures(lesson.dense.data, [lesson.image])[0])
+        for text, caption in zip(self.captions, captions(lesson), strict=True):
+            text.set_text(caption)
+        y = lesson.dense.data.validation.y[lesson.image]
+        soft, sharp = ((lesson.said / t).softmax(0).tolist() for t in (lesson.temperature, 1))
+        pulls = pull(lesson.said[None], y[None], lesson.temperature, lesson.alpha)[0].tolist()
+        for i in range(len(soft)):
+            self.soft[i].set_width(soft[i])
+            self.sharp[i].set_width(sharp[i])
+            self.shares[i].set_text(share(soft[i]))
+            self.pushed[i].set_width(pulls[i])
+        self._draw_students(lesson)
+
+    def _draw_students(self, lesson: Lesson) -> None:
+        for student in (*lesson.students, *lesson.ghosts):
+            if student.done > 0.2 and plots.make_room(self.curves, 50, student.curve[-1][1]):
+                self.live.refresh()
+        lines = {True: self.taught, False: self.alone}
+        for line in (*lines.values(), *self.ghosts):
+            line.set_data([], [])
+        shown = [(lines[student.taught], student) for student in lesson.students]
+        for line, student in [*shown, *zip(self.ghosts, lesson.ghosts, strict=False)]:
+            done, accuracy = np.array(student.curve).T
+            line.set_data(100 * done, plots.logit(accuracy))
+            line.set_color(plots.BLUE if student.taught else plots.ORANGE)
+
+    def _draw_still(self, dense: Dense) -> None:
+        for ax in (self.image, self.bars, self.pulls, self.curves):
+            ax.clear()
+        self.live.moving.clear()
+        said, names = said_of_validation(dense), dense.data.classes
+        blank = np.ones((*dense.data.train.x.shape[2:], 3))
+        self.image.set_axis_off()
+        self.picture = self.image.imshow(blank, vmin=0, vmax=1, interpolation="nearest")
+        self.soft, self.sharp, self.shares = plots.class_bars(self.bars, names)
+        places = offered(said)
+        truth = dense.data.validation.y[places]
+        most = max(float(pull(said[places], truth, t, 1.0).abs().max()) for t in TEMPERATURES)
+        self.pushed = plots.signed_bars(self.pulls, len(names), 1.05 * most)
+        self.pulls.set_title("pull on a blank student", fontsize=11, loc="left")
+        self.alone, self.taught, self.ghosts = plots.learning_curves(self.curves, 2 * GHOSTS, dense.score.accuracy)
+        self.live.move([self.picture, *self.captions, *self.sharp, *self.soft, *self.shares, *self.pushed])
+        self.live.move([*self.ghosts, self.alone, self.taught])
+        self.live.refresh()
+        self._shown = dense
+
+    def tell(self, lesson: Lesson) -> Words:
+        """The lesson in words."""
+        soft, sharp = (entropy_bits((lesson.said / t).softmax(0)) for t in (lesson.temperature, 1))
+        low, high = lesson.dense.score.interval
+        size = f"{lesson.dense.size_bytes / lesson.size_bytes:.1f}× smaller · teacher {lesson.dense.size_bytes:,} B"
+        cards = [
+            ("accuracy of the teacher", f"{lesson.dense.score.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%}"),
+            (f"entropy at T = {lesson.temperature:g}", f"{soft:.2f} bits", f"at T = 1: {sharp:.2f} bits"),
+            *student_cards(lesson),
+            ("file of the student", f"{lesson.size_bytes:,} B", size),
+        ]
+        truth, takes, *_ = captions(lesson)
+        setting = f"{lesson.dense.name}, {truth}, {takes}, T = {lesson.temperature:g}, α = {lesson.alpha:g}"
+        scored = f"scored on all {lesson.dense.score.total:,} validation images"
+        return Words(cards, _words.sentence(setting, cards), f"{lesson.doing}; {scored}" if lesson.doing else scored)
+
+    def train(self, settings: dict, show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> None:
+        """Train the student alone, then the same student with the teacher, in equally many steps; show both curves."""
+        lesson = replace(next(self.results(**settings)), students=())
+        latest = [pair for teacher, pair in self._trained if teacher is lesson.dense][-GHOSTS:]
+        lesson = replace(lesson, ghosts=tuple(student for pair in latest for student in pair))
+        for taught in (False, True):
+            student = self._student(lesson, settings, taught, show, overtaken)
+            if student is None:
+                return
+            lesson = replace(lesson, students=(*lesson.students, student))
+        self._trained.append((lesson.dense, lesson.students))
+        show(replace(lesson, doing="both trained"))
+
+    def _student(
+        self,
+        lesson: Lesson,
+        settings: dict,
+        taught: bool,
+        show: Callable[[Lesson], None],
+        overtaken: Callable[[], bool],
+    ) -> Student | None:
+        """Train one student; None if it was overtaken."""
+        data, width = lesson.dense.data, settings["width"]
+        train, alpha, told = training_set(lesson, settings["labels"], taught)
+        curve: list[tuple[float, float]] = []
+        due = time.perf_counter()
+
+        def at(model: nn.Module, progress: float) -> Student:
+            *_, score = scores(model, data.validation)
+            curve.append((progress, score.accuracy))
+            return Student(taught, f"{told}, width {width}", tuple(curve), score, file_bytes(model))
+
+        def after_step(model: nn.Module, progress: float) -> None:
+            nonlocal due
+            if time.perf_counter() > due and progress < 1:
+                doing = f"{'taught' if taught else 'alone'}: {progress:.0%} trained"
+                show(replace(lesson, students=(*lesson.students, at(model, progress)), doing=doing))
+                due = time.perf_counter() + 0.2
+
+        student = untrained(data.train.x[0].numel(), width, len(lesson.said))
+        epochs = max(1, round(BUDGET * len(data.train) / len(train)))
+        how: dict[str, Any] = dict(epochs=epochs, lr=3e-3, batch_size=min(BATCH, len(train)), progress=False)
+        how |= dict(after_step=after_step, cancel=overtaken)
+        if taught:
+            said = self._ask(lesson, train.x, show, overtaken)
+            if said is None:
+                return None
+            model, history = distill(said, student, train, temperature=lesson.temperature, alpha=alpha, **how)
+        else:
+            model, history = fit(student, train, **how)
+        return None if history.attrs["cancelled"] else at(model, 1.0)
+
+    def _ask(
+        self, lesson: Lesson, x: Tensor, show: Callable[[Lesson], None], overtaken: Callable[[], bool]
+    ) -> Tensor | None:
+        """The teacher's answers to the first training images; what it once said is kept. None if overtaken."""
+        pieces = x.split(FEW)
+        keys = [(lesson.dense, i, len(piece)) for i, piece in enumerate(pieces)]
+        for key, piece in zip(keys, pieces, strict=True):
+            if overtaken():
+                return None
+            if key not in self._answers:
+                show(replace(lesson, doing=f"asking the teacher about {len(x):,} images: {key[1] / len(pieces):.0%}"))
+                self._answers[key] = answers(lesson.dense.model, piece)
+        return torch.cat([self._answers[key] for key in keys])
+
+
+def training_set(lesson: Lesson, labels: str, taught: bool) -> tuple[Split, float, str]:
+    """What a student is trained on, the teacher's share α, and both in words."""
+    train = lesson.dense.data.train
+    few = take(train, min(FEW, len(train) // 2))
+    if labels == "mixed" and taught:  # most of these images have no label, so the teacher's is the only word
+        return train, 1.0, f"T = {lesson.temperature:g}, {len(train):,} images without labels"
+    train = train if labels == "all" else few
+    told = f"T = {lesson.temperature:g}, α = {lesson.alpha:g}, " if taught else ""
+    return train, lesson.alpha, f"{told}{len(train):,} labels"
+
+
+def file_bytes(model: nn.Module) -> int:
+    """The length of the file that `save` would write."""
+    return len(store.encode(model))
+
+
+def share(p: float) -> str:
+    """A probability for a bar's end: 12.3 %, 0.04 %, or 3e-7 where a per cent is too coarse."""
+    return f"{p:.1%}" if p >= 0.001 else f"{p:.0e}"
+
+
+def captions(lesson: Lesson) -> list[str]:
+    """What is below the image: its class, the teacher's, and how unsure the softened teacher is."""
+    names, p = lesson.dense.data.classes, (lesson.said / lesson.temperature).softmax(0)
+    truth, taken = names[int(lesson.dense.data.validation.y[lesson.image])], names[int(lesson.said.argmax())]
+    unsure = f"{2 ** entropy_bits(p):.1f} equal classes"
+    return [f"image of: {truth}", f"teacher says: {taken}", "as unsure as among", unsure]
+
+
+def student_cards(lesson: Lesson) -> list[Card]:
+    """The students side by side, and image by image once both are there."""
+    cards = []
+    by = {student.taught: student for student in lesson.students}
+    for taught, label in ((False, "student alone"), (True, "student taught")):
+        if taught not in by:
+            cards.append((label, "–", "press the button"))
+            continue
+        student = by[taught]
+        cards.append((label, f"{student.score.accuracy:.2%}", student.setting))
+    if len(by) == 2:
+        label, value, note = _words.flips_card(by[False].score, by[True].score, lesson.dense.data.validation.y)
+        cards.append(("images lost / won by teaching", value, note))
+    return cards
+
+
+def distillation(model: nn.Module | None = None, data: Data | None = None) -> Panel:
+    """The live panel of notebook 03: a shipped checkpoint as the teacher, or your own trained `model` with `data`."""
+    own, controls = start(model, data)
+    if "checkpoint" in controls:
+        controls["checkpoint"].value = ("lenet-5", "fashion-mnist")
+    ends = {0: "1 ambiguous", IMAGES - 1: f"{IMAGES} sure"}
+    controls |= {
+        "image": _controls.steps("image", [(ends.get(i, str(i + 1)), i) for i in range(IMAGES)], 12),
+        "temperature": _controls.steps("temperature T", [(f"{t:g}", t) for t in TEMPERATURES], 4),
+        "alpha": _controls.share("teacher's α", 0.9, high=1, step=0.05),
+        "width": _controls.steps("student width", [(str(w), w) for w in WIDTHS], 32),
+        "labels": _controls.choice(
+            "train on",
+            [("few labels", "few"), ("few labels; taught: all images", "mixed"), ("all labels", "all")],
+            "mixed",
+        ),
+    }
+    view = Distillation(own)
+    return Panel("distillation", view, controls, job=("train both students", view.train))
