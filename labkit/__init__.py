@@ -26,6 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from labkit.compress.codebook import share
 from labkit.compress.distill import distill
+from labkit.compress.fold import fold_batchnorm
 from labkit.compress.gradients import integer_gradients
 from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
 from labkit.compress.qat import finish_qat, prepare_qat
@@ -54,6 +55,7 @@ __all__ = [
     "encode",
     "finish_qat",
     "fit",
+    "fold_batchnorm",
     "frontier",
     "integer_gradients",
     "keep_zeros",

@@ -330,7 +330,7 @@ STRUCTURED_GRID = {
     "sparsity": (0.5, 0.75, 0.9),
     "seed": (0, 1, 2),
 }  # fmt: skip
-CALIBRATION = 2_000  # training images that "taylor" and "activation" look at
+CALIBRATION = 500  # training images that "taylor" and "activation" look at
 
 
 def structured_sweep(model_name: str, data_name: str) -> pd.DataFrame:

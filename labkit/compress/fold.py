@@ -1,0 +1,96 @@
+"""BatchNorm folding: in evaluation mode BatchNorm is a factor and an offset a channel, which the layer before can take.
+
+    γ (W x + b - μ) / √(σ² + ε) + β  =  (f W) x + f (b - μ) + β        f = γ / √(σ² + ε)
+
+(Jacob et al. 2018, section 3.2.) The network computes the same with a vector a layer instead of four.
+"""
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from labkit import _check
+from labkit.compress import _weights
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # their weights have one row an output channel
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def fold_batchnorm(model: nn.Module) -> nn.Module:
+    """A new model, in evaluation mode, of the same class: each BatchNorm is an Identity, the layer before does its work.
+
+    Layers are found by tracing `model` with torch.fx. ValueError names a BatchNorm that no linear layer or convolution
+    of its own precedes, one without running statistics, a layer that is quantized or shared, or why tracing failed.
+    """
+    _check.module("model", model)
+    pairs = _pairs(model)
+    model = _weights.clone(model).eval()
+    for name, norm_name in pairs.items():
+        _fold(model.get_submodule(name), cast(nn.BatchNorm2d, model.get_submodule(norm_name)))
+        parent, attribute = _weights.owner_of(model, norm_name)
+        setattr(parent, attribute, nn.Identity())
+    return model
+
+
+def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """(f, β - f μ), float64, one value a channel: what a BatchNorm does to its input in evaluation mode."""
+    mean, variance = (cast(Tensor, value).double() for value in (norm.running_mean, norm.running_var))
+    factor = (variance + norm.eps).rsqrt()
+    if not norm.affine:
+        return factor, -factor * mean
+    factor = norm.weight.double() * factor
+    return factor, norm.bias.double() - factor * mean
+
+
+@torch.no_grad()
+def _fold(layer: nn.Module, norm: nn.BatchNorm2d) -> None:
+    factor, shift = scale_and_shift(norm)
+    weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, layer.bias)
+    shift = shift if bias is None else shift + factor * bias.double()
+    rows = factor.view(-1, *[1] * (weight.ndim - 1))
+    layer.weight = nn.Parameter((weight.double() * rows).to(weight.dtype))
+    layer.bias = nn.Parameter(shift.to(weight.dtype))
+
+
+def _pairs(model: nn.Module) -> dict[str, str]:
+    """The BatchNorm that each layer takes, by name; ValueError for one that none can take."""
+    norms = [name for name, module in model.named_modules() if isinstance(module, NORMS)]
+    if not norms:
+        raise ValueError(f"model {type(model).__name__} has no BatchNorm; nothing to fold")
+    try:
+        nodes = list(fx.symbolic_trace(copy.deepcopy(model).eval()).graph.nodes)
+    except Exception as error:  # whatever the model's own code raises on a proxy
+        raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx: {error}") from error
+    calls = {name: [n for n in nodes if n.op == "call_module" and n.target == name] for name in norms}
+    pairs = {}
+    for name, uses in calls.items():
+        layer = _layer_before(model, nodes, uses)
+        _check_pair(model, layer, name)
+        pairs[cast(str, layer)] = name
+    return pairs
+
+
+def _layer_before(model: nn.Module, nodes: list[fx.Node], uses: list[fx.Node]) -> str | None:
+    """The layer whose output goes into a BatchNorm and nowhere else; None if there is no such layer."""
+    if len(uses) != 1 or not isinstance(uses[0].args[0], fx.Node):
+        return None
+    before = uses[0].args[0]
+    if before.op != "call_module" or not isinstance(model.get_submodule(cast(str, before.target)), LAYERS):
+        return None
+    alone = len(before.users) == 1 and sum(node.target == before.target for node in nodes) == 1
+    return cast(str, before.target) if alone else None
+
+
+def _check_pair(model: nn.Module, layer: str | None, norm: str) -> None:
+    module = cast(nn.BatchNorm2d, model.get_submodule(norm))
+    if layer is None:
+        raise ValueError(f"{norm} cannot be folded: it needs a linear layer or convolution before it, of its own")
+    if module.running_mean is None:
+        raise ValueError(f"{norm} cannot be folded: it keeps no running statistics")
+    owner = model.get_submodule(layer)
+    if _weights.parametrizations(owner) or len(_weights.sharers(model, f"{layer}.weight")) > 1:
+        raise ValueError(f"{layer}.weight is parametrized or shared: fold {norm} before you quantize or tie it")
+    if len(cast(Tensor, owner.weight)) != module.num_features:
+        raise ValueError(f"{norm} cannot be folded: its channels are not those that {layer} puts out")
