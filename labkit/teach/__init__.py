@@ -5,6 +5,7 @@ unsolved exercises still runs from top to bottom. A grader reads `verdict.passed
 """
 
 from labkit.teach._verdict import Verdict
+from labkit.teach.distillation import check_distillation_loss, check_offset, check_soften
 from labkit.teach.pruning import check_cubic_sparsity, check_mask, check_sensitivity
 from labkit.teach.quantization import check_fake_quantize, check_scale, check_weakest_layer
 from labkit.teach.start import check_budget, check_paper_bytes
@@ -13,10 +14,13 @@ __all__ = [
     "Verdict",
     "check_budget",
     "check_cubic_sparsity",
+    "check_distillation_loss",
     "check_fake_quantize",
     "check_mask",
+    "check_offset",
     "check_paper_bytes",
     "check_scale",
     "check_sensitivity",
+    "check_soften",
     "check_weakest_layer",
 ]
