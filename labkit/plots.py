@@ -186,6 +186,38 @@ def sparsity_curves(ax: Axes, records: pd.DataFrame, dense_accuracy: float) -> N
     ax.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.9)
 
 
+LESSONS = {
+    "few labels": (ORANGE, "o", "-"),
+    "few labels, teacher": (SKY, "s", "-"),
+    "teacher, no labels": (BLUE, "D", "-"),
+    "all labels": (GREY, "x", "--"),
+    "all labels, teacher": (GREEN, "^", "--"),
+}
+
+
+def width_curves(ax: Axes, records: pd.DataFrame, teacher_accuracy: float) -> None:
+    """Accuracy of students against their width, one line a method: mean over the seeds, band from worst to best.
+
+    `records` has the columns method, width, accuracy (a row a seed).
+    """
+    for method, rows in records.groupby("method", sort=False):
+        colour, marker, line = LESSONS.get(str(method), (PURPLE, "d", "-"))
+        by = rows.groupby("width")["accuracy"]
+        x = by.mean().index.to_numpy()
+        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=method, lw=1.5)
+        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.2, lw=0)
+    ax.axhline(float(logit(teacher_accuracy)), color=BLACK, lw=1, ls=":", label="teacher")
+    widths = sorted(records["width"].unique())
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(widths))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0f}"))
+    ax.set_xlabel("hidden units of the student (log scale)")
+    accuracy_axis(ax, 0.98 * records["accuracy"].min(), teacher_accuracy + 0.5 * (1 - teacher_accuracy))
+    tidy(ax)
+    ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
+
+
 def place_sparsity(sparsity: float) -> float:
     """Where a sparsity lies on the axis of `sparsity_curves`."""
     return float(-np.log10(1 - min(sparsity, 0.992)))
@@ -219,6 +251,80 @@ def scheme_curves(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accur
     accuracy_axis(ax, 0.07, dense_accuracy + 0.6 * (1 - dense_accuracy))
     tidy(ax)
     ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
+
+
+UNIT_METHODS = {
+    "one-shot": (RED, "o", "-"),
+    "one-shot, random": (GREY, "x", ":"),
+    "fine-tuned": (BLUE, "s", "-"),
+    "fine-tuned, random": (GREY, "x", "-"),
+    "from scratch, 1 epoch": (GREEN, "^", ":"),
+    "from scratch, 13 epochs": (GREEN, "^", "-"),
+}
+
+
+def macs_curves(ax: Axes, records: pd.DataFrame, dense_macs: int, dense_accuracy: float) -> None:
+    """Accuracy against multiply-adds, one line a method: the mean over the seeds, and a band from worst to best.
+
+    `records` has the columns method, sparsity, accuracy, macs (a row a seed) and may be empty.
+    """
+    for method, rows in records.groupby("method", sort=False):
+        colour, marker, line = UNIT_METHODS[str(method)]
+        x, by = rows.groupby("sparsity")["macs"].mean().to_numpy(), rows.groupby("sparsity")["accuracy"]
+        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=method, lw=1.5)
+        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
+    ax.plot([dense_macs], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense", zorder=4)
+    smallest = min([dense_macs / 30, *records["macs"]]) * 0.6
+    size_axis(ax, smallest, dense_macs * 1.7, most=7)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: count(value)))
+    ax.set_xlabel("multiply-adds for one image (log scale)")
+    accuracy_axis(ax, 0.08, dense_accuracy + 0.6 * (1 - dense_accuracy))
+    tidy(ax)
+    ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
+
+
+def count(number: float) -> str:
+    """A number for a tick or a label: 812, 23.4 k, 1.07 M."""
+    if number < 999.5:
+        return f"{number:.0f}"
+    power, unit = (3, "k") if number < 999_500 else (6, "M")
+    return f"{number / 10**power:.3g} {unit}"
+
+
+def importance_curves(ax: Axes, curves: Mapping[str, np.ndarray]) -> tuple[Line2D, Line2D]:
+    """The units of every layer from the least to the most important; returns the two lines of a cut, yet to be placed.
+
+    `curves` maps a label to importances divided by their mean.
+    """
+    colours = [BLUE, ORANGE, GREEN, PURPLE, SKY]
+    for i, (label, values) in enumerate(curves.items()):
+        share = (np.arange(len(values)) + 0.5) / len(values)
+        few = len(curves) <= len(colours)
+        ax.plot(share, np.sort(values), "-", color=colours[i] if few else GREY, lw=1.8 if few else 1, label=label)
+    highest = max(float(values.max()) for values in curves.values())
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, min(highest, 4) * 1.05)
+    ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    ax.set_xlabel("units, least important first")
+    tidy(ax)
+    if len(curves) <= len(colours):
+        ax.legend(loc="upper left", fontsize=8, framealpha=0.9)
+    return ax.axvline(0, color=RED, lw=1.6, ls="--"), ax.axhline(0, color=RED, lw=1.6, ls="--")
+
+
+def width_bars(ax: Axes, names: Sequence[str]) -> tuple[list[Rectangle], list[Text]]:
+    """Bars for the share of every layer's units that is left, over a grey one for all of them, and texts for both."""
+    small = 9 if len(names) < 9 else 7
+    ax.barh(range(len(names)), [1] * len(names), color="#d0d0d0", height=0.7)
+    bars = ax.barh(range(len(names)), [1] * len(names), color=BLUE, height=0.7)
+    texts = [ax.text(1.48, i, "", ha="right", va="center", fontsize=small) for i in range(len(names))]
+    ax.set_yticks(range(len(names)), names, fontsize=10 if len(names) < 9 else 7)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlim(0, 1.5)
+    ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    ax.set_xlabel("share of the layer")
+    tidy(ax)
+    return cast(list[Rectangle], list(bars)), texts
 
 
 def layer_bars(ax: Axes, places: int, label: str) -> list[Rectangle]:

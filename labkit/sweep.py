@@ -179,17 +179,22 @@ def distillation_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     return _kept(run, DISTILLATION_GRID, "distillation", model_name, data_name)
 
 
-TEMPERATURE_GRID = {"temperature": (1, 2, 4, 8, 16), "alpha": (0.5, 0.9, 1.0), "seed": (0, 1, 2)}
+TEMPERATURE_GRID = {
+    "labels": ("few", "all"),
+    "temperature": (1, 2, 4, 8, 16),
+    "alpha": (0.5, 0.9, 1.0),
+    "seed": (0, 1, 2),
+}
 
 
 def temperature_sweep(model_name: str, data_name: str) -> pd.DataFrame:
-    """Students 784-32-10 of a checkpoint on few images, at every temperature and share of it; 3 seeds, validation."""
+    """Students 784-32-10 of a checkpoint at every temperature and share of it; steps as above, 3 seeds, validation."""
     data = load_data(data_name)
-    few = take(data.train, FEW)
-    said = answers(load_model(model_name, data_name), few.x)
+    said = answers(load_model(model_name, data_name), data.train.x)
 
-    def run(temperature: float, alpha: float, seed: int) -> dict:
-        student = student_of(said, 32, few, len(data.train), temperature, alpha, seed)
+    def run(labels: str, temperature: float, alpha: float, seed: int) -> dict:
+        train = take(data.train, FEW) if labels == "few" else data.train
+        student = student_of(said, 32, train, len(data.train), temperature, alpha, seed)
         return accuracy(student, data.validation)
 
     return _kept(run, TEMPERATURE_GRID, "temperature", model_name, data_name)
