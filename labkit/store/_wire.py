@@ -36,6 +36,10 @@ class Reader:
         self.position += n
         return self.raw[self.position - n : self.position]
 
+    def peek(self) -> int | None:
+        """The next byte, left where it is; None at the end."""
+        return self.raw[self.position] if self.position < len(self.raw) else None
+
     def varint(self) -> int:
         """The inverse of `varint`; at most ten bytes, which hold 70 bits."""
         n = 0

@@ -44,9 +44,12 @@ class Entry:
     raw: bytes
 
 
-def save(model: nn.Module, path: str | Path) -> Path:
-    """Write `model` to `path`, all of it or nothing: a crash leaves the file that was there. Returns the path."""
-    path, raw = Path(path), encode(model)
+def save(model: nn.Module, path: str | Path, thorough: bool = False) -> Path:
+    """Write `model` to `path`, all of it or nothing: a crash leaves the file that was there. Returns the path.
+
+    `thorough` looks for the smallest file with slow coders too (see `encode`).
+    """
+    path, raw = Path(path), encode(model, thorough)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # beside it, for only a rename in one folder is atomic
     try:
         with part.open("wb") as file:
@@ -68,9 +71,12 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
         raise ValueError(f"{path}: {error}") from error
 
 
-def encode(model: nn.Module) -> bytes:
-    """The file of `model`. ValueError names a tensor whose type a file cannot hold."""
-    return b"".join(entry.raw for entry in entries(model))
+def encode(model: nn.Module, thorough: bool = False) -> bytes:
+    """The file of `model`. ValueError names a tensor whose type a file cannot hold.
+
+    `thorough` lets context coding compete for each sparse quantized weight: seconds instead of milliseconds.
+    """
+    return b"".join(entry.raw for entry in entries(model, thorough))
 
 
 def check_equal(model: nn.Module, again: nn.Module) -> None:
@@ -95,14 +101,14 @@ def _facts(part: Part) -> tuple:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def entries(model: nn.Module) -> list[Entry]:
+def entries(model: nn.Module, thorough: bool = False) -> list[Entry]:
     """The file of `model` as the runs of bytes it consists of, in order, each with what it holds."""
     _check.module("model", model)
     stored, head = parts(model), bytearray()
     body: list[Entry] = []
     head += varint(len(stored))
     for name, part in stored.items():
-        body += _put_part(head, name, part)
+        body += _put_part(head, name, part, thorough)
     deflated = _deflate(bytes(head))
     start = MAGIC + bytes([VERSION]) + varint(len(deflated)) + deflated
     checksum = zlib.crc32(b"".join([start, *(entry.raw for entry in body)])).to_bytes(4, "little")
@@ -116,13 +122,13 @@ def _deflate(raw: bytes) -> bytes:
     return coder.compress(raw) + coder.flush()
 
 
-def _put_part(head: bytearray, name: str, part: Part) -> Iterator[Entry]:
+def _put_part(head: bytearray, name: str, part: Part, thorough: bool) -> Iterator[Entry]:
     """Describe a part in the header, its name and kind first; its streams are returned."""
     kind = {Quantized: "quantized", Shared: "codebook"}.get(type(part), "tensor")
     head += text(name) + varint(KINDS.index(kind))
     if isinstance(part, Quantized):
-        return _put_quantized(head, name, part)
-    return _put_shared(head, name, part) if isinstance(part, Shared) else _put(head, name, "weight", part)
+        return _put_quantized(head, name, part, thorough)
+    return _put_shared(head, name, part, thorough) if isinstance(part, Shared) else _put(head, name, "weight", part)
 
 
 def _put(head: bytearray, name: str, part: str, tensor: Tensor) -> Iterator[Entry]:
@@ -133,20 +139,21 @@ def _put(head: bytearray, name: str, part: str, tensor: Tensor) -> Iterator[Entr
     yield from _put_packed(head, name, part, packed)
 
 
-def _put_quantized(head: bytearray, name: str, part: Quantized) -> Iterator[Entry]:
+def _put_quantized(head: bytearray, name: str, part: Quantized, thorough: bool) -> Iterator[Entry]:
     q, grid = part.q, part.grid
     _put_shape(head, name, q)
     head += varint(grid.bits) + varint(grid.symmetric)
     yield from _put(head, name, "scale", grid.scale)
     yield from _put(head, name, "zero_point", grid.zero_point)
-    yield from _put_packed(head, name, "weight", layout.pack_quantized(q.cpu().numpy(), grid.zero_point.cpu().numpy()))
+    packed = layout.pack_quantized(q.cpu().numpy(), grid.zero_point.cpu().numpy(), thorough)
+    yield from _put_packed(head, name, "weight", packed)
 
 
-def _put_shared(head: bytearray, name: str, part: Shared) -> Iterator[Entry]:
+def _put_shared(head: bytearray, name: str, part: Shared, thorough: bool) -> Iterator[Entry]:
     _put_shape(head, name, part.indices)
     yield from _put(head, name, "codebook", part.codebook)
     indices = part.indices.cpu().numpy()
-    yield from _put_packed(head, name, "weight", layout.pack_quantized(indices, np.zeros((), np.int32)))
+    yield from _put_packed(head, name, "weight", layout.pack_quantized(indices, np.zeros((), np.int32), thorough))
 
 
 def _put_shape(head: bytearray, name: str, tensor: Tensor) -> None:
@@ -252,7 +259,7 @@ def _take_quantized(head: Reader, body: Reader, fits: Fits) -> Quantized:
         raise ValueError(f"scale is {scale.dtype} and zero_point {zero_point.dtype}; allowed: a float and torch.int32")
     grid = Grid(scale, zero_point, bits, symmetric)
     zeros = np.broadcast_to(zero_point.numpy(), shape).ravel()
-    q = layout.unpack_quantized(head, body, zeros, _numpy_type(dtype))
+    q = layout.unpack_quantized(head, body, zeros, _rows(shape), _numpy_type(dtype))
     return Quantized(_to_tensor(q, dtype, shape), grid)
 
 
@@ -262,10 +269,10 @@ def _take_shared(head: Reader, body: Reader, fits: Fits) -> Shared:
     if dtype != "int16" or not codebook.is_floating_point():
         raise ValueError(f"indices are {dtype} and the codebook {codebook.dtype}; allowed: int16 and a float")
     zeros = np.zeros(math.prod(shape), np.int32)
-    indices = _to_tensor(layout.unpack_quantized(head, body, zeros, _numpy_type(dtype)), dtype, shape)
-    if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) <= len(codebook):
+    indices = layout.unpack_quantized(head, body, zeros, _rows(shape), _numpy_type(dtype))
+    if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) <= len(codebook):
         raise ValueError(f"an index lies outside 0 to {len(codebook)}, the length of its codebook")
-    return Shared(indices, codebook)
+    return Shared(_to_tensor(indices, dtype, shape), codebook)
 
 
 _TAKE: dict[str, Callable[[Reader, Reader, Fits], Part]] = {
@@ -281,6 +288,11 @@ def _take_shape(head: Reader, fits: Fits) -> tuple[str, tuple[int, ...]]:
     if n_axes > 64 or not fits(shape):
         raise ValueError(f"it has shape {shape}, which does not fit `into`; give the model it was saved from")
     return dtype, shape
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    """Rows of a weight seen as a matrix, at least 1."""
+    return max(1, shape[0]) if shape else 1
 
 
 def _broadcasts(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -80,10 +80,17 @@ def _model(shares: np.ndarray) -> constriction.stream.model.Categorical:
 
 
 def _narrow(symbols: np.ndarray, shares: np.ndarray) -> bytes:
-    """The number of fewest bytes in the symbols' interval; the reader takes missing bytes for zeros."""
+    """The symbols as one number; the reader takes missing bytes for zeros."""
     coder = constriction.stream.queue.RangeEncoder()
     coder.encode(symbols.astype(np.int32), _model(shares))
+    return tail(coder)
+
+
+def tail(coder: constriction.stream.queue.RangeEncoder) -> bytes:
+    """The stream of fewest bytes that leads to what `coder` has encoded."""
     words = coder.get_compressed().astype(">u4")
+    if not words.size:  # nothing was encoded
+        return b""
     n_words, (low, size) = coder.pos()  # the interval: these words, then a 64-bit number in [low, low + size)
     if words[n_words] < low >> 32:  # once in 2^32: constriction chose one beyond 2^64 and carried into those words
         return words.tobytes()

@@ -1,0 +1,101 @@
+"""Context coding: exact for any sparse matrix, smaller where there is structure, refused where not its own."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import labkit as lk
+from labkit.store.coding import entropy_bits
+from labkit.store.context import TOP, context_decode, context_encode
+from labkit.store.file import check_equal
+
+
+def sparse(rows, columns, share, top, seed):
+    rng = np.random.default_rng(seed)
+    return (rng.random((rows, columns)) < share) * rng.integers(-top, top + 1, (rows, columns))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 12), st.integers(1, 25), st.floats(0, 1), st.integers(1, TOP), st.integers(1, 25),
+    st.integers(0, 10**6),
+)  # fmt: skip
+def test_every_matrix_comes_back(rows, columns, share, top, stride, seed):
+    q = sparse(rows, columns, share, top, seed)
+    mask, values = context_encode(q, stride)
+    assert (context_decode(mask, values, q.shape, stride) == q).all()
+
+
+def test_random_places_cost_their_entropy_and_no_more():
+    q = sparse(300, 400, 0.02, 3, 0)
+    mask, values = context_encode(q, 20)
+    kept = int((q != 0).sum())
+    assert (
+        entropy_bits(np.array([q.size - kept, kept])) / 8
+        < len(mask)
+        < 1.08 * entropy_bits(np.array([q.size - kept, kept])) / 8
+    )
+    floor = entropy_bits(np.unique(q[q != 0], return_counts=True)[1]) / 8
+    assert floor * 0.97 < len(values) < 1.1 * floor
+
+
+def test_structure_is_seen():
+    """Whole rows that are empty, and signs that a pixel shares with the pixel above, cost much less than entropy."""
+    rng = np.random.default_rng(0)
+    picture = np.repeat(rng.integers(-1, 2, (40, 14)), 28, axis=1).reshape(40, -1)[:, : 14 * 28]
+    picture[rng.random(40) < 0.5] = 0
+    kept = int((picture != 0).sum())
+    plain = (entropy_bits(np.array([picture.size - kept, kept])) + kept) / 8
+    assert sum(map(len, context_encode(picture, 28))) < 0.35 * plain
+
+
+def test_streams_that_were_not_written_are_refused_or_are_another_matrix():
+    q = sparse(30, 40, 0.1, 3, 1)
+    written = context_encode(q, 5)
+    with pytest.raises(ValueError, match="context-coded"):
+        context_decode(written[0], written[1] + b"\1", q.shape, 5)
+    refused = 0
+    for which in (0, 1):
+        for place in range(0, len(written[which]), 5):
+            changed = bytearray(written[which])
+            changed[place] ^= 1 << place % 8
+            streams = [*written[:which], bytes(changed), *written[which + 1 :]]
+            try:
+                assert (context_decode(*streams, q.shape, 5) != q).any()
+            except ValueError:
+                refused += 1
+    assert refused
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 20, 5), nn.Linear(100, 60)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_a_thorough_file_is_never_longer_and_reads_back_equal(symmetric, granularity):
+    torch.manual_seed(0)
+    dense = Small()
+    small = lk.quantize(lk.prune(dense, 0.9), 3, symmetric=symmetric, granularity=granularity)
+    quick, thorough = lk.encode(small), lk.encode(small, thorough=True)
+    assert len(thorough) <= len(quick)
+    check_equal(small, lk.decode(thorough, into=dense))
+    assert lk.ledger(small, thorough=True)["bytes"].sum() == len(thorough)
+
+
+def test_a_file_with_context_coding_that_is_cut_or_changed_is_refused(tmp_path):
+    torch.manual_seed(1)
+    dense = Small()
+    with torch.no_grad():
+        dense.fc.weight[10:] *= 1e-3  # busy rows: context coding wins
+    small = lk.quantize(lk.prune(dense, 0.97), 2)
+    raw = lk.save(small, tmp_path / "a.lk", thorough=True).read_bytes()
+    assert lk.ledger(small, thorough=True).coder.str.contains("context").any()
+    for end in range(0, len(raw), 7):
+        with pytest.raises(ValueError, match="."):
+            lk.decode(raw[:end], into=dense)
