@@ -77,7 +77,7 @@ def entropy_bits(p: Tensor) -> float:
 def offered(said: Tensor) -> list[int]:
     """Places of IMAGES images, from the one whose softmax has most entropy to the one with least, ever wider apart."""
     order = torch.special.entr(said.softmax(1)).sum(1).argsort(descending=True, stable=True)
-    ranks = np.geomspace(1, len(said), IMAGES).round().astype(int) - 1
+    ranks = np.maximum(range(IMAGES), np.geomspace(1, len(said), IMAGES).round().astype(int) - 1)
     return order[ranks.tolist()].tolist()
 
 
