@@ -28,6 +28,7 @@ from labkit.compress.codebook import share
 from labkit.compress.distill import distill
 from labkit.compress.fold import fold_batchnorm
 from labkit.compress.gradients import integer_gradients
+from labkit.compress.integer import integer_only
 from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.quantize import quantize
@@ -58,6 +59,7 @@ __all__ = [
     "fold_batchnorm",
     "frontier",
     "integer_gradients",
+    "integer_only",
     "keep_zeros",
     "ledger",
     "load",

@@ -19,7 +19,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fold_batchnorm(model: nn.Module) -> nn.Module:
-    """A new model, in evaluation mode, of the same class: each BatchNorm is an Identity, the layer before does its work.
+    """A new model, in evaluation mode, of the same class: BatchNorm becomes Identity, the layer before does its work.
 
     Layers are found by tracing `model` with torch.fx. ValueError names a BatchNorm that no linear layer or convolution
     of its own precedes, one without running statistics, a layer that is quantized or shared, or why tracing failed.

@@ -1,0 +1,199 @@
+"""Integers only: onnxruntime's integer kernels as the oracle, exact fractions for the multiplier, who is refused."""
+
+from fractions import Fraction
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from labkit.compress.integer import IntegerLinear, fixed_point, integer_only, times
+from labkit.compress.quantize import quantize
+from labkit.data import load_data
+from labkit.train import count_correct, predict
+from labkit.zoo import load_model
+
+
+def eight_bits(model, images, **how):
+    return quantize(model, 8, activation_bits=8, calibration=images, **how)
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    """LeNet-300-100 in 8 bits, one scale a channel, and validation images."""
+    data = load_data("mnist")
+    model = eight_bits(load_model("lenet-300-100", "mnist"), data.train.x[:256], granularity="channel")
+    return model, data.validation
+
+
+# the multiplier
+
+
+@given(st.integers(-(2**31), 2**31 - 1), st.floats(1e-8, 0.99))
+def test_a_multiplication_and_a_shift_round_the_product(a, real):
+    m, shift = fixed_point(torch.tensor(real))
+    assert 2**30 <= int(m) <= 2**31
+    exact = Fraction(a) * Fraction(int(m), 2 ** int(shift))
+    given_ = int(times(torch.tensor(a), m, shift))
+    assert -Fraction(1, 2) <= exact - given_ < Fraction(1, 2) or exact - given_ == Fraction(-1, 2)
+    assert abs(Fraction(int(m), 2 ** int(shift)) / Fraction(real) - 1) < Fraction(1, 2**22)  # float32's own 24 bits
+    assert abs(exact - Fraction(a) * Fraction(real)) <= abs(Fraction(a) * Fraction(real)) / 2**22
+
+
+def test_halves_go_upwards():
+    m, shift = fixed_point(torch.tensor(0.5))
+    assert times(torch.tensor([-3, -1, 1, 3]), m, shift).tolist() == [-1, 0, 1, 2]
+
+
+# the layers, against onnxruntime
+
+
+def run_onnx(nodes, inputs, constants, output):
+    """One pass of a graph of `nodes`: {name: array} in, the array `output` out."""
+    arrays = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()]
+    entering = [
+        helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in inputs.items()
+    ]
+    leaving = [helper.make_tensor_value_info(output, TensorProto.UNDEFINED, None)]
+    graph = helper.make_graph(nodes, "layer", entering, leaving, arrays)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    session = onnxruntime.InferenceSession(onnx.shape_inference.infer_shapes(model).SerializeToString())
+    return session.run([output], inputs)[0]
+
+
+def by_onnx(layer: IntegerLinear, x):
+    """(int32 sums, uint8 outputs) of a layer by MatMulInteger and float requantization."""
+    constants = dict(w=layer.weight.T.contiguous().numpy(), zx=np.uint8(layer.zero_in), b=layer.bias.numpy())
+    nodes = [helper.make_node("MatMulInteger", ["x", "w", "zx"], ["p"]), helper.make_node("Add", ["p", "b"], ["sums"])]
+    sums = run_onnx(nodes, dict(x=x.numpy()), constants, "sums")
+    if layer.next_grid is None:
+        return sums, None
+    m = (layer.step / layer.next_grid.scale.double()).numpy()
+    y = np.clip(np.rint(sums * m) + layer.zero_out, layer.low, layer.high).astype(np.uint8)
+    return sums, y
+
+
+def test_every_layer_sums_exactly_as_onnxruntime_does_and_requantizes_to_within_a_tie(lenet):
+    model, split = lenet
+    network = integer_only(model)
+    x = model.fc1.input_quantizer
+    q = ((split.x[:500].flatten(1) / x.scale).round() + x.zero_point).clamp(0, 255).to(torch.uint8)
+    for layer in network.layers:
+        sums, y = by_onnx(layer, q)
+        assert layer.sums(q).dtype == torch.int32
+        np.testing.assert_array_equal(layer.sums(q).numpy(), sums)
+        if y is None:
+            np.testing.assert_array_equal(layer(q).numpy(), sums)
+            break
+        q = layer(q)
+        assert q.dtype == torch.uint8
+        off = np.abs(q.numpy().astype(int) - y)
+        assert off.max() <= 1
+        assert (off > 0).mean() < 1e-4
+
+
+def test_a_layer_without_bias_is_a_qlinearmatmul(digits):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20, bias=False), nn.Linear(20, 3))
+    model = eight_bits(model, digits.train.x)
+    layer = integer_only(model).layers[0]
+    entering, leaving = model[1].input_quantizer, model[2].input_quantizer
+    x = torch.randint(0, 256, (50, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    constants = dict(
+        sx=entering.scale.numpy(), zx=np.uint8(entering.zero_point), w=layer.weight.T.contiguous().numpy(),
+        sw=model[1].parametrizations.weight[0].scale.numpy(), zw=np.int8(0), sy=leaving.scale.numpy(),
+        zy=np.uint8(leaving.zero_point),
+    )  # fmt: skip
+    node = helper.make_node("QLinearMatMul", ["x", "sx", "zx", "w", "sw", "zw", "sy", "zy"], ["y"])
+    theirs = run_onnx([node], dict(x=x.numpy()), constants, "y").astype(int)
+    off = np.abs(layer(x).numpy().astype(int) - theirs)
+    assert leaving.zero_point > 20  # no ReLU between: the grid reaches below zero
+    assert off.max() <= 1
+    assert (off > 0).mean() < 1e-2
+
+
+# the network
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_it_classifies_as_the_network_that_imitates_it_in_floats(lenet, bits, granularity):
+    data = load_data("mnist")
+    model = quantize(load_model("lenet-300-100", "mnist"), bits, granularity=granularity, activation_bits=8,
+                     calibration=data.train.x[:256])  # fmt: skip
+    network = integer_only(model)
+    x = data.validation.x[:1_000]
+    assert (predict(network, x) != predict(model, x)).sum() <= 1
+    with torch.inference_mode():
+        logits, floats = network(x), model(x)
+    assert float((logits - floats).abs().max()) < 0.2
+    assert float((logits - floats).square().mean().sqrt()) < 0.02 * float(floats.std())
+
+
+def test_accuracy_stays(lenet):
+    model, split = lenet
+    dense = count_correct(load_model("lenet-300-100", "mnist"), split)
+    assert abs(count_correct(integer_only(model), split) - dense) <= 8
+
+
+def test_nothing_between_input_and_logits_is_a_float(lenet):
+    network = integer_only(lenet[0])
+    seen = []
+    for layer in network.layers:
+        layer.register_forward_hook(lambda m, entered, left: seen.extend([entered[0].dtype, left.dtype]))
+    network(lenet[1].x[:2])
+    assert seen == [torch.uint8] * 5 + [torch.int32]
+    assert [layer.weight.dtype for layer in network.layers] == [torch.int8] * 3
+    assert not list(network.parameters())
+
+
+# what is refused
+
+
+def chain(*modules):
+    torch.manual_seed(0)
+    return nn.Sequential(*modules)
+
+
+class Odd(nn.Module):
+    def __init__(self, rule):
+        super().__init__()
+        self.fc, self.rule = nn.Linear(4, 4), rule
+
+    def forward(self, x):
+        return self.rule(self, x)
+
+
+FIT = "does not fit; allowed: one chain of flatten, linear layers and ReLU"
+REFUSED = {
+    "a convolution": (chain(nn.Conv2d(1, 1, 1)), torch.rand(9, 1, 2, 2), f"_0 {FIT}"),
+    "tanh": (Odd(lambda m, x: m.fc(x).tanh()), torch.rand(9, 4), f"tanh {FIT}"),
+    "a sum": (Odd(lambda m, x: m.fc(x) + x), torch.rand(9, 4), f"add {FIT}"),
+    "twice": (Odd(lambda m, x: m.fc(m.fc(x))), torch.rand(9, 4), f"fc_1 {FIT}"),
+    "relu first": (
+        Odd(lambda m, x: m.fc(F.relu(x))), torch.rand(9, 4), "relu does not fit: a linear layer has to come before it",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_another_network_is_refused_by_name(refuses, kind):
+    model, x, said = REFUSED[kind]
+    refuses(ValueError, said, integer_only, eight_bits(model, x))
+
+
+def test_floats_and_affine_weights_are_refused(refuses, mlp, digits):
+    said = "1 is not quantized with its activations; give what quantize(activation_bits=…) made"
+    refuses(ValueError, said, integer_only, mlp)
+    refuses(ValueError, said, integer_only, quantize(mlp, 8))
+    said = "1 has affine weights; allowed: symmetric ones, whose zero_point is 0"
+    refuses(ValueError, said, integer_only, eight_bits(mlp, digits.train.x, symmetric=False))
+    wide = eight_bits(chain(nn.Linear(65_001, 1)), torch.rand(2, 65_001))
+    said = "0 has 65,001 inputs; allowed: 65,000, so that int32 holds the sum"
+    refuses(ValueError, said, integer_only, wide)
