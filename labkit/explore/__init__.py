@@ -7,5 +7,6 @@ from labkit.explore._distillation import distillation
 from labkit.explore._overview import overview
 from labkit.explore._pruning import pruning
 from labkit.explore._quantization import quantization
+from labkit.explore._structured import structured
 
-__all__ = ["distillation", "overview", "pruning", "quantization"]
+__all__ = ["distillation", "overview", "pruning", "quantization", "structured"]

@@ -9,6 +9,7 @@ from labkit.teach.distillation import check_distillation_loss, check_offset, che
 from labkit.teach.pruning import check_cubic_sparsity, check_mask, check_sensitivity
 from labkit.teach.quantization import check_fake_quantize, check_scale, check_weakest_layer
 from labkit.teach.start import check_budget, check_paper_bytes
+from labkit.teach.structured import check_macs_left, check_removal, check_unit_importance
 
 __all__ = [
     "Verdict",
@@ -16,11 +17,14 @@ __all__ = [
     "check_cubic_sparsity",
     "check_distillation_loss",
     "check_fake_quantize",
+    "check_macs_left",
     "check_mask",
     "check_offset",
     "check_paper_bytes",
+    "check_removal",
     "check_scale",
     "check_sensitivity",
     "check_soften",
+    "check_unit_importance",
     "check_weakest_layer",
 ]
