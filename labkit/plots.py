@@ -215,7 +215,7 @@ def width_curves(ax: Axes, records: pd.DataFrame, teacher_accuracy: float) -> No
     ax.set_xlabel("hidden units of the student (log scale)")
     accuracy_axis(ax, 0.98 * records["accuracy"].min(), teacher_accuracy + 0.5 * (1 - teacher_accuracy))
     tidy(ax)
-    ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
+    ax.legend(loc="upper left", fontsize=8, ncol=2, frameon=True, framealpha=0.9)
 
 
 def place_sparsity(sparsity: float) -> float:
@@ -325,6 +325,33 @@ def width_bars(ax: Axes, names: Sequence[str]) -> tuple[list[Rectangle], list[Te
     ax.set_xlabel("share of the layer")
     tidy(ax)
     return cast(list[Rectangle], list(bars)), texts
+
+
+FEW_BITS = {
+    "grid": (RED, "o", "-"),
+    "codebook": (ORANGE, "^", "-"),
+    "fine-tuned, then codebook": (GREY, "x", "--"),
+    "codebook, then fine-tuned": (BLUE, "s", "-"),
+}
+
+
+def sharing_curves(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> None:
+    """Accuracy against file size, one line a method: mean over the seeds, each point labelled with its bits.
+
+    `records` has the columns method, bits, accuracy, size_bytes (a row a seed) and may be empty.
+    """
+    for method, rows in records.groupby("method", sort=False):
+        colour, marker, line = FEW_BITS[str(method)]
+        mean = rows.groupby("bits")[["size_bytes", "accuracy"]].mean()
+        x, y = mean["size_bytes"].to_numpy(), logit(mean["accuracy"].to_numpy())
+        ax.plot(x, y, line, marker=marker, ms=5, color=colour, label=method, lw=1.4)
+        for bits, *place in zip(mean.index, x, y, strict=True):
+            ax.annotate(str(bits), (place[0], place[1]), (4, -10), textcoords="offset points", fontsize=8, color=colour)
+    size_axis(ax, min([dense_bytes / 40, *records["size_bytes"]]) * 0.7, dense_bytes * 1.5, most=7)
+    ax.plot([dense_bytes], [float(logit(dense_accuracy))], "D", ms=8, color=RED, label="dense fp32")
+    accuracy_axis(ax, 0.3, dense_accuracy + 0.6 * (1 - dense_accuracy))
+    tidy(ax)
+    ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
 
 
 def layer_bars(ax: Axes, places: int, label: str) -> list[Rectangle]:

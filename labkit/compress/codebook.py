@@ -69,7 +69,7 @@ def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
     """
     if not len(x):
         return x
-    values = np.sort(x.detach().cpu().numpy().astype(np.float64))
+    values = np.sort(x.detach().cpu().numpy()).astype(np.float64)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     centroids, edges = initial_centroids(values, k, init, seed), np.zeros(0)
     for _ in range(ROUNDS):

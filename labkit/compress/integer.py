@@ -26,6 +26,9 @@ class IntegerLinear(nn.Module):
 
     weight: Tensor
     bias: Tensor
+    step: Tensor
+    multiplier: Tensor
+    shift: Tensor
 
     def __init__(self, layer: nn.Linear, next_grid: Grid | None, relu: bool) -> None:
         super().__init__()
@@ -52,7 +55,7 @@ class IntegerLinear(nn.Module):
         sums = self.sums(x)
         if self.next_grid is None:
             return sums
-        y = self.zero_out + times(sums, cast(Tensor, self.multiplier), cast(Tensor, self.shift))
+        y = self.zero_out + times(sums, self.multiplier, self.shift)
         return y.clamp(self.low, self.high).to(torch.uint8)
 
 

@@ -7,6 +7,7 @@ from labkit.explore._distillation import distillation
 from labkit.explore._overview import overview
 from labkit.explore._pruning import pruning
 from labkit.explore._quantization import quantization
+from labkit.explore._sharing import sharing
 from labkit.explore._structured import structured
 
-__all__ = ["distillation", "overview", "pruning", "quantization", "structured"]
+__all__ = ["distillation", "overview", "pruning", "quantization", "sharing", "structured"]

@@ -8,15 +8,18 @@ from labkit.teach._verdict import Verdict
 from labkit.teach.distillation import check_distillation_loss, check_offset, check_soften
 from labkit.teach.pruning import check_cubic_sparsity, check_mask, check_sensitivity
 from labkit.teach.quantization import check_fake_quantize, check_scale, check_weakest_layer
+from labkit.teach.sharing import check_centroid_gradient, check_lloyd_round, check_stochastic_rounding
 from labkit.teach.start import check_budget, check_paper_bytes
 from labkit.teach.structured import check_macs_left, check_removal, check_unit_importance
 
 __all__ = [
     "Verdict",
     "check_budget",
+    "check_centroid_gradient",
     "check_cubic_sparsity",
     "check_distillation_loss",
     "check_fake_quantize",
+    "check_lloyd_round",
     "check_macs_left",
     "check_mask",
     "check_offset",
@@ -25,6 +28,7 @@ __all__ = [
     "check_scale",
     "check_sensitivity",
     "check_soften",
+    "check_stochastic_rounding",
     "check_unit_importance",
     "check_weakest_layer",
 ]

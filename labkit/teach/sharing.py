@@ -1,0 +1,72 @@
+"""Checks of notebook 02b."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labkit.teach._verdict import Verdict, name_of
+
+ROUNDS = (  # values, centroids; no value is half-way between two centroids, and none is without a member
+    ([0.0, 1.0, 2.0, 9.0, 10.0], [0.5, 9.0]),
+    ([-3.0, -2.0, 0.25, 0.5, 4.0, 6.0], [-2.0, 0.0, 3.0]),
+    ([5.0, -5.0, 4.0], [-1.0, 2.0]),
+)
+GRADIENTS = (  # gradients of the weights, their indices, number of centroids
+    ([1.0, -2.0, 0.5, 4.0], [0, 1, 0, 1], 2),
+    ([[0.25, 1.0], [-3.0, 2.0]], [[2, 2], [0, 2]], 3),
+)
+DRAWS = (  # numbers, uniform draws
+    ([0.25, 0.25, 0.25, 0.25], [0.125, 0.5, 0.7, 0.875]),
+    ([-1.5, 2.0, 3.75], [0.25, 0.0, 0.5]),
+)
+
+
+def check_lloyd_round(answer: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
+    """`answer(x, centroids)`: the new centroids, each the mean of the values that are nearest to the old one."""
+    cases = [((torch.tensor(x), torch.tensor(c)), _means(x, c)) for x, c in ROUNDS]
+    return _tensors(answer, cases, "assign, then average: repeated until nothing changes sides, that is k-means")
+
+
+def check_centroid_gradient(answer: Callable[[Tensor, Tensor, int], Tensor]) -> Verdict:
+    """`answer(gradient, indices, k)`: the gradient of each of k centroids, the sum over its members (Han et al.)."""
+    cases = [((torch.tensor(g), torch.tensor(i), k), _sums(g, i, k)) for g, i, k in GRADIENTS]
+    return _tensors(answer, cases, "a centroid answers for all its members; autograd does this sum for labkit")
+
+
+def check_stochastic_rounding(answer: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
+    """`answer(x, u)`: x rounded down or up to a whole number, up with the probability of its fraction; u in [0, 1)."""
+    cases = [
+        ((torch.tensor(x), torch.tensor(u)), [float((v + w) // 1) for v, w in zip(x, u, strict=True)]) for x, u in DRAWS
+    ]
+    return _tensors(answer, cases, "a quarter becomes 1 in a quarter of the draws: right on average, never right once")
+
+
+def _means(x: list[float], centroids: list[float]) -> list[float]:
+    members: list[list[float]] = [[] for _ in centroids]
+    for value in x:
+        members[min(range(len(centroids)), key=lambda i: abs(value - centroids[i]))].append(value)
+    return [sum(values) / len(values) for values in members]
+
+
+def _sums(gradient: list, indices: list, k: int) -> list[float]:
+    sums = [0.0] * k
+    for g, i in zip(torch.tensor(gradient).flatten().tolist(), torch.tensor(indices).flatten().tolist(), strict=True):
+        sums[i] += g
+    return sums
+
+
+def _tensors(answer: Callable[..., Any], cases: list[tuple[tuple, list[float]]], solved: str) -> Verdict:
+    """Try a student's function; the first difference from what was expected is told in words."""
+    for case, expected in cases:
+        told = [value.tolist() if isinstance(value, Tensor) else value for value in case]
+        call = f"{name_of(answer)}({', '.join(map(str, told))})"
+        try:
+            given = answer(*(value.clone() if isinstance(value, Tensor) else value for value in case))
+            right = given.shape == (len(expected),) and torch.allclose(given.float(), torch.tensor(expected))
+        except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
+            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+        if not right:
+            return Verdict(False, f"{call} should be {[round(v, 4) for v in expected]}; yours is {given.tolist()}")
+    return Verdict(True, solved)
