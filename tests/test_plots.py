@@ -269,3 +269,52 @@ def test_pyplot_is_never_imported():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"
+
+
+def students(seeds=3):
+    rng = np.random.default_rng(0)
+    rows = itertools.product(plots.LESSONS, (8, 32, 128), range(seeds))
+    return pd.DataFrame([dict(method=m, width=w, seed=i, accuracy=rng.uniform(0.7, 0.9)) for m, w, i in rows])
+
+
+def test_students_curves_are_means_in_a_band_from_the_worst_to_the_best_seed(ax):
+    records = students()
+    plots.width_curves(ax, records, 0.95)
+    lines = {line.get_label(): line for line in ax.lines}
+    assert set(lines) == {*plots.LESSONS, "teacher"}
+    for (method, rows), band in zip(records.groupby("method", sort=False), ax.collections, strict=True):
+        means = rows.groupby("width")["accuracy"].mean()
+        assert lines[method].get_xdata().tolist() == [8, 32, 128]
+        assert lines[method].get_ydata() == pytest.approx(plots.logit(means.to_numpy()))
+        low, high = rows["accuracy"].min(), rows["accuracy"].max()
+        assert band.get_datalim(ax.transData).y0 == pytest.approx(float(plots.logit(low)))
+        assert band.get_datalim(ax.transData).y1 == pytest.approx(float(plots.logit(high)))
+    bottom, top = ax.get_ylim()
+    assert bottom < float(plots.logit(records["accuracy"].min()))
+    assert top > float(plots.logit(0.95))
+
+
+def test_lessons_can_be_told_apart_without_colour():
+    assert len({marker for _, marker, _ in plots.LESSONS.values()}) == len(plots.LESSONS)
+
+
+def test_class_bars_start_empty_and_have_a_text_a_row(ax):
+    soft, sharp, texts = plots.class_bars(ax, ["cat", "dog"])
+    assert [bar.get_width() for bar in (*soft, *sharp)] == [0] * 4
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog"]
+    assert [text.get_position()[1] for text in texts] == [0, 1]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first class is at the top
+
+
+def test_signed_bars_leave_room_on_both_sides(ax):
+    bars = plots.signed_bars(ax, 3, 6.0)
+    assert len(bars) == 3
+    assert ax.get_xlim() == (-2, 6)
+
+
+def test_learning_curves_are_empty_and_the_teacher_is_a_line(ax):
+    alone, taught, ghosts = plots.learning_curves(ax, 4, 0.9)
+    assert [len(line.get_xdata()) for line in (alone, taught, *ghosts)] == [0] * 6
+    assert alone.get_marker() != taught.get_marker()
+    (teacher,) = [line for line in ax.lines if line.get_label() == "teacher"]
+    assert teacher.get_ydata()[0] == pytest.approx(float(plots.logit(0.9)))
