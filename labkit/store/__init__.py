@@ -6,10 +6,11 @@ ledger(model)                 one row a tensor and component; the rows sum to le
 comparison(model)             the file beside theory, torch.save, gzip and raw float32
 """
 
+from labkit.store.coding import CODERS, QUICK
 from labkit.store.file import check_equal, decode, encode, load, save
 from labkit.store.ledger import COMPONENTS, comparison, compression_ratio, encode_with_ledger, ledger
 
 __all__ = [
-    "COMPONENTS", "check_equal", "comparison", "compression_ratio", "decode", "encode", "encode_with_ledger", "ledger",
-    "load", "save",
+    "CODERS", "COMPONENTS", "QUICK", "check_equal", "comparison", "compression_ratio", "decode", "encode",
+    "encode_with_ledger", "ledger", "load", "save",
 ]  # fmt: skip

@@ -9,6 +9,8 @@ inverse, which is told the number of symbols n and refuses, with ValueError, a s
 `…_size` functions price a stream from its counts alone, so that only the cheapest has to be written.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 
 from labkit.store.huffman import huffman_decode, huffman_encode, huffman_lengths, huffman_size
@@ -16,10 +18,13 @@ from labkit.store.packing import MAX_ALPHABET, bytes_for, counts_of, pack_bits, 
 from labkit.store.range_coder import range_decode, range_encode, range_size
 
 __all__ = [
-    "MAX_ALPHABET", "bytes_for", "cheapest", "counts_of", "entropy_bits", "huffman_decode", "huffman_encode",
-    "huffman_lengths", "huffman_size", "pack_bits", "packed_size", "range_decode", "range_encode", "range_size",
-    "unpack_bits", "width",
+    "CODERS", "MAX_ALPHABET", "QUICK", "bytes_for", "cheapest", "counts_of", "entropy_bits", "huffman_decode",
+    "huffman_encode", "huffman_lengths", "huffman_size", "pack_bits", "packed_size", "range_decode", "range_encode",
+    "range_size", "unpack_bits", "width",
 ]  # fmt: skip
+
+
+_SIZES = {"range": range_size, "huffman": huffman_size}
 
 
 def entropy_bits(counts: np.ndarray) -> float:
@@ -28,10 +33,15 @@ def entropy_bits(counts: np.ndarray) -> float:
     return float(counts @ np.log2(counts.sum() / counts)) if counts.size else 0.0
 
 
-def cheapest(counts: np.ndarray) -> tuple[float, str]:
-    """(bytes, name) of the coder that stores symbols with these counts in the fewest bytes."""
+QUICK = ("raw", "huffman", "range")  # milliseconds for a layer of 200,000 weights
+CODERS = (*QUICK, "context")  # a second
+
+
+def cheapest(counts: np.ndarray, coders: Collection[str] = QUICK) -> tuple[float, str]:
+    """(bytes, name) of the coder among `coders` and "raw" that stores symbols with these counts in the fewest bytes."""
     if width(counts) == 0:  # nothing but the symbol 0, or nothing at all
         return 0, "raw"
-    prices = {"raw": packed_size(counts), "range": range_size(counts), "huffman": huffman_size(counts)}
+    prices: dict[str, float] = {"raw": packed_size(counts)}
+    prices |= {coder: size(counts) for coder, size in _SIZES.items() if coder in coders}
     coder = min(prices, key=prices.__getitem__)  # of equals the first, which is the simpler
     return prices[coder], coder

@@ -9,7 +9,7 @@ to end. A file holds no architecture: `load` is given a model of the same one.
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from labkit.compress.parts import Part, Quantized, Shared, assemble, parts, shap
 from labkit.compress.quantize import Grid
 from labkit.store import layout
 from labkit.store._wire import Reader, text, varint
+from labkit.store.coding import CODERS, QUICK
 
 MAGIC, VERSION = b"LABK", 1
 KINDS = ("tensor", "quantized", "codebook")
@@ -44,12 +45,12 @@ class Entry:
     raw: bytes
 
 
-def save(model: nn.Module, path: str | Path, thorough: bool = False) -> Path:
+def save(model: nn.Module, path: str | Path, coders: Collection[str] = QUICK) -> Path:
     """Write `model` to `path`, all of it or nothing: a crash leaves the file that was there. Returns the path.
 
-    `thorough` looks for the smallest file with slow coders too (see `encode`).
+    `coders` may compete for each tensor (see `encode`).
     """
-    path, raw = Path(path), encode(model, thorough)
+    path, raw = Path(path), encode(model, coders)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # beside it, for only a rename in one folder is atomic
     try:
         with part.open("wb") as file:
@@ -71,12 +72,14 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
         raise ValueError(f"{path}: {error}") from error
 
 
-def encode(model: nn.Module, thorough: bool = False) -> bytes:
+def encode(model: nn.Module, coders: Collection[str] = QUICK) -> bytes:
     """The file of `model`. ValueError names a tensor whose type a file cannot hold.
 
-    `thorough` lets context coding compete for each sparse quantized weight: seconds instead of milliseconds.
+    Of `coders`, among "raw", "huffman", "range" and "context", each tensor gets the one that makes it shortest; "raw"
+    is always there. "context" is not among them by default: it takes seconds instead of milliseconds.
     """
-    return b"".join(entry.raw for entry in entries(model, thorough))
+    _check.known("coders", coders, CODERS)
+    return b"".join(entry.raw for entry in entries(model, coders))
 
 
 def check_equal(model: nn.Module, again: nn.Module) -> None:
@@ -101,14 +104,14 @@ def _facts(part: Part) -> tuple:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def entries(model: nn.Module, thorough: bool = False) -> list[Entry]:
+def entries(model: nn.Module, coders: Collection[str] = QUICK) -> list[Entry]:
     """The file of `model` as the runs of bytes it consists of, in order, each with what it holds."""
     _check.module("model", model)
     stored, head = parts(model), bytearray()
     body: list[Entry] = []
     head += varint(len(stored))
     for name, part in stored.items():
-        body += _put_part(head, name, part, thorough)
+        body += _put_part(head, name, part, coders)
     deflated = _deflate(bytes(head))
     start = MAGIC + bytes([VERSION]) + varint(len(deflated)) + deflated
     checksum = zlib.crc32(b"".join([start, *(entry.raw for entry in body)])).to_bytes(4, "little")
@@ -122,38 +125,40 @@ def _deflate(raw: bytes) -> bytes:
     return coder.compress(raw) + coder.flush()
 
 
-def _put_part(head: bytearray, name: str, part: Part, thorough: bool) -> Iterator[Entry]:
+def _put_part(head: bytearray, name: str, part: Part, coders: Collection[str]) -> Iterator[Entry]:
     """Describe a part in the header, its name and kind first; its streams are returned."""
     kind = {Quantized: "quantized", Shared: "codebook"}.get(type(part), "tensor")
     head += text(name) + varint(KINDS.index(kind))
     if isinstance(part, Quantized):
-        return _put_quantized(head, name, part, thorough)
-    return _put_shared(head, name, part, thorough) if isinstance(part, Shared) else _put(head, name, "weight", part)
+        return _put_quantized(head, name, part, coders)
+    return (
+        _put_shared(head, name, part, coders) if isinstance(part, Shared) else _put(head, name, "weight", part, coders)
+    )
 
 
-def _put(head: bytearray, name: str, part: str, tensor: Tensor) -> Iterator[Entry]:
+def _put(head: bytearray, name: str, part: str, tensor: Tensor, coders: Collection[str] = QUICK) -> Iterator[Entry]:
     """Describe a tensor in the header; its streams are returned."""
     _put_shape(head, name, tensor)
     values = _to_numpy(tensor)
-    packed = layout.pack_words(values) if tensor.is_floating_point() else layout.pack_integers(values)
+    packed = layout.pack_words(values, coders) if tensor.is_floating_point() else layout.pack_integers(values, coders)
     yield from _put_packed(head, name, part, packed)
 
 
-def _put_quantized(head: bytearray, name: str, part: Quantized, thorough: bool) -> Iterator[Entry]:
+def _put_quantized(head: bytearray, name: str, part: Quantized, coders: Collection[str]) -> Iterator[Entry]:
     q, grid = part.q, part.grid
     _put_shape(head, name, q)
     head += varint(grid.bits) + varint(grid.symmetric)
-    yield from _put(head, name, "scale", grid.scale)
-    yield from _put(head, name, "zero_point", grid.zero_point)
-    packed = layout.pack_quantized(q.cpu().numpy(), grid.zero_point.cpu().numpy(), thorough)
+    yield from _put(head, name, "scale", grid.scale, coders)
+    yield from _put(head, name, "zero_point", grid.zero_point, coders)
+    packed = layout.pack_quantized(q.cpu().numpy(), grid.zero_point.cpu().numpy(), coders)
     yield from _put_packed(head, name, "weight", packed)
 
 
-def _put_shared(head: bytearray, name: str, part: Shared, thorough: bool) -> Iterator[Entry]:
+def _put_shared(head: bytearray, name: str, part: Shared, coders: Collection[str]) -> Iterator[Entry]:
     _put_shape(head, name, part.indices)
-    yield from _put(head, name, "codebook", part.codebook)
+    yield from _put(head, name, "codebook", part.codebook, coders)
     indices = part.indices.cpu().numpy()
-    yield from _put_packed(head, name, "weight", layout.pack_quantized(indices, np.zeros((), np.int32), thorough))
+    yield from _put_packed(head, name, "weight", layout.pack_quantized(indices, np.zeros((), np.int32), coders))
 
 
 def _put_shape(head: bytearray, name: str, tensor: Tensor) -> None:

@@ -10,7 +10,7 @@ The cheapest layout and coders are chosen from counts; only the winner is writte
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,7 @@ class Packed:
     """An array ready to be written: its layout, what the header must say, and its pieces, in order."""
 
     layout: str
+    coders: Collection[str] = coding.QUICK
     head: bytearray = field(default_factory=bytearray)
     pieces: list[Piece] = field(default_factory=list)
 
@@ -46,7 +47,7 @@ class Packed:
 
     def put_symbols(self, component: str, symbols: np.ndarray, counts: np.ndarray) -> None:
         """Add symbols, by the cheapest coder."""
-        coder, bits = coding.cheapest(counts)[1], coding.width(counts)
+        coder, bits = coding.cheapest(counts, self.coders)[1], coding.width(counts)
         if coder == "raw":  # its length follows from n and bits
             self.head += varint(CODERS.index("raw") + bits)
             self.pieces.append(Piece(component, f"raw {bits} bits", coding.pack_bits(symbols, bits)))
@@ -68,12 +69,12 @@ _DECODERS = {"huffman": coding.huffman_decode, "range": coding.range_decode}
 # --- floats: opaque words --------------------------------------------------------------------------------------------
 
 
-def pack_words(words: np.ndarray) -> Packed:
+def pack_words(words: np.ndarray, coders: Collection[str] = coding.QUICK) -> Packed:
     """Lay out floats, seen as unsigned whole numbers `words`, (n,) uint8 … uint64."""
     if not words.all():
-        index = _cheapest_index(np.flatnonzero(words), words.size)
+        index = _cheapest_index(np.flatnonzero(words), words.size, coders)
         if index.size + index.places.size * words.itemsize < words.nbytes:
-            packed = _write_index(index, words.size)
+            packed = _write_index(index, words.size, coders)
             packed.put_words(words[index.places])
             return packed
     packed = Packed("dense")
@@ -98,10 +99,10 @@ def _read_words(body: Reader, n: int, dtype: np.dtype) -> np.ndarray:
 # --- whole numbers ---------------------------------------------------------------------------------------------------
 
 
-def pack_integers(values: np.ndarray) -> Packed:
+def pack_integers(values: np.ndarray, coders: Collection[str] = coding.QUICK) -> Packed:
     """Lay out whole numbers (n,) of any type, dense: the smallest, then how far each is above it."""
     low, high = _range(values)
-    packed = Packed("dense")
+    packed = Packed("dense", coders)
     packed.head += signed(low)
     if high - low >= coding.MAX_ALPHABET:
         packed.put_words(values)
@@ -153,13 +154,13 @@ def _read_symbols(code: int, head: Reader, body: Reader, n: int) -> np.ndarray:
 # --- quantized weights -----------------------------------------------------------------------------------------------
 
 
-def pack_quantized(q: np.ndarray, zero_point: np.ndarray, thorough: bool = False) -> Packed:
+def pack_quantized(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str] = coding.QUICK) -> Packed:
     """Lay out integers q, int8 or uint8, of which those equal to `zero_point`, int32, broadcasting to it, are zero.
 
-    `thorough` tries context coding as well: a second for a layer of 200,000 weights.
+    Of `coders` the one that makes it shortest; context coding takes a second for a layer of 200,000 weights.
     """
-    packed = _pack_quickly(q, zero_point)
-    if not thorough or not q.size:
+    packed = _pack_quickly(q, zero_point, coders)
+    if "context" not in coders or not q.size:
         return packed
     away = (q - np.broadcast_to(zero_point, q.shape)).reshape(len(q), -1)
     if np.abs(away).max() > context.TOP:
@@ -178,18 +179,18 @@ def _pack_contexts(away: np.ndarray) -> Iterator[Packed]:
             yield packed
 
 
-def _pack_quickly(q: np.ndarray, zero_point: np.ndarray) -> Packed:
+def _pack_quickly(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str]) -> Packed:
     places = np.flatnonzero(q != zero_point)
     away = q.ravel()[places] - np.broadcast_to(zero_point, q.shape).ravel()[places]  # int32
     low, high = _range(away)
     if places.size == q.size or high - low >= coding.MAX_ALPHABET:  # no zeros, or zero points from all over the place
-        return pack_integers(q.ravel())
+        return pack_integers(q.ravel(), coders)
     symbols = away - np.int32(low) - ((low < 0) & (away > 0))  # none of them is 0: close the gap it leaves
     counts, dense_counts = np.bincount(symbols), np.bincount(_above(q.ravel(), _range(q)[0]))
-    index = _cheapest_index(places, q.size)
-    if _price(dense_counts) <= index.size + _price(counts):
-        return pack_integers(q.ravel())
-    packed = _write_index(index, q.size)
+    index = _cheapest_index(places, q.size, coders)
+    if _price(dense_counts, coders) <= index.size + _price(counts, coders):
+        return pack_integers(q.ravel(), coders)
+    packed = _write_index(index, q.size, coders)
     packed.head += signed(low)
     packed.put_symbols(VALUES, symbols, counts)
     return packed
@@ -238,19 +239,19 @@ class _Index:
     size: float
 
 
-def _cheapest_index(places: np.ndarray, n: int) -> _Index:
+def _cheapest_index(places: np.ndarray, n: int, coders: Collection[str] = coding.QUICK) -> _Index:
     """The cheapest layout for these places among n."""
-    prices = [(_price(np.array([n - places.size, places.size])), "bitmap", 0)]
+    prices = [(_price(np.array([n - places.size, places.size]), coders), "bitmap", 0)]
     if places.size:
         histogram = np.bincount(_gaps(places))
-        prices += [(_price(_gap_counts(histogram, b)), "relative", b) for b in GAP_BITS]
+        prices += [(_price(_gap_counts(histogram, b), coders), "relative", b) for b in GAP_BITS]
     size, layout, gap_bits = min(prices)
     return _Index(places, layout, gap_bits, size)
 
 
-def _price(counts: np.ndarray) -> float:
-    """What symbols will cost, but for the byte or two that a Huffman code may save in the end: its tree takes long."""
-    return min(coding.packed_size(counts), coding.range_size(counts))
+def _price(counts: np.ndarray, coders: Collection[str]) -> float:
+    """What symbols will cost, but for a byte or two that Huffman saves beside range coding: its tree takes long."""
+    return coding.cheapest(counts, [c for c in coders if c != "huffman" or "range" not in coders])[0]
 
 
 def _gaps(places: np.ndarray) -> np.ndarray:
@@ -276,8 +277,8 @@ def _split(gaps: np.ndarray, gap_bits: int) -> np.ndarray:
     return symbols
 
 
-def _write_index(index: _Index, n: int) -> Packed:
-    packed = Packed(index.layout)
+def _write_index(index: _Index, n: int, coders: Collection[str] = coding.QUICK) -> Packed:
+    packed = Packed(index.layout, coders)
     if index.layout == "bitmap":
         symbols = np.zeros(n, np.uint8)
         symbols[index.places] = 1

@@ -3,13 +3,14 @@
 import gzip
 import io
 import math
+from collections.abc import Collection
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from labkit.compress.parts import Part, Quantized, Shared, floats_of, parts, shape_of
-from labkit.store.coding import entropy_bits
+from labkit.store.coding import QUICK, entropy_bits
 from labkit.store.file import encode, entries
 
 COMPONENTS = (
@@ -18,20 +19,20 @@ COMPONENTS = (
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def ledger(model: nn.Module, thorough: bool = False) -> pd.DataFrame:
+def ledger(model: nn.Module, coders: Collection[str] = QUICK) -> pd.DataFrame:
     """Every byte of the file of `model`, one row a tensor and component: name, component, coder, bytes.
 
-    The rows sum to `len(encode(model, thorough))`: they are what the encoder notes while it writes. `component` is one
+    The rows sum to `len(encode(model, coders))`: they are what the encoder notes while it writes. `component` is one
     of COMPONENTS: "values" and "mask or indices" of weights (two or more dimensions); "scales", with the zero points;
     "codebook", the centroids of shared weights; "biases", with all other vectors; "BatchNorm", with LayerNorm and its
     kin; "input quantizers"; "header", with the checksum. `coder` is the layout, then how the bytes are coded.
     """
-    return encode_with_ledger(model, thorough)[1]
+    return encode_with_ledger(model, coders)[1]
 
 
-def encode_with_ledger(model: nn.Module, thorough: bool = False) -> tuple[bytes, pd.DataFrame]:
+def encode_with_ledger(model: nn.Module, coders: Collection[str] = QUICK) -> tuple[bytes, pd.DataFrame]:
     """The file and its ledger, for the price of one."""
-    written, kinds = entries(model, thorough), _kinds(model)
+    written, kinds = entries(model, coders), _kinds(model)
     rows: dict[tuple[str, str], dict] = {}
     for entry in written:
         component = _component(entry.part, entry.component, kinds.get(entry.name, ""))

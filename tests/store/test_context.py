@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import labkit as lk
-from labkit.store.coding import entropy_bits
+from labkit.store.coding import CODERS, entropy_bits
 from labkit.store.context import TOP, context_decode, context_encode
 from labkit.store.file import check_equal
 
@@ -82,10 +82,10 @@ def test_a_thorough_file_is_never_longer_and_reads_back_equal(symmetric, granula
     torch.manual_seed(0)
     dense = Small()
     small = lk.quantize(lk.prune(dense, 0.9), 3, symmetric=symmetric, granularity=granularity)
-    quick, thorough = lk.encode(small), lk.encode(small, thorough=True)
+    quick, thorough = lk.encode(small), lk.encode(small, coders=CODERS)
     assert len(thorough) <= len(quick)
     check_equal(small, lk.decode(thorough, into=dense))
-    assert lk.ledger(small, thorough=True)["bytes"].sum() == len(thorough)
+    assert lk.ledger(small, coders=CODERS)["bytes"].sum() == len(thorough)
 
 
 def test_a_file_with_context_coding_that_is_cut_or_changed_is_refused(tmp_path):
@@ -94,8 +94,26 @@ def test_a_file_with_context_coding_that_is_cut_or_changed_is_refused(tmp_path):
     with torch.no_grad():
         dense.fc.weight[10:] *= 1e-3  # busy rows: context coding wins
     small = lk.quantize(lk.prune(dense, 0.97), 2)
-    raw = lk.save(small, tmp_path / "a.lk", thorough=True).read_bytes()
-    assert lk.ledger(small, thorough=True).coder.str.contains("context").any()
+    raw = lk.save(small, tmp_path / "a.lk", coders=CODERS).read_bytes()
+    assert lk.ledger(small, coders=CODERS).coder.str.contains("context").any()
     for end in range(0, len(raw), 7):
         with pytest.raises(ValueError, match="."):
             lk.decode(raw[:end], into=dense)
+
+
+@pytest.mark.parametrize("allowed", [(), ("huffman",), ("range",), ("huffman", "range"), CODERS])
+def test_only_the_coders_that_are_allowed_are_used(allowed):
+    torch.manual_seed(0)
+    dense = Small()
+    small = lk.quantize(lk.prune(dense, 0.8), 3)
+    table = lk.ledger(small, coders=allowed)
+    known = {"raw", "deflate", "checksum", *allowed} | ({"adaptive range"} if "context" in allowed else set())
+    used = {part.split(", ")[-1].split()[0] for cell in table.coder for part in cell.split("; ")}
+    assert used <= {name.split()[0] for name in known}
+    assert set(allowed) - {"context"} == set() or used & {"huffman", "range", "adaptive"}
+    check_equal(small, lk.decode(lk.encode(small, coders=allowed), into=dense))
+
+
+def test_an_unknown_coder_is_refused():
+    with pytest.raises(ValueError, match="coders is 'zip'; allowed: 'raw', 'huffman', 'range', 'context'"):
+        lk.encode(Small(), coders=["zip"])

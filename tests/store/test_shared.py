@@ -132,6 +132,5 @@ def test_any_change_of_header_or_body_is_a_sentence_or_a_model(data):
     with contextlib.suppress(ValueError):
         again = decode(put_together(*map(bytes, parts)), tiny())
         encode(again)
-        again(torch.zeros(1, 1, 6, 6))
     with contextlib.suppress(ValueError):
         decode(with_checksum(SHARED[:9] + data.draw(st.binary(max_size=40))), tiny())

@@ -1,0 +1,54 @@
+"""Deep Compression (Han, Mao & Dally 2016) as one recipe: prune → retrain → quantize → retrain; `store` codes the rest.
+
+    1  w ← M ⊙ w, while M loses ever more of the smallest weights        magnitude.prune_gradually
+    2  w ← the nearest of 2^bits levels, trained straight through        qat.prepare_qat
+    3  mask and levels, range-coded under what lies around them          store.save(…, coders=CODERS)
+
+The paper prunes in one go and shares weights by k-means; `magnitude.prune` and `codebook.share` do that.
+"""
+
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from labkit.compress import _weights
+from labkit.compress.magnitude import prune_gradually
+from labkit.compress.qat import finish_qat, prepare_qat
+from labkit.data import Split
+from labkit.train import fit
+
+
+def deep_compress(
+    model: nn.Module,
+    train: Split,
+    *,
+    sparsity: float,
+    bits: int,
+    epochs: tuple[int, int],
+    lr: float,
+    biases: bool = True,
+    **settings: Any,
+) -> tuple[nn.Module, pd.DataFrame]:
+    """Prune a trained `model` to `sparsity`, round it to `bits` bits, training all the while; a new model, its history.
+
+    `epochs` says how long the first and the second training last; the second starts from a fifth of the learning rate
+    `lr`. Without `biases` those of all layers but the last are zero, which saves 4 bytes each. `settings` are those of `fit` (loss, augment, validation, seed, …). The history is that of
+    both trainings, with the column phase, "prune" or "round". ValueError for settings out of range.
+    """
+    model = _weights.clone(model) if biases else without_biases(model)
+    model, first = fit(model, train, epochs=epochs[0], lr=lr, after_step=prune_gradually(sparsity), **settings)
+    model, second = fit(prepare_qat(model, bits), train, epochs=epochs[1], lr=lr / 5, **settings)
+    history = pd.concat([first.assign(phase="prune"), second.assign(phase="round")], ignore_index=True)
+    return finish_qat(model), history
+
+
+@torch.no_grad()
+def without_biases(model: nn.Module) -> nn.Module:
+    """A new model whose biases are zero and stay so in training, but for the last layer's."""
+    model = _weights.clone(model)
+    layers = [layer for layer in model.modules() if isinstance(getattr(layer, "bias", None), nn.Parameter)]
+    for layer in layers[:-1]:
+        layer.bias.zero_().requires_grad_(False)
+    return model
