@@ -1,7 +1,13 @@
 """The accuracy-against-size frontier: which settings no other setting beats on both."""
 
+import io
+
 import numpy as np
 import pandas as pd
+
+from labkit.data import verified
+
+PUBLISHED = {"lenet-300-100": "LeNet-300-100", "lenet-5": "LeNet-5-Caffe"}
 
 
 def pareto_mask(size: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
@@ -26,3 +32,13 @@ def frontier(records: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"records lacks the columns {sorted(missing)}; allowed: a table of records from measure()")
     best = records[pareto_mask(records["size_bytes"].to_numpy(), records["accuracy"].to_numpy())]
     return best.sort_values("size_bytes", ignore_index=True)
+
+
+def published(model_name: str, data_name: str) -> pd.DataFrame:
+    """What papers, and we, report for a network as a file: method, paper, year, error_pct on test, size_bytes, source.
+
+    Only figures in bytes: a ratio of weights is no ratio of bytes. Numbered from 1; empty for other networks and data.
+    """
+    table = pd.read_csv(io.BytesIO(verified("records/published.csv")))
+    rows = table[(table["model"] == PUBLISHED.get(model_name)) & (table["dataset"].str.lower() == data_name)]
+    return rows.sort_values("size_bytes", ascending=False, ignore_index=True).set_index(pd.RangeIndex(1, len(rows) + 1))

@@ -127,6 +127,26 @@ def plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: flo
     )
 
 
+def published_plane(ax: Axes, published: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> None:
+    """The plane from a kilobyte up, with the figures of papers, numbered by their rows, and the dense network.
+
+    `published` has the columns method, year, size_bytes and error_pct (on test); rows of method "labkit" are our own.
+    """
+    ax.plot([dense_bytes], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense fp32", zorder=4)
+    for ours, colour, marker, label in ((False, BLUE, "s", "papers (error on test)"), (True, GREEN, "P", "our files")):
+        rows = published[published["method"].str.startswith("labkit") == ours]
+        heights = logit(1 - rows["error_pct"].to_numpy() / 100)
+        ax.plot(rows["size_bytes"], heights, marker, ms=9 if ours else 7, color=colour, label=label, zorder=4)
+        for number, x, y in zip(rows.index, rows["size_bytes"], heights, strict=True):
+            ax.annotate(str(number), (x, y), (5, 4), textcoords="offset points", fontsize=9)
+    names = [f"{row.Index}  {str(row.method).split(' (')[0]}, {row.year}" for row in published.itertuples()]
+    ax.text(0.02, 0.02, "\n".join(names), transform=ax.transAxes, fontsize=8, va="bottom")
+    size_axis(ax, 800, dense_bytes * 1.7, most=8)
+    accuracy_axis(ax, 0.85, 0.9945)
+    tidy(ax)
+    ax.legend(loc="lower right", fontsize=8, framealpha=0.9)
+
+
 def waterfall(ax: Axes, components: Sequence[str]) -> tuple[list[Rectangle], list[Text]]:
     """Empty rows for a ledger, one a component and one for the whole file; returns the bars and their texts."""
     rows = [*components, "file"]
@@ -263,18 +283,24 @@ UNIT_METHODS = {
 }
 
 
-def macs_curves(ax: Axes, records: pd.DataFrame, dense_macs: int, dense_accuracy: float) -> None:
-    """Accuracy against multiply-adds, one line a method: the mean over the seeds, and a band from worst to best.
+def macs_curves(ax: Axes, records: pd.DataFrame, dense_macs: int, dense_accuracy: float, criterion: str = "l1") -> None:
+    """Accuracy against multiply-adds: one criterion one-shot and fine-tuned, beside random and networks from scratch.
 
-    `records` has the columns method, sparsity, accuracy, macs (a row a seed) and may be empty.
+    A line is the mean over the seeds, its band reaches from the worst to the best. `records` has the columns method
+    ("l1"; "l1, fine-tuned"; …), sparsity, accuracy, macs (a row a seed) and may be empty.
     """
+    names = {"random": "one-shot, random", "random, fine-tuned": "fine-tuned, random"}
+    names = {criterion: "one-shot", f"{criterion}, fine-tuned": "fine-tuned"} | names
     for method, rows in records.groupby("method", sort=False):
-        colour, marker, line = UNIT_METHODS[str(method)]
+        name = names.get(str(method), str(method))
+        if name not in UNIT_METHODS:  # another criterion
+            continue
+        colour, marker, line = UNIT_METHODS[name]
         x, by = rows.groupby("sparsity")["macs"].mean().to_numpy(), rows.groupby("sparsity")["accuracy"]
-        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=method, lw=1.5)
+        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=name, lw=1.5)
         ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
     ax.plot([dense_macs], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense", zorder=4)
-    smallest = min([dense_macs / 30, *records["macs"]]) * 0.6
+    smallest = min([dense_macs / 30, *(records["macs"] if len(records) else [])]) * 0.6
     size_axis(ax, smallest, dense_macs * 1.7, most=7)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: count(value)))
     ax.set_xlabel("multiply-adds for one image (log scale)")

@@ -7,6 +7,7 @@
 The paper prunes in one go and shares weights by k-means; `magnitude.prune` and `codebook.share` do that.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -29,17 +30,30 @@ def deep_compress(
     epochs: tuple[int, int],
     lr: float,
     biases: bool = True,
+    after_step: Callable[[nn.Module, float], None] = lambda model, progress: None,
     **settings: Any,
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Prune a trained `model` to `sparsity`, round it to `bits` bits, training all the while; a new model, its history.
 
     `epochs` says how long the first and the second training last; the second starts from a fifth of the learning rate
-    `lr`. Without `biases` those of all layers but the last are zero, which saves 4 bytes each. `settings` are those of `fit` (loss, augment, validation, seed, …). The history is that of
-    both trainings, with the column phase, "prune" or "round". ValueError for settings out of range.
+    `lr`. Without `biases` those of all layers but the last are zero, which saves 4 bytes each. `settings` are those of
+    `fit` (loss, augment, validation, seed, …); `after_step(model, progress)` hears of the progress of both trainings.
+    The history is that of both, with the column phase, "prune" or "round". ValueError for settings out of range.
     """
     model = _weights.clone(model) if biases else without_biases(model)
-    model, first = fit(model, train, epochs=epochs[0], lr=lr, after_step=prune_gradually(sparsity), **settings)
-    model, second = fit(prepare_qat(model, bits), train, epochs=epochs[1], lr=lr / 5, **settings)
+    steps = epochs[0] * len(train) // settings.get("batch_size", 128)
+    hook = prune_gradually(sparsity, every=min(50, steps // 20 + 1))  # a small data set has few steps to rise in
+    share = epochs[0] / max(1, sum(epochs))
+
+    def pruning(model: nn.Module, progress: float) -> None:
+        hook(model, progress)
+        after_step(model, share * progress)
+
+    def rounding(model: nn.Module, progress: float) -> None:
+        after_step(model, share + (1 - share) * progress)
+
+    model, first = fit(model, train, epochs=epochs[0], lr=lr, after_step=pruning, **settings)
+    model, second = fit(prepare_qat(model, bits), train, epochs=epochs[1], lr=lr / 5, after_step=rounding, **settings)
     history = pd.concat([first.assign(phase="prune"), second.assign(phase="round")], ignore_index=True)
     return finish_qat(model), history
 
@@ -48,7 +62,7 @@ def deep_compress(
 def without_biases(model: nn.Module) -> nn.Module:
     """A new model whose biases are zero and stay so in training, but for the last layer's."""
     model = _weights.clone(model)
-    layers = [layer for layer in model.modules() if isinstance(getattr(layer, "bias", None), nn.Parameter)]
-    for layer in layers[:-1]:
-        layer.bias.zero_().requires_grad_(False)
+    biases = [p for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"]
+    for bias in biases[:-1]:
+        bias.zero_().requires_grad_(False)
     return model

@@ -1,6 +1,6 @@
 """Panel of notebook 00: sparsity and bits move a trained network over the accuracy-against-size plane."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,14 +40,19 @@ class Point:
 
 
 def points(dense: Dense, sparsity: float, bits: int) -> Iterator[Point]:
-    """Prune and round `dense`, write the file, score it: a preview first where all of validation would be late.
+    """Prune and round `dense`, and measure that."""
+    small = workers().submit(compress, dense.model, sparsity, bits).result()
+    yield from measured(dense, small, sparsity, bits, store.QUICK)
+
+
+def measured(dense: Dense, small: nn.Module, sparsity: float, bits: int, coders: Collection[str]) -> Iterator[Point]:
+    """Write the file of `small`, score it: a preview first where all of validation would be late.
 
     Every point is measured on what is at hand: nothing is looked up. The last one has also read the file back.
     """
-    small = workers().submit(compress, dense.model, sparsity, bits).result()
     left = _words.weights_left(weights(small))
     found = scores(small, dense.data.validation)
-    file = workers().submit(store.encode_with_ledger, small)
+    file = workers().submit(store.encode_with_ledger, small, coders)
     for score in found:
         raw, table = file.result()
         yield Point(dense, sparsity, bits, table, left, score, read_back=False)

@@ -1,0 +1,67 @@
+"""The recipe: as sparse and as coarse as asked, better than the same in one go, and stored without loss."""
+
+import pytest
+import torch
+from torch import nn
+
+import labkit as lk
+from labkit.compress.deep_compression import deep_compress, without_biases
+from labkit.compress.magnitude import sparsity_of
+from labkit.store import CODERS
+from labkit.store.file import check_equal
+
+
+def test_the_result_is_sparse_rounded_and_better_than_one_shot(trained, digits):
+    small, history = deep_compress(
+        trained, digits.train, sparsity=0.9, bits=3, epochs=(12, 6), lr=5e-3, validation=digits.validation,
+        progress=False,
+    )  # fmt: skip
+    assert sparsity_of(small) >= 0.9 - 1e-3
+    assert all(len(w.unique()) <= 8 for w in (small[1].weight, small[3].weight))
+    one_shot = lk.quantize(lk.prune(trained, 0.9), 3)
+    better, worse = (lk.accuracy(m, digits.validation)["accuracy"] for m in (small, one_shot))
+    assert better > worse + 0.1
+    assert history.phase.tolist() == ["prune"] * 12 + ["round"] * 6
+    assert history.validation_accuracy.iloc[-1] == pytest.approx(better)
+    raw = lk.encode(small, coders=CODERS)
+    check_equal(small, lk.decode(raw, into=trained))
+
+
+def test_the_input_is_left_alone_and_the_seed_decides(trained, digits):
+    before = {k: v.clone() for k, v in trained.state_dict().items()}
+    how = dict(sparsity=0.8, bits=3, epochs=(1, 1), lr=1e-3, progress=False)
+    one, other = (deep_compress(trained, digits.train, seed=3, **how)[0] for _ in range(2))
+    check_equal(one, other)
+    assert all(v.equal(before[k]) for k, v in trained.state_dict().items())
+
+
+def test_without_biases_only_the_last_layer_has_one(trained, digits):
+    bare = without_biases(trained)
+    assert not bare[1].bias.any()
+    assert bare[3].bias.equal(trained[3].bias)
+    small, _ = deep_compress(
+        trained, digits.train, sparsity=0.5, bits=4, epochs=(1, 1), lr=1e-2, biases=False, progress=False
+    )
+    assert not small[1].bias.any()
+    assert not small[3].bias.equal(trained[3].bias)
+
+
+def test_after_step_hears_of_both_trainings(trained, digits):
+    heard: list[float] = []
+    deep_compress(
+        trained, digits.train, sparsity=0.5, bits=4, epochs=(2, 1), lr=1e-3, progress=False,
+        after_step=lambda model, progress: heard.append(progress),
+    )  # fmt: skip
+    assert heard == sorted(heard)
+    assert heard[-1] == 1
+    steps = -(-len(digits.train) // 128)
+    assert len(heard) == 3 * steps
+    assert heard[2 * steps - 1] == pytest.approx(2 / 3)
+
+
+def test_settings_out_of_range_are_refused(digits):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    for wrong in (dict(sparsity=1.0, bits=4), dict(sparsity=0.5, bits=9)):
+        with pytest.raises(ValueError, match="allowed"):
+            deep_compress(model, digits.train, **wrong, epochs=(0, 0), lr=1e-3, progress=False)
+    assert torch.isfinite(model[1].weight).all()
