@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,7 +143,7 @@ class Structured:
             self.live.refresh()
         star = self.star if point.training is None else self.healed
         star.set_data([x], [y])
-        self.interval.set_data([x, x], plots.logit(pd.Series(point.score.interval).to_numpy()))
+        self.interval.set_data([x, x], plots.logit(np.array(point.score.interval)))
         if point.training is None:
             self.healed.set_data([], [])
 
@@ -170,8 +170,8 @@ class Structured:
         names = list(point.widths)
         self.bars, self.numbers = plots.width_bars(self.layers, names)
         self.layers.set_title("units left", fontsize=11, loc="left")
-        records = lines(point.dense.sweep("structured"), point.criterion)
-        plots.macs_curves(self.curves, records, point.ranked.macs, point.dense.score.accuracy)
+        records, accuracy = point.dense.sweep("structured"), point.dense.score.accuracy
+        plots.macs_curves(self.curves, records, point.ranked.macs, accuracy, point.criterion)
         self.curves.set_title("lines: measured sweep; ★ this network, now", fontsize=11, loc="left")
         (self.interval,) = self.curves.plot([], [], "-", color=plots.BLACK, lw=2, zorder=5)
         (self.star,) = self.curves.plot([], [], "*", ms=19, color=plots.ORANGE, mec="black", mew=1.2, zorder=6)
@@ -234,19 +234,6 @@ def family_names(ranks: Ranked) -> list[str]:
         layers = [u.layer for u in ranks.uses if u.side == "out" and (u.units == family[0]).any()]
         names.append(layers[0] if len(layers) == 1 else f"{layers[0]} and {len(layers) - 1} coupled")
     return names
-
-
-def lines(sweep: pd.DataFrame, criterion: str) -> pd.DataFrame:
-    """The rows of a shipped sweep that belong beside one criterion, by the names of `plots.UNIT_METHODS`."""
-    names = {
-        criterion: "one-shot",
-        "random": "one-shot, random",
-        f"{criterion}, fine-tuned": "fine-tuned",
-        "random, fine-tuned": "fine-tuned, random",
-    } | {name: name for name in plots.UNIT_METHODS if name.startswith("from scratch")}
-    if "macs" not in sweep:
-        return sweep.assign(macs=[])
-    return sweep.assign(method=sweep["method"].map(names)).dropna(subset=["method"])
 
 
 def latency_card(latency: list[float] | None) -> Card:

@@ -1,21 +1,29 @@
 """Each live panel in a real JupyterLab: moved by keyboard, its figures equal an independent recomputation."""
 
 import re
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 from axe_playwright_python.sync_playwright import Axe
+from torch import nn
 
 import labkit as lk
 from benchmarks import lab
+from labkit.compress.distill import answers
 from labkit.data import data_dir
+from labkit.explore._distillation import offered
 
 pytestmark = pytest.mark.browser
 PANELS = {
     "00_start_here.ipynb": ["sparsity", "bits"],
     "01_magnitude_pruning.ipynb": ["sparsity", "threshold θ"],
     "02_quantization.ipynb": ["bits", "clip range at", "activation bits"],
+    "02b_training_with_few_bits.ipynb": ["bits", "prune first"],
+    "03_knowledge_distillation.ipynb": ["image", "temperature T", "teacher's α", "student width"],
+    "04_structured_pruning.ipynb": ["sparsity"],
 }
 
 
@@ -184,7 +192,7 @@ def test_training_behind_the_button_streams_and_is_overtaken(opened):
 
 def test_quantization_equals_a_recomputation(opened):
     name, page, panel, _ = opened
-    if not name.startswith("02"):
+    if not name.startswith("02_"):
         pytest.skip("the panel of notebook 02 only")
     press(panel, "bits", "ArrowLeft")
     bits = int(shown_value(panel, "bits"))
@@ -193,3 +201,126 @@ def test_quantization_equals_a_recomputation(opened):
     w = dense_weights()
     errors = {k: np.sqrt(np.square(expected[k] - v).mean()) / v.std(ddof=1) for k, v in w.items() if v.ndim == 2}
     assert card(panel, "worst layer")[0] == f"{max(errors.values()):.1%}"
+
+
+def lenet_5_logits(tensors, image):
+    """What LeNet-5 says of one image (28, 28), one loop a place: no convolution of torch's."""
+
+    def convolve(x, weight, bias):
+        places = range(x.shape[1] - 4)
+        rows = [[np.tensordot(weight, x[:, i : i + 5, j : j + 5], 3) for j in places] for i in places]
+        return np.array(rows).transpose(2, 0, 1) + bias[:, None, None]
+
+    def pool(x):
+        return x.reshape(len(x), x.shape[1] // 2, 2, -1, 2).max((2, 4))
+
+    x = pool(convolve(image[None], tensors["conv1.weight"], tensors["conv1.bias"]))
+    x = pool(convolve(x, tensors["conv2.weight"], tensors["conv2.bias"])).ravel()
+    x = np.maximum(tensors["fc1.weight"] @ x + tensors["fc1.bias"], 0)
+    return tensors["fc2.weight"] @ x + tensors["fc2.bias"]
+
+
+def test_the_softened_teacher_equals_a_recomputation(opened):
+    name, page, panel, _ = opened
+    if not name.startswith("03"):
+        pytest.skip("the panel of notebook 03 only")
+    press(panel, "temperature T", "ArrowRight", "ArrowRight")
+    press(panel, "image", "ArrowLeft")
+    temperature = float(shown_value(panel, "temperature T"))
+    data = lk.load_data("fashion-mnist")
+    place = offered(answers(lk.load_model("lenet-5", "fashion-mnist"), data.validation.x))[
+        int(shown_value(panel, "image")) - 1
+    ]
+    raw = (data_dir() / "checkpoints" / "lenet-5--fashion-mnist.safetensors").read_bytes()
+    z = lenet_5_logits(safetensors.numpy.load(raw), data.validation.x[place, 0].numpy())
+    for t, shown_bits in zip((temperature, 1), card(panel, f"entropy at T = {temperature:g}"), strict=True):
+        p = np.exp(z / t) / np.exp(z / t).sum()
+        entropy = -(p * np.log2(p)).sum()
+        assert float(re.search(r"([\d.]+) bits", shown_bits)[1]) == pytest.approx(entropy, abs=0.006)
+    alt = panel.locator("img.labkit-picture").get_attribute("alt")
+    assert f"teacher says: {data.classes[z.argmax()]}" in alt
+    assert f"image of: {data.classes[int(data.validation.y[place])]}" in alt
+
+
+def test_students_are_trained_behind_the_button_and_overtaken(opened):
+    name, page, panel, _ = opened
+    if not name.startswith("03"):
+        pytest.skip("the panel of notebook 03 only")
+    panel.get_by_label("train on").select_option("few labels")
+    status, button = panel.locator(".labkit-status"), panel.get_by_role("button", name="train both students")
+    button.click()
+    panel.locator(".labkit-status", has_text="alone: ").wait_for(timeout=20_000)
+    panel.get_by_role("button", name="stop").wait_for()
+    press(panel, "student width", "ArrowLeft")
+    assert status.text_content().startswith("scored on all")
+    button.wait_for()
+    page.wait_for_timeout(700)
+    assert status.text_content().startswith("scored on all")
+    assert card(panel, "student taught")[0] == "–"
+    button.click()
+    panel.locator(".labkit-status", has_text="both trained").wait_for(timeout=90_000)
+    assert 50 < float(card(panel, "student taught")[0].rstrip("%")) < float(card(panel, "accuracy")[0].rstrip("%"))
+    assert "2,000 labels, width 16" in card(panel, "student alone")[1]
+
+
+def narrowed(tensors, sparsity):
+    """The hidden neurons with the smallest sums of absolute weights taken out, with the columns that read them."""
+    small = dict(tensors)
+    for layer, reader in (("fc1", "fc2"), ("fc2", "fc3")):
+        sums = np.abs(tensors[f"{layer}.weight"].astype(np.float64)).sum(1)
+        kept = np.sort(np.argsort(sums)[round(sparsity * len(sums)) :])
+        for name in (f"{layer}.weight", f"{layer}.bias"):
+            small[name] = small[name][kept]
+        small[f"{reader}.weight"] = small[f"{reader}.weight"][:, kept]
+    return small
+
+
+def test_structured_pruning_equals_a_recomputation(opened):
+    name, page, panel, _ = opened
+    if not name.startswith("04"):
+        pytest.skip("the panel of notebook 04 only")
+    press(panel, "sparsity", "PageUp", "ArrowRight")
+    sparsity = float(shown_value(panel, "sparsity").rstrip("%")) / 100
+    expected = narrowed(dense_weights(), sparsity)
+    assert len(expected["fc1.bias"]) == 300 - round(300 * sparsity) < 150
+    assert card(panel, "accuracy")[0] == f"{accuracy(expected):.2%}"
+    assert card(panel, "multiply-adds")[0] == f"{sum(v.size for v in expected.values() if v.ndim == 2):,}"
+    assert card(panel, "parameters")[0] == f"{sum(v.size for v in expected.values()):,}"
+    layers = [nn.Linear(*expected[f"fc{i}.weight"].shape[::-1]) for i in (1, 2, 3)]
+    model = nn.Sequential(OrderedDict(zip(("fc1", "fc2", "fc3"), layers, strict=True)))
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in expected.items()})
+    assert card(panel, "file")[0] == f"{len(lk.encode(model)):,} B"
+    value, note = card(panel, "100 images take")
+    assert float(value.removesuffix(" ms")) > 0
+    assert note.startswith("one thread · dense ")
+
+
+def share_values(w, k):
+    """k-means from k equidistant values, every distance computed; the weight with each value replaced by its mean."""
+    centroids = np.linspace(w.min(), w.max(), k, dtype=np.float64)
+    nearest, before = None, np.zeros(0)
+    while not np.array_equal(nearest, before):
+        before = nearest
+        nearest = np.abs(w.astype(np.float64)[..., None] - centroids).argmin(-1)
+        centroids = np.array([w[nearest == i].mean(dtype=np.float64) for i in range(k)])
+    return centroids.astype(np.float32)[nearest]
+
+
+def test_sharing_equals_a_recomputation_and_trains_behind_the_button(opened):
+    name, page, panel, _ = opened
+    if not name.startswith("02b"):
+        pytest.skip("the panel of notebook 02b only")
+    press(panel, "bits", "ArrowLeft")
+    k, w = 2 ** int(shown_value(panel, "bits")), dense_weights()
+    expected = {key: share_values(v, k) if v.ndim == 2 else v for key, v in w.items()}
+    shown = float(card(panel, "accuracy")[0].rstrip("%")) / 100
+    assert shown == pytest.approx(accuracy(expected), abs=0.0005)  # a weight on a border may go to either side
+    error = np.sqrt(np.square(expected["fc1.weight"] - w["fc1.weight"]).mean()) / w["fc1.weight"].std()
+    assert float(card(panel, "error of fc1")[0].rstrip("%")) == pytest.approx(100 * error, abs=0.06)
+    press(panel, "bits", "ArrowLeft")
+    before = float(card(panel, "accuracy")[0].rstrip("%"))
+    button = panel.get_by_role("button", name="train the centroids, 2 epochs")
+    button.click()
+    panel.locator(".labkit-status", has_text="of 2 epochs trained").wait_for(timeout=30_000)
+    panel.locator(".labkit-status", has_text="100% of 2 epochs trained; scored").wait_for(timeout=120_000)
+    assert float(card(panel, "accuracy")[0].rstrip("%")) > before + 10
