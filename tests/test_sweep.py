@@ -10,15 +10,19 @@ import torch
 
 from labkit import data
 from labkit.compress.magnitude import sparsity_of
-from labkit.data import load_data
+from labkit.data import load_data, take
 from labkit.measure import accuracy, size_bytes
 from labkit.store import encode
 from labkit.sweep import (
+    DISTILLATION_GRID,
     FRONTIER_GRID,
     PRUNING_GRID,
     QUANTIZATION_GRID,
+    TEMPERATURE_GRID,
+    UNSEEN_GRID,
     compress,
     shipped_sweep,
+    student_of,
     sweep,
     sweep_path,
 )
@@ -223,3 +227,37 @@ def test_random_pruning_is_the_baseline_that_magnitude_beats():
     mean = table.groupby(["method", "sparsity"])["accuracy"].mean()
     assert all(mean["fine-tuned", s] > mean["random, fine-tuned", s] for s in (0.9, 0.95, 0.97, 0.98, 0.99))
     assert torch.tensor(mean["fine-tuned"].values - mean["one-shot"].values).min() >= -0.002
+
+
+DISTILLED = [
+    ("distillation", "fashion-mnist", DISTILLATION_GRID),
+    ("distillation", "mnist", DISTILLATION_GRID),
+    ("temperature", "fashion-mnist", TEMPERATURE_GRID),
+    ("unseen", "mnist", UNSEEN_GRID),
+]
+
+
+@pytest.mark.parametrize(("kind", "data_name", "grid"), DISTILLED)
+def test_a_sweep_of_students_covers_its_grid(kind, data_name, grid):
+    table = shipped_sweep(kind, "lenet-5", data_name).fillna({"temperature": 0})
+    wanted = [tuple(0 if v is None else v for v in values) for values in itertools.product(*grid.values())]
+    assert sorted(table[list(grid)].itertuples(index=False, name=None)) == sorted(wanted)
+    shares = table.filter(like="accuracy")
+    assert shares.stack().between(0, 1).all()
+
+
+def test_a_student_of_a_shipped_sweep_is_what_comes_out_today():
+    data = load_data("mnist")
+    table = shipped_sweep("distillation", "lenet-5", "mnist").query("width == 8 and seed == 0").set_index("method")
+    few = take(data.train, 2_000)
+    student = student_of(None, 8, few, len(data.train), 4.0, 0.9, seed=0)
+    today = accuracy(student, data.validation)["accuracy"]
+    assert today == pytest.approx(table.loc["few labels", "accuracy"], abs=0.01)  # other sums lead training elsewhere
+    assert table.loc["few labels", "size_bytes"] == size_bytes(student)
+
+
+def test_a_class_that_was_never_seen_is_read_off_the_teachers_answers():
+    table = shipped_sweep("unseen", "lenet-5", "mnist")
+    alone, taught = table[table["temperature"].isna()], table[table["temperature"] >= 4]
+    assert taught["accuracy_unseen_raised"].min() > alone["accuracy_unseen_raised"].max() + 0.5
+    assert (alone["accuracy_unseen"] == 0).all()

@@ -24,6 +24,7 @@ PANELS = {
     "02b_training_with_few_bits.ipynb": ["bits", "prune first"],
     "03_knowledge_distillation.ipynb": ["image", "temperature T", "teacher's α", "student width"],
     "04_structured_pruning.ipynb": ["sparsity"],
+    "10_deep_compression.ipynb": ["sparsity", "bits"],
 }
 
 
@@ -324,3 +325,22 @@ def test_sharing_equals_a_recomputation_and_trains_behind_the_button(opened):
     panel.locator(".labkit-status", has_text="of 2 epochs trained").wait_for(timeout=30_000)
     panel.locator(".labkit-status", has_text="100% of 2 epochs trained; scored").wait_for(timeout=120_000)
     assert float(card(panel, "accuracy")[0].rstrip("%")) > before + 10
+
+
+def test_the_file_of_each_coder_equals_a_recomputation(opened):
+    name, page, panel, _ = opened
+    if not name.startswith("10"):
+        pytest.skip("the panel of notebook 10 only")
+    press(panel, "sparsity", "ArrowLeft")
+    sparsity, bits = float(shown_value(panel, "sparsity").rstrip("%")) / 100, int(shown_value(panel, "bits"))
+    expected = round_symmetric(prune_globally(dense_weights(), sparsity), bits)
+    assert card(panel, "accuracy")[0] == f"{accuracy(expected):.2%}"
+    small = lk.quantize(lk.prune(lk.load_model("lenet-300-100", "mnist"), sparsity), bits)
+    sizes = []
+    for coder, coders in (("Huffman", ["huffman"]), ("context (seconds)", lk.store.CODERS)):
+        panel.get_by_label("coder").select_option(coder)
+        panel.locator(".labkit-value", has_text=f"{len(lk.encode(small, coders=coders)):,} B").wait_for(timeout=20_000)
+        panel.locator(".labkit-status", has_text="read back and equal").wait_for(timeout=20_000)
+        sizes.append(int(card(panel, "file")[0].removesuffix(" B").replace(",", "")))
+    assert sizes[1] < 0.97 * sizes[0]
+    panel.get_by_label("coder").select_option("range coder")
