@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from labkit.compress import _weights
-from labkit.compress.magnitude import prune_gradually
+from labkit.compress.magnitude import crowded_importance, prune_gradually
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.data import Split
 from labkit.train import fit
@@ -30,19 +30,23 @@ def deep_compress(
     epochs: tuple[int, int],
     lr: float,
     biases: bool = True,
+    pull: float = 0.0,
+    percentile: float = 100.0,
     after_step: Callable[[nn.Module, float], None] = lambda model, progress: None,
     **settings: Any,
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Prune a trained `model` to `sparsity`, round it to `bits` bits, training all the while; a new model, its history.
 
     `epochs` says how long the first and the second training last; the second starts from a fifth of the learning rate
-    `lr`. Without `biases` those of all layers but the last are zero, which saves 4 bytes each. `settings` are those of
+    `lr`. Without `biases` those of all layers but the last are zero, which saves 4 bytes each; `pull` draws the
+    kept weights together (`crowded_importance`), `percentile` clips the grid (`choose_grid`). `settings` are those of
     `fit` (loss, augment, validation, seed, …); `after_step(model, progress)` hears of the progress of both trainings.
     The history is that of both, with the column phase, "prune" or "round". ValueError for settings out of range.
     """
     model = _weights.clone(model) if biases else without_biases(model)
     steps = epochs[0] * len(train) // settings.get("batch_size", 128)
-    hook = prune_gradually(sparsity, every=min(50, steps // 20 + 1))  # a small data set has few steps to rise in
+    every = min(50, steps // 20 + 1)  # a small data set has few steps to rise in
+    hook = prune_gradually(sparsity, every=every, importance=crowded_importance(pull))
     share = epochs[0] / max(1, sum(epochs))
 
     def pruning(model: nn.Module, progress: float) -> None:
@@ -53,7 +57,8 @@ def deep_compress(
         after_step(model, share + (1 - share) * progress)
 
     model, first = fit(model, train, epochs=epochs[0], lr=lr, after_step=pruning, **settings)
-    model, second = fit(prepare_qat(model, bits), train, epochs=epochs[1], lr=lr / 5, after_step=rounding, **settings)
+    model = prepare_qat(model, bits, percentile=percentile)
+    model, second = fit(model, train, epochs=epochs[1], lr=lr / 5, after_step=rounding, **settings)
     history = pd.concat([first.assign(phase="prune"), second.assign(phase="round")], ignore_index=True)
     return finish_qat(model), history
 

@@ -5,6 +5,7 @@ unsolved exercises still runs from top to bottom. A grader reads `verdict.passed
 """
 
 from labkit.teach._verdict import Verdict
+from labkit.teach.deep_compression import check_bits_a_weight, check_mask_bytes
 from labkit.teach.distillation import check_distillation_loss, check_offset, check_soften
 from labkit.teach.pruning import check_cubic_sparsity, check_mask, check_sensitivity
 from labkit.teach.quantization import check_fake_quantize, check_scale, check_weakest_layer
@@ -14,6 +15,7 @@ from labkit.teach.structured import check_macs_left, check_removal, check_unit_i
 
 __all__ = [
     "Verdict",
+    "check_bits_a_weight",
     "check_budget",
     "check_centroid_gradient",
     "check_cubic_sparsity",
@@ -22,6 +24,7 @@ __all__ = [
     "check_lloyd_round",
     "check_macs_left",
     "check_mask",
+    "check_mask_bytes",
     "check_offset",
     "check_paper_bytes",
     "check_removal",

@@ -13,6 +13,7 @@ from torch.nn.utils import prune as oracle
 from labkit.compress import _weights
 from labkit.compress.magnitude import (
     apply_masks,
+    crowded_importance,
     cubic_sparsity,
     keep_mask,
     keep_zeros,
@@ -281,3 +282,13 @@ def test_prune_refuses_what_is_no_network(mlp, refuses):
 )
 def test_prune_gradually_refuses(refuses, settings, error, said):
     refuses(error, said, prune_gradually, **settings)
+
+
+def test_crowded_importance_is_magnitude_without_pull_and_fills_fewer_rows_with_it(trained):
+    plain, crowded = (prune(trained, 0.9, importance=crowded_importance(pull)) for pull in (0, 1))
+    assert plain[1].weight.equal(prune(trained, 0.9)[1].weight)
+    rows, fewer = (int((m[1].weight != 0).any(1).sum() + (m[1].weight != 0).any(0).sum()) for m in (plain, crowded))
+    assert fewer < 0.9 * rows
+    w = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+    expected = w.abs() * (torch.tensor([[12.5], [0.5]]).sqrt() * torch.tensor([[4.5, 8.5]]).sqrt() / 6.5) ** 0.5
+    assert torch.allclose(crowded_importance(0.5)(w), expected)
