@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from labkit.compress.integer import IntegerLinear, fixed_point, integer_only, times
-from labkit.compress.quantize import quantize
+from labkit.compress.quantize import Grid, install_input_quantizer, quantize
 from labkit.data import load_data
 from labkit.train import count_correct, predict
 from labkit.zoo import load_model
@@ -116,6 +116,20 @@ def test_a_layer_without_bias_is_a_qlinearmatmul(digits):
     assert leaving.zero_point > 20  # no ReLU between: the grid reaches below zero
     assert off.max() <= 1
     assert (off > 0).mean() < 1e-2
+
+
+def test_zero_points_count_on_both_sides_and_a_relu_cuts_at_that_of_the_next_layer():
+    torch.manual_seed(0)
+    for relu in (nn.Identity(), nn.ReLU()):
+        model = eight_bits(nn.Sequential(nn.Linear(6, 8), relu, nn.Linear(8, 2)), torch.randn(50, 6))
+        install_input_quantizer(model[2], Grid(torch.tensor(0.02), torch.tensor(90), 8, symmetric=False))
+        first, second = integer_only(model).layers
+        x = torch.randint(0, 256, (40, 6), dtype=torch.uint8)
+        assert first.zero_in > 20
+        assert second.zero_in == 90
+        np.testing.assert_array_equal(first.sums(x).numpy(), by_onnx(first, x)[0])
+        np.testing.assert_array_equal(second(first(x)).numpy(), by_onnx(second, first(x))[0])
+        assert (int(first(x).min()) < 90) is isinstance(relu, nn.Identity)
 
 
 # the network
