@@ -300,8 +300,8 @@ def macs_curves(ax: Axes, records: pd.DataFrame, dense_macs: int, dense_accuracy
         ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=name, lw=1.5)
         ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
     ax.plot([dense_macs], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense", zorder=4)
-    smallest = min([dense_macs / 30, *(records["macs"] if len(records) else [])]) * 0.6
-    size_axis(ax, smallest, dense_macs * 1.7, most=7)
+    smallest = min([dense_macs / 20, *(records["macs"] if len(records) else [])]) * 0.8
+    size_axis(ax, smallest, dense_macs * 3, most=7)  # wide enough for the legend
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: count(value)))
     ax.set_xlabel("multiply-adds for one image (log scale)")
     accuracy_axis(ax, 0.08, dense_accuracy + 0.6 * (1 - dense_accuracy))
@@ -413,8 +413,9 @@ def signed_bars(ax: Axes, places: int, reach: float) -> list[Rectangle]:
     ax.axvline(0, color=BLACK, lw=0.8)
     ax.set_ylim(places - 0.4, -0.6)
     ax.set_yticks(range(places), [""] * places)
-    ax.set_xlim(-reach / 3, reach)
-    ax.set_xlabel("minus the gradient")
+    ax.set_xlim(-reach, reach)
+    ax.set_xticks([0], [""])
+    ax.set_xlabel("minus the gradient", labelpad=12)
     tidy(ax)
     return cast(list[Rectangle], list(bars))
 

@@ -309,7 +309,7 @@ def test_class_bars_start_empty_and_have_a_text_a_row(ax):
 def test_signed_bars_leave_room_on_both_sides(ax):
     bars = plots.signed_bars(ax, 3, 6.0)
     assert len(bars) == 3
-    assert ax.get_xlim() == (-2, 6)
+    assert ax.get_xlim() == (-6, 6)
 
 
 def test_learning_curves_are_empty_and_the_teacher_is_a_line(ax):

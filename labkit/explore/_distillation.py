@@ -111,6 +111,7 @@ class Distillation:
         self.curves = figure.add_axes((0.69, 0.13, 0.3, 0.775))
         places = (0.43, 0.375, 0.29, 0.235)
         self.captions = [figure.text(0.08, y, "", fontsize=10, ha="center", va="top") for y in places]
+        self.strongest = figure.text(0.5425, 0.11, "", fontsize=9, ha="center", va="top")
 
     def results(
         self, image: int, temperature: float, alpha: float, width: int, labels: str, checkpoint: Key | None = None
@@ -135,11 +136,13 @@ class Distillation:
         y = lesson.dense.data.validation.y[lesson.image]
         soft, sharp = ((lesson.said / t).softmax(0).tolist() for t in (lesson.temperature, 1))
         pulls = pull(lesson.said[None], y[None], lesson.temperature, lesson.alpha)[0].tolist()
+        longest = max(map(abs, pulls)) or 1.0
+        self.strongest.set_text(f"longest: {longest:.2f}")
         for i in range(len(soft)):
             self.soft[i].set_width(soft[i])
             self.sharp[i].set_width(sharp[i])
             self.shares[i].set_text(share(soft[i]))
-            self.pushed[i].set_width(pulls[i])
+            self.pushed[i].set_width(pulls[i] / longest)
         self._draw_students(lesson)
 
     def _draw_students(self, lesson: Lesson) -> None:
@@ -159,19 +162,16 @@ class Distillation:
         for ax in (self.image, self.bars, self.pulls, self.curves):
             ax.clear()
         self.live.moving.clear()
-        said, names = said_of_validation(dense), dense.data.classes
+        names = dense.data.classes
         blank = np.ones((*dense.data.train.x.shape[2:], 3))
         self.image.set_axis_off()
         self.picture = self.image.imshow(blank, vmin=0, vmax=1, interpolation="nearest")
         self.soft, self.sharp, self.shares = plots.class_bars(self.bars, names)
-        places = offered(said)
-        truth = dense.data.validation.y[places]
-        most = max(float(pull(said[places], truth, t, 1.0).abs().max()) for t in TEMPERATURES)
-        self.pushed = plots.signed_bars(self.pulls, len(names), 1.05 * most)
+        self.pushed = plots.signed_bars(self.pulls, len(names), 1.1)
         self.pulls.set_title("pull on a blank student", fontsize=11, loc="left")
         self.alone, self.taught, self.ghosts = plots.learning_curves(self.curves, 2 * GHOSTS, dense.score.accuracy)
-        self.live.move([self.picture, *self.captions, *self.sharp, *self.soft, *self.shares, *self.pushed])
-        self.live.move([*self.ghosts, self.alone, self.taught])
+        self.live.move([self.picture, *self.captions, *self.sharp, *self.soft, *self.shares])
+        self.live.move([*self.pushed, self.strongest, *self.ghosts, self.alone, self.taught])
         self.live.refresh()
         self._shown = dense
 
@@ -263,7 +263,7 @@ def training_set(lesson: Lesson, labels: str, taught: bool) -> tuple[Split, floa
     train = lesson.dense.data.train
     few = take(train, min(FEW, len(train) // 2))
     if labels == "mixed" and taught:  # most of these images have no label, so the teacher's is the only word
-        return train, 1.0, f"T = {lesson.temperature:g}, {len(train):,} images without labels"
+        return train, 1.0, f"T = {lesson.temperature:g}, {len(train):,} images, no label"
     train = train if labels == "all" else few
     told = f"T = {lesson.temperature:g}, α = {lesson.alpha:g}, " if taught else ""
     return train, lesson.alpha, f"{told}{len(train):,} labels"
@@ -288,18 +288,17 @@ def captions(lesson: Lesson) -> list[str]:
 
 
 def student_cards(lesson: Lesson) -> list[Card]:
-    """The students side by side, and image by image once both are there."""
-    cards = []
+    """The students side by side, and image by image once both are trained."""
     by = {student.taught: student for student in lesson.students}
+    cards = []
     for taught, label in ((False, "student alone"), (True, "student taught")):
-        if taught not in by:
-            cards.append((label, "–", "press the button"))
-            continue
-        student = by[taught]
-        cards.append((label, f"{student.score.accuracy:.2%}", student.setting))
-    if len(by) == 2:
-        label, value, note = _words.flips_card(by[False].score, by[True].score, lesson.dense.data.validation.y)
-        cards.append(("images lost / won by teaching", value, note))
+        accuracy, note = "–", "press the button"
+        if taught in by:
+            accuracy, note = f"{by[taught].score.accuracy:.2%}", by[taught].setting
+        cards.append((label, accuracy, note))
+    if len(by) == 2 and by[True].done == 1:
+        _, counts, p = _words.flips_card(by[False].score, by[True].score, lesson.dense.data.validation.y)
+        cards[1] = (*cards[1][:2], f"{by[True].setting} · lost / won {counts}, {p}")
     return cards
 
 
