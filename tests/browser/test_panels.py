@@ -261,7 +261,8 @@ def test_students_are_trained_behind_the_button_and_overtaken(opened):
     button.click()
     panel.locator(".labkit-status", has_text="both trained").wait_for(timeout=90_000)
     assert 50 < float(card(panel, "student taught")[0].rstrip("%")) < float(card(panel, "accuracy")[0].rstrip("%"))
-    assert "2,000 labels, width 16" in card(panel, "student alone")[1]
+    assert card(panel, "student alone")[1] == "2,000 labels, width 16"
+    assert "lost / won" in card(panel, "student taught")[1]
 
 
 def narrowed(tensors, sparsity):

@@ -144,7 +144,7 @@ def test_what_the_students_are_trained_on(view, digits, labels, alone, taught, a
     first, second = (training_set(lesson, labels, t) for t in (False, True))
     assert (len(first[0]), len(second[0]), second[1]) == (alone, taught, alpha)
     assert first[0].y.equal(digits.train.y[:alone])
-    assert f"{taught:,} {'images without labels' if labels == 'mixed' else 'labels'}" in second[2]
+    assert f"{taught:,} {'images, no label' if labels == 'mixed' else 'labels'}" in second[2]
 
 
 @pytest.mark.parametrize("labels", ["few", "mixed"])
