@@ -188,9 +188,8 @@ class Structured:
         fewer = f"{point.ranked.macs / point.macs:.1f}× fewer · dense {point.ranked.macs:,}"
         cards = [
             _words.accuracy_card(point.score, point.dense.score),
-            ("units left", f"{left:,}", f"of {every:,} · sparsity {1 - left / every:.1%}"),
+            ("units left", f"{left:,}", f"of {every:,} · {count:,} of {point.ranked.parameters:,} parameters"),
             ("multiply-adds", f"{point.macs:,}", fewer),
-            ("parameters", f"{count:,}", f"of {point.ranked.parameters:,}"),
             _words.file_card(point.size_bytes, point.dense.size_bytes),
             latency_card(point.latency),
         ]
