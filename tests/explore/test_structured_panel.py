@@ -208,3 +208,11 @@ def test_the_widths_of_resnet_20_follow_the_shortcuts():
     view = Structured()
     view.draw(point)
     assert np.isfinite(view.star.get_data()[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(812, "812"), (999.4, "999"), (999.6, "1 k"), (23_400, "23.4 k"), (266_200, "266 k"), (2_293_000, "2.29 M")],
+)
+def test_counts_are_written_short(number, text):
+    assert plots.count(number) == text
