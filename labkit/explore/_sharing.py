@@ -133,7 +133,7 @@ class Sharing:
         self.layers.set_title("error by layer", fontsize=11, loc="left")
         dense = point.dense
         plots.sharing_curves(self.curves, dense.sweep("sharing"), dense.size_bytes, dense.score.accuracy)
-        self.curves.set_title("lines: measured, nothing pruned; ★ now", fontsize=11, loc="left")
+        self.curves.set_title("lines: measured, unpruned; ★ now, ✚ trained", fontsize=11, loc="left")
         (self.interval,) = self.curves.plot([], [], "-", color=plots.BLACK, lw=2, zorder=5)
         (self.star,) = self.curves.plot([], [], "*", ms=19, color=plots.YELLOW, mec="black", mew=1.2, zorder=6)
         (self.trained,) = self.curves.plot([], [], "P", ms=13, color=plots.SKY, mec="black", mew=1.2, zorder=6)
@@ -177,7 +177,7 @@ class Sharing:
             (
                 f"error of {layer}",
                 f"{point.error[point.layer]:.1%}",
-                f"rms over std, {len(point.codebook)} values; a grid of {2**point.bits}: {by_grid:.1%}",
+                f"rms / std · a grid of {2**point.bits}: {by_grid:.1%}",
             ),
             _words.flips_card(point.dense.score, point.score, point.dense.data.validation.y),
         ]
