@@ -29,9 +29,10 @@ from labkit.zoo import load_model
 ADAMW = functools.partial(torch.optim.AdamW, weight_decay=0.05, fused=True)
 GOALS = {"lenet-300-100": (5_000, 1.64), "lenet-5": (2_000, 1.0)}  # bytes, per cent of test images
 SETTINGS: dict[str, dict[str, Any]] = {
-    "lenet-300-100": dict(sparsity=0.98, bits=3, epochs=(60, 15), lr=3e-3),
-    "lenet-5": dict(sparsity=0.995, bits=3, epochs=(20, 5), lr=3e-3),
+    "lenet-300-100": dict(sparsity=0.981, bits=3, epochs=(40, 15), lr=3e-3, pull=0.4, percentile=98.0),
+    "lenet-5": dict(sparsity=0.9945, bits=3, epochs=(18, 5), lr=3e-3, pull=0.4, percentile=98.0),
 }
+TEACHER_EPOCHS = {"lenet-300-100": 25, "lenet-5": 0}
 STRENGTH = {"plain": 0.0, "augmented": 0.4}
 
 
@@ -40,8 +41,8 @@ def teacher(network: str, track: str, data: Data) -> nn.Module:
     model = load_model(network, "mnist")
     if not STRENGTH[track]:
         return model
-    how: dict[str, Any] = dict(epochs=25, lr=2e-3, optimizer=ADAMW, augment=augment.affine, progress=False)
-    return fit(model, data.train, **how)[0]
+    how: dict[str, Any] = dict(lr=2e-3, optimizer=ADAMW, augment=augment.affine, progress=False)
+    return fit(model, data.train, epochs=TEACHER_EPOCHS[network], **how)[0]
 
 
 def make(network: str, track: str, seed: int) -> None:
