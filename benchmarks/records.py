@@ -29,7 +29,7 @@ from labkit.zoo import load_model
 ADAMW = functools.partial(torch.optim.AdamW, weight_decay=0.05, fused=True)
 GOALS = {"lenet-300-100": (5_000, 1.64), "lenet-5": (2_000, 1.0)}  # bytes, per cent of test images
 SETTINGS: dict[str, dict[str, Any]] = {
-    "lenet-300-100": dict(sparsity=0.981, bits=3, epochs=(40, 15), lr=3e-3, pull=0.4, percentile=98.0),
+    "lenet-300-100": dict(sparsity=0.9824, bits=3, epochs=(85, 20), lr=3e-3, pull=0.4, percentile=98.0),
     "lenet-5": dict(sparsity=0.9945, bits=3, epochs=(18, 5), lr=3e-3, pull=0.4, percentile=98.0),
 }
 TEACHER_EPOCHS = {"lenet-300-100": 25, "lenet-5": 0}

@@ -34,13 +34,14 @@ import numpy as np
 from labkit import plots
 from labkit.sweep import compress, shipped_sweep
 data, model = lk.load_data("mnist"), lk.load_model("lenet-300-100", "mnist")
+dense = len(lk.encode(model)), lk.accuracy(model, data.validation)["accuracy"]
 table = shipped_sweep("frontier", "lenet-300-100", "mnist")
 
 def show(sparsity, bits):
     small = compress(model, sparsity, bits)
     score, ledger = lk.accuracy(small, data.validation), lk.ledger(small)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 4.7))
-    plots.plane(left, table, 1_066_516, 0.9808)
+    plots.plane(left, table, *dense)
     left.plot(ledger["bytes"].sum(), plots.logit(score["accuracy"]), "*", ms=21)
     sizes = ledger.groupby("component")["bytes"].sum()
     right.barh(sizes.index, sizes)

@@ -27,6 +27,7 @@ from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.quantize import quantize
 from labkit.compress.structured import prune_channels
 from labkit.data import Split, data_dir, load_data, register, take, verified
+from labkit.data.files import replace
 from labkit.measure import accuracy, counts, macs, size_bytes
 from labkit.models import build, mlp
 from labkit.train import fit
@@ -83,9 +84,7 @@ def _number_or_text(text: str) -> float | str:
 
 def _write(table: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    table.to_csv(part, index=False)
-    part.replace(path)
+    replace(path, table.to_csv(index=False).encode())
 
 
 FRONTIER_GRID = {
