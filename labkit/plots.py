@@ -130,17 +130,19 @@ def plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: flo
 def published_plane(ax: Axes, published: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> None:
     """The plane from a kilobyte up, with the figures of papers, numbered by their rows, and the dense network.
 
-    `published` has the columns method, year, size_bytes and error_pct (on test); rows of method "labkit" are our own.
+    `published` has the columns method, year, size_bytes and error_pct (on test); rows of method "labkit…" are our own.
     """
     ax.plot([dense_bytes], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense fp32", zorder=4)
-    for ours, colour, marker, label in ((False, BLUE, "s", "papers (error on test)"), (True, GREEN, "P", "our files")):
-        rows = published[published["method"].str.startswith("labkit") == ours]
-        heights = logit(1 - rows["error_pct"].to_numpy() / 100)
-        ax.plot(rows["size_bytes"], heights, marker, ms=9 if ours else 7, color=colour, label=label, zorder=4)
-        for number, x, y in zip(rows.index, rows["size_bytes"], heights, strict=True):
-            ax.annotate(str(number), (x, y), (5, 4), textcoords="offset points", fontsize=9)
-    names = [f"{row.Index}  {str(row.method).split(' (')[0]}, {row.year}" for row in published.itertuples()]
-    ax.text(0.02, 0.02, "\n".join(names), transform=ax.transAxes, fontsize=8, va="bottom")
+    ours = published["method"].str.startswith("labkit")
+    papers, labkit = published[~ours], published[ours]
+    for rows, style, label in ((papers, "s", "papers"), (labkit, "P", "files of this lab")):
+        colour, heights = (BLUE if style == "s" else GREEN), logit(1 - rows["error_pct"].to_numpy() / 100)
+        ax.plot(rows["size_bytes"], heights, style, ms=8, color=colour, label=f"{label} (test error)", zorder=4)
+    for row in papers.itertuples():
+        place = (cast(float, row.size_bytes), float(logit(1 - cast(float, row.error_pct) / 100)))
+        ax.annotate(str(row.Index), place, (5, 4), textcoords="offset points", fontsize=9)
+    names = [f"{row.Index}  {str(row.method).split(' (')[0]}, {row.year}" for row in papers.itertuples()]
+    ax.text(0.985, 0.985, "\n".join(names), transform=ax.transAxes, fontsize=8, va="top", ha="right")
     size_axis(ax, 800, dense_bytes * 1.7, most=8)
     accuracy_axis(ax, 0.85, 0.9945)
     tidy(ax)

@@ -318,3 +318,19 @@ def test_learning_curves_are_empty_and_the_teacher_is_a_line(ax):
     assert alone.get_marker() != taught.get_marker()
     (teacher,) = [line for line in ax.lines if line.get_label() == "teacher"]
     assert teacher.get_ydata()[0] == pytest.approx(float(plots.logit(0.9)))
+
+
+def test_the_published_plane_numbers_papers_and_draws_our_files():
+    figure = Figure()
+    ax = figure.add_subplot()
+    methods, errors = ["Paper A (x)", "Paper B", "labkit, seed 0"], [1.5, 2.0, 1.0]
+    table = pd.DataFrame(
+        dict(method=methods, year=2020, error_pct=errors, size_bytes=[9_000, 20_000, 4_000]), [1, 2, 3]
+    )
+    plots.published_plane(ax, table, 1_000_000, 0.98)
+    papers, ours = (next(line for line in ax.lines if line.get_label().startswith(k)) for k in ("papers", "files"))
+    assert papers.get_xdata().tolist() == [9_000, 20_000]
+    assert ours.get_ydata().tolist() == pytest.approx([float(plots.logit(0.99))])
+    texts = [text.get_text() for text in ax.texts]
+    assert {"1", "2"} < set(texts)
+    assert "1  Paper A, 2020\n2  Paper B, 2020" in texts
