@@ -22,6 +22,10 @@ PANELS = {
     "overview, bits": ("lk.explore.overview()", "bits"),
     "pruning, LeNet-300-100": ("lk.explore.pruning()", "sparsity"),
     "quantization, LeNet-300-100": ("lk.explore.quantization()", "bits"),
+    "training with few bits, LeNet-300-100": ("lk.explore.sharing()", "bits"),
+    "distillation, LeNet-5's answers": ("lk.explore.distillation()", "temperature T"),
+    "structured pruning, LeNet-300-100": ("lk.explore.structured()", "sparsity"),
+    "deep compression, LeNet-300-100": ("lk.explore.deep_compression()", "sparsity"),
     "overview, LeNet-5 (preview)": ("""
 panel = lk.explore.overview()
 panel.controls["checkpoint"].value = ("lenet-5", "mnist")
