@@ -255,10 +255,7 @@ SHARING_GRID = {
 def sharing_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """K-means codebooks (linear start) beside a symmetric grid; the trained ones at 6 epochs, 3 seeds, validation."""
     model, data = load_model(model_name, data_name), load_data(data_name)
-
-    @functools.cache
-    def fine_tuned(seed: int) -> torch.nn.Module:
-        return fit(model, data.train, seed=seed, **FINE_TUNE)[0]
+    fine_tuned = _fine_tuned(model, data.train)
 
     def run(method: str, bits: int, seed: int) -> dict:
         if method == "codebook, then fine-tuned":
@@ -272,6 +269,11 @@ def sharing_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     return _kept(run, SHARING_GRID, "sharing", model_name, data_name)
 
 
+def _fine_tuned(model: torch.nn.Module, train: Split) -> Callable[[int], torch.nn.Module]:
+    """The network fine-tuned in float, by seed; each is trained once."""
+    return functools.cache(lambda seed: fit(model, train, seed=seed, **FINE_TUNE)[0])
+
+
 QAT_GRID = {
     "method": ("fine-tuned, then rounded", "fine-tuned, then clipped and rounded", "QAT"),
     "bits": (1, 2, 3, 4),
@@ -282,10 +284,7 @@ QAT_GRID = {
 def qat_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Rounding after training, clipped at 99 % too, and training for the grid; 6 epochs each, 3 seeds, validation."""
     model, data = load_model(model_name, data_name), load_data(data_name)
-
-    @functools.cache
-    def fine_tuned(seed: int) -> torch.nn.Module:
-        return fit(model, data.train, seed=seed, **FINE_TUNE)[0]
+    fine_tuned = _fine_tuned(model, data.train)
 
     def run(method: str, bits: int, seed: int) -> dict:
         if method == "QAT":

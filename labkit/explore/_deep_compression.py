@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from labkit import plots, store
@@ -14,8 +13,7 @@ from labkit.compress.qat import finish_qat
 from labkit.compress.quantize import quantize
 from labkit.data import Data
 from labkit.explore import _controls, _words
-from labkit.explore._figure import LiveFigure
-from labkit.explore._overview import Point, measured
+from labkit.explore._overview import PlaneView, Point, measured
 from labkit.explore._panel import Panel, Words
 from labkit.explore._score import workers
 from labkit.explore._start import Dense, Key, shipped, start
@@ -23,21 +21,14 @@ from labkit.frontier import published
 from labkit.sweep import compress
 
 CODERS = {"fixed width": (), "Huffman": ("huffman",), "range coder": ("range",), "context (seconds)": store.CODERS}
-COMPONENTS = ("values", "mask or indices", "scales", "biases", "BatchNorm", "header")
 EPOCHS = (2, 1)  # of the button: pruning, then rounding
 
 
-class DeepCompression:
+class DeepCompression(PlaneView):
     """The view: plane with papers, ledger of the file."""
 
     def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 4.5), own
-        self._shown: Dense | None = None
-        self.plane = self.live.figure.add_axes((0.075, 0.125, 0.5, 0.855))
-        ledger = self.live.figure.add_axes((0.715, 0.125, 0.275, 0.79))
-        ledger.set_title("where the bytes of the file are", fontsize=11, loc="left")
-        self.bars, self.sizes = plots.waterfall(ledger, COMPONENTS)
-        self.live.move([*self.bars, *self.sizes])
+        super().__init__(own, 4.5, (0.075, 0.125, 0.5, 0.855), (0.715, 0.125, 0.275, 0.79))
 
     def results(self, sparsity: float, bits: int, coder: str, checkpoint: Key | None = None) -> Iterator[Point]:
         """Measure one setting, one-shot; the context coder follows when the score is settled."""
@@ -55,29 +46,10 @@ class DeepCompression:
             store.check_equal(small, store.decode(raw, into=dense.model))
             yield replace(point, file=table, read_back=True)
 
-    def draw(self, point: Point) -> None:
-        """Move the point and the bars."""
-        if point.dense is not self._shown:
-            self._draw_plane(point.dense)
-        if plots.make_room(self.plane, point.size_bytes, point.score.accuracy):
-            self.live.refresh()
-        low, high = plots.logit(np.array(point.score.interval))
-        self.interval.set_data([point.size_bytes] * 2, [low, high])
-        self.star.set_data([point.size_bytes], [plots.logit(point.score.accuracy)])
-        self.star.set_alpha(1 if point.score.settled else 0.5)
-        sizes = {str(k): int(v) for k, v in point.file.groupby("component")["bytes"].sum().items()}
-        plots.fill_waterfall(self.bars, self.sizes, sizes, COMPONENTS)
-
-    def _draw_plane(self, dense: Dense) -> None:
-        self.live.moving = [a for a in self.live.moving if a.axes is not self.plane]
-        self.plane.clear()
+    def still(self, dense: Dense) -> None:
+        """Papers' files and ours."""
         rows = published(*dense.key) if dense.key else published("", "")
         plots.published_plane(self.plane, rows, dense.size_bytes, dense.score.accuracy)
-        (self.interval,) = self.plane.plot([], [], "-", color=plots.RED, lw=3, solid_capstyle="butt", zorder=5)
-        (self.star,) = self.plane.plot([], [], "*", ms=21, color=plots.ORANGE, mec="black", mew=1.2, zorder=6)
-        self.live.move([self.interval, self.star])
-        self.live.refresh()
-        self._shown = dense
 
     def tell(self, point: Point) -> Words:
         """The point in words."""

@@ -18,6 +18,7 @@ from labkit.explore._start import Dense, Key, shipped, start
 from labkit.sweep import compress
 
 FLIPS = 6
+Place = tuple[float, float, float, float]  # left, bottom, width, height of axes, in shares of the figure
 COMPONENTS = ("values", "mask or indices", "scales", "biases", "BatchNorm", "header")
 
 
@@ -60,31 +61,24 @@ def measured(dense: Dense, small: nn.Module, sparsity: float, bits: int, coders:
     yield Point(dense, sparsity, bits, table, left, score, read_back=True)
 
 
-class Overview:
-    """The view: plane, ledger and flipped images."""
+class PlaneView:
+    """What two views share: a plane on which the point moves, and the ledger of its file."""
 
-    def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 4.7), own
+    def __init__(self, own: Dense | None, height: float, plane: Place, ledger: Place) -> None:
+        self.live, self._own = LiveFigure(10.4, height), own
         self._shown: Dense | None = None
-        figure = self.live.figure
-        self.plane = figure.add_axes((0.075, 0.125, 0.49, 0.845))
-        ledger = figure.add_axes((0.715, 0.5, 0.275, 0.43))
-        ledger.set_title("where the bytes of the file are", fontsize=11, loc="left")
-        self.bars, self.sizes = plots.waterfall(ledger, COMPONENTS)
-        strip = figure.add_axes((0.605, 0.14, 0.385, 0.21))
-        strip.set_axis_off()
-        self.strip = strip.imshow(np.ones((28, FLIPS * 30, 3)), interpolation="nearest", vmin=0, vmax=1, aspect="auto")
-        figure.text(0.605, 0.385, "right before, wrong now: what it is → what it is taken for", fontsize=10)
-        places = [0.605 + 0.385 * (i + 0.47) / FLIPS for i in range(FLIPS)]
-        self.names = [figure.text(x, 0.115, "", fontsize=8.5, ha="center", va="top") for x in places]
-        self.live.move([*self.bars, *self.sizes, self.strip, *self.names])
+        self.plane = self.live.figure.add_axes(plane)
+        rows = self.live.figure.add_axes(ledger)
+        rows.set_title("where the bytes of the file are", fontsize=11, loc="left")
+        self.bars, self.sizes = plots.waterfall(rows, COMPONENTS)
+        self.live.move([*self.bars, *self.sizes])
 
-    def results(self, sparsity: float, bits: int, checkpoint: Key | None = None) -> Iterator[Point]:
-        """Measure one setting of the controls."""
-        return points(shipped(checkpoint) if checkpoint else self._own, sparsity, bits)  # type: ignore[arg-type]
+    def still(self, dense: Dense) -> None:
+        """Draw on the plane what does not move."""
+        raise NotImplementedError
 
     def draw(self, point: Point) -> None:
-        """Move the point, the bars and the images."""
+        """Move the point and the bars."""
         if point.dense is not self._shown:
             self._draw_plane(point.dense)
         if plots.make_room(self.plane, point.size_bytes, point.score.accuracy):
@@ -95,17 +89,44 @@ class Overview:
         self.star.set_alpha(1 if point.score.settled else 0.5)
         sizes = {str(k): int(v) for k, v in point.file.groupby("component")["bytes"].sum().items()}
         plots.fill_waterfall(self.bars, self.sizes, sizes, COMPONENTS)
-        self._draw_flips(point)
 
     def _draw_plane(self, dense: Dense) -> None:
         self.live.moving = [a for a in self.live.moving if a.axes is not self.plane]
         self.plane.clear()
-        plots.plane(self.plane, dense.sweep("frontier"), dense.size_bytes, dense.score.accuracy)
+        self.still(dense)
         (self.interval,) = self.plane.plot([], [], "-", color=plots.RED, lw=3, solid_capstyle="butt", zorder=5)
         (self.star,) = self.plane.plot([], [], "*", ms=21, color=plots.ORANGE, mec="black", mew=1.2, zorder=6)
         self.live.move([self.interval, self.star])
         self.live.refresh()
         self._shown = dense
+
+
+class Overview(PlaneView):
+    """The view: plane, ledger and flipped images."""
+
+    def __init__(self, own: Dense | None = None) -> None:
+        super().__init__(own, 4.7, (0.075, 0.125, 0.49, 0.845), (0.715, 0.5, 0.275, 0.43))
+        figure = self.live.figure
+        strip = figure.add_axes((0.605, 0.14, 0.385, 0.21))
+        strip.set_axis_off()
+        self.strip = strip.imshow(np.ones((28, FLIPS * 30, 3)), interpolation="nearest", vmin=0, vmax=1, aspect="auto")
+        figure.text(0.605, 0.385, "right before, wrong now: what it is → what it is taken for", fontsize=10)
+        places = [0.605 + 0.385 * (i + 0.47) / FLIPS for i in range(FLIPS)]
+        self.names = [figure.text(x, 0.115, "", fontsize=8.5, ha="center", va="top") for x in places]
+        self.live.move([self.strip, *self.names])
+
+    def results(self, sparsity: float, bits: int, checkpoint: Key | None = None) -> Iterator[Point]:
+        """Measure one setting of the controls."""
+        return points(shipped(checkpoint) if checkpoint else self._own, sparsity, bits)  # type: ignore[arg-type]
+
+    def draw(self, point: Point) -> None:
+        """Move the point, the bars and the images."""
+        super().draw(point)
+        self._draw_flips(point)
+
+    def still(self, dense: Dense) -> None:
+        """The sweep of settings and their frontier."""
+        plots.plane(self.plane, dense.sweep("frontier"), dense.size_bytes, dense.score.accuracy)
 
     def _draw_flips(self, point: Point) -> None:
         data = point.dense.data

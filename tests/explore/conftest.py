@@ -6,6 +6,7 @@ from torch import nn
 
 from labkit.data import Data
 from labkit.explore._panel import Panel
+from labkit.explore._start import Dense, own
 from labkit.train import fit
 
 
@@ -27,3 +28,9 @@ def conv(digits: Data) -> nn.Module:
         nn.Linear(48, 10),
     )  # fmt: skip
     return fit(model, digits.train, epochs=6, lr=1e-2, progress=False)[0]
+
+
+@pytest.fixture(scope="session")
+def mine(conv: nn.Module, digits: Data) -> Dense:
+    """That network as a panel starts from it."""
+    return own(conv, digits)

@@ -5,15 +5,9 @@ import pytest
 
 import labkit as lk
 from labkit.explore._deep_compression import CODERS, DeepCompression
-from labkit.explore._start import own
 from labkit.frontier import published
 from labkit.store import QUICK
 from labkit.sweep import compress
-
-
-@pytest.fixture
-def mine(conv, digits):
-    return own(conv, digits)
 
 
 @pytest.mark.parametrize("coder", CODERS)

@@ -26,14 +26,8 @@ from labkit.explore._distillation import (
     training_set,
     untrained,
 )
-from labkit.explore._start import own
 
 SETTINGS = dict(image=12, temperature=4, alpha=0.9, width=8, labels="few")
-
-
-@pytest.fixture(scope="module")
-def mine(conv, digits):
-    return own(conv, digits)
 
 
 @pytest.fixture

@@ -12,14 +12,9 @@ from labkit import explore
 from labkit.compress.codebook import k_means, share
 from labkit.compress.quantize import choose_grid, fake_quantize
 from labkit.explore._sharing import COLOURS, EPOCHS, Sharing, levels, shared_points
-from labkit.explore._start import own, shipped
+from labkit.explore._start import shipped
 
 LENET = ("lenet-300-100", "mnist")
-
-
-@pytest.fixture(scope="module")
-def mine(conv, digits):
-    return own(conv, digits)
 
 
 def last(results):

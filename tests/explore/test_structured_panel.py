@@ -11,16 +11,11 @@ import labkit as lk
 from labkit import explore, plots
 from labkit.data import take
 from labkit.explore import _structured
-from labkit.explore._start import own, shipped
+from labkit.explore._start import shipped
 from labkit.explore._structured import EPOCHS, Structured, narrowed_points, ranked
 from labkit.sweep import CALIBRATION, STRUCTURED_GRIDS, fresh, shipped_sweep
 
 LENET = ("lenet-300-100", "mnist")
-
-
-@pytest.fixture(scope="module")
-def mine(conv, digits):
-    return own(conv, digits)
 
 
 def last(results):

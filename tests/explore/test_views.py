@@ -25,11 +25,6 @@ from labkit.measure import mcnemar
 LENET = ("lenet-300-100", "mnist")
 
 
-@pytest.fixture(scope="module")
-def mine(conv, digits):
-    return own(conv, digits)
-
-
 def last(results):
     *_, result = results
     return result
