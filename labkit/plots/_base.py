@@ -1,0 +1,120 @@
+"""What every picture shares: colours, axes of bytes and of accuracies, a figure that shows itself."""
+
+import io
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#8A8A8A",
+)  # fmt: skip
+BITS_COLOURS = {
+    1: "#440154",
+    2: "#46327e",
+    3: "#365c8d",
+    4: "#277f8e",
+    5: "#1fa187",
+    6: "#4ac16d",
+    8: "#a0da39",
+    32: "#b8b8b8",
+}
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+
+
+def kilobytes(size: float) -> str:
+    """A size for a tick or a label: 812 B, 23.4 KB, 1.07 MB (1 KB is 1,000 bytes)."""
+    if size < 999.5:
+        return f"{size:.0f} B"
+    power, unit = next((p, unit) for p, unit in ((3, "KB"), (6, "MB"), (9, "GB")) if size < 999.5 * 10**p or p == 9)
+    return f"{size / 10**power:.3g} {unit}"
+
+
+def logit(accuracy: np.ndarray | float) -> np.ndarray:
+    """log(p / (1 - p)): spreads the interesting end, so that 98 and 99 % are as far apart as 90 and 95 %.
+
+    Below 2 and above 99.95 % it stays where it is, for 0 and 1 have no place on this scale.
+    """
+    p = np.clip(accuracy, 0.02, 0.9995)
+    return np.log(p / (1 - p))
+
+
+def tidy(ax: Axes) -> None:
+    """House style: no box, a light grid behind the data."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(True, color="#e6e6e6", linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def size_axis(ax: Axes, smallest: float, largest: float, most: int = 9) -> None:
+    """A logarithmic axis of bytes, labelled in plain text, with at most about `most` ticks."""
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [m * 10**e for e in range(1, 10) for m in steps if smallest <= m * 10**e <= largest]
+        if len(ticks) <= most:
+            break
+    ax.set_xscale("log")
+    ax.set_xlim(smallest, largest)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: kilobytes(value)))
+    ax.set_xlabel("file size (log scale)")
+
+
+def accuracy_axis(ax: Axes, lowest: float, highest: float) -> None:
+    """An axis of accuracies, spread by the logit; plot `logit(accuracy)` against it."""
+    bottom, top = logit(np.array([lowest, highest]))
+    ax.set_ylim(bottom, top + 0.1)  # so that a point at the top is not on the edge
+    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in SHARES]))
+    labels = {round(float(logit(p)), 6): f"{100 * p:g} %" for p in SHARES}
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: labels.get(round(value, 6), "")))
+    ax.set_ylabel("validation accuracy")
+
+
+def make_room(ax: Axes, size: float, accuracy: float) -> bool:
+    """Widen a `size_axis` and an `accuracy_axis`, if they need it, until the point lies inside; True if they did."""
+    (left, right), (bottom, top), y = ax.get_xlim(), ax.get_ylim(), float(logit(accuracy))
+    if left < size < right and bottom < y < top:
+        return False
+    if not left < size < right:
+        ax.set_xlim(min(left, 0.7 * size), max(right, 1.5 * size))
+    ax.set_ylim(min(bottom, y - 0.3), max(top, y + 0.1))
+    return True
+
+
+def count(number: float) -> str:
+    """A number for a tick or a label: 812, 23.4 k, 1.07 M."""
+    if number < 999.5:
+        return f"{number:.0f}"
+    power, unit = (3, "k") if number < 999_500 else (6, "M")
+    return f"{number / 10**power:.3g} {unit}"
+
+
+def filmstrip(images: np.ndarray, places: int) -> np.ndarray:
+    """Up to `places` pictures (n, h, w, 3) in [0, 1] side by side on white, a gap of 2 pixels between them."""
+    height, width = images.shape[1:3]
+    strip = np.ones((height, places * (width + 2), 3), np.float32)
+    for i, image in enumerate(images[:places]):
+        strip[:, i * (width + 2) : i * (width + 2) + width] = image
+    return strip
+
+
+class Picture(Figure):
+    """A figure outside pyplot that shows itself at the end of a cell, with `alt` for those who do not see it."""
+
+    alt = "figure"
+
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self).print_png(buffer)
+        return {"image/png": buffer.getvalue(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+def new_figure(alt: str, width: float = 8, height: float = 4) -> tuple[Picture, Axes]:
+    """A picture with one tidy Axes, and what it shows in words, for a notebook cell that ends with it."""
+    figure = Picture(figsize=(width, height), layout="constrained", dpi=100)
+    figure.alt = alt
+    ax = figure.add_subplot()
+    tidy(ax)
+    return figure, ax

@@ -1,0 +1,59 @@
+"""Experiments over grids of settings: `sweep` runs and keeps them; each module beside it holds those of one notebook.
+
+python -m labkit.sweep        make the shipped sweeps anew, in data/sweeps/, or what is missing of them (hours)
+"""
+
+from labkit.sweep._run import shipped_sweep, sweep, sweep_path
+from labkit.sweep.distillation import (
+    BUDGET,
+    DISTILLATION_GRID,
+    FEW,
+    STUDENT,
+    TEMPERATURE_GRID,
+    UNSEEN,
+    UNSEEN_GRID,
+    distillation_sweep,
+    student_of,
+    temperature_sweep,
+    unseen_sweep,
+)
+from labkit.sweep.few_bits import GRADIENTS_GRID, QAT_GRID, SHARING_GRID, gradients_sweep, qat_sweep, sharing_sweep
+from labkit.sweep.one_shot import FRONTIER_GRID, QUANTIZATION_GRID, compress, frontier_sweep, quantization_sweep
+from labkit.sweep.pruning import FINE_TUNE, PRUNING_GRID, pruning_sweep
+from labkit.sweep.structured import CALIBRATION, STRUCTURED_GRID, STRUCTURED_GRIDS, fresh, structured_sweep
+
+__all__ = [
+    "shipped_sweep",
+    "sweep",
+    "sweep_path",
+    "FRONTIER_GRID",
+    "QUANTIZATION_GRID",
+    "compress",
+    "frontier_sweep",
+    "quantization_sweep",
+    "FINE_TUNE",
+    "PRUNING_GRID",
+    "pruning_sweep",
+    "BUDGET",
+    "DISTILLATION_GRID",
+    "FEW",
+    "STUDENT",
+    "TEMPERATURE_GRID",
+    "UNSEEN",
+    "UNSEEN_GRID",
+    "distillation_sweep",
+    "student_of",
+    "temperature_sweep",
+    "unseen_sweep",
+    "GRADIENTS_GRID",
+    "QAT_GRID",
+    "SHARING_GRID",
+    "gradients_sweep",
+    "qat_sweep",
+    "sharing_sweep",
+    "CALIBRATION",
+    "STRUCTURED_GRID",
+    "STRUCTURED_GRIDS",
+    "fresh",
+    "structured_sweep",
+]

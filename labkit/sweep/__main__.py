@@ -1,0 +1,36 @@
+"""Make every shipped sweep, or what is missing of it, in data/sweeps/ (hours, most of it for training)."""
+
+import sys
+
+from labkit.sweep.distillation import distillation_sweep, temperature_sweep, unseen_sweep
+from labkit.sweep.few_bits import gradients_sweep, qat_sweep, sharing_sweep
+from labkit.sweep.one_shot import frontier_sweep, quantization_sweep
+from labkit.sweep.pruning import pruning_sweep
+from labkit.sweep.structured import STRUCTURED_GRIDS, structured_sweep
+from labkit.zoo import RECIPES
+
+
+def main() -> int:
+    """Make every shipped sweep, or what is missing of it."""
+    for model_name, data_name in RECIPES:
+        sys.stderr.write(f"frontier and quantization of {model_name} on {data_name}\n")
+        frontier_sweep(model_name, data_name)
+        quantization_sweep(model_name, data_name)
+    for data_name in ("mnist", "fashion-mnist"):
+        sys.stderr.write(f"pruning of lenet-300-100 on {data_name}\n")
+        pruning_sweep("lenet-300-100", data_name)
+        sys.stderr.write(f"distillation of lenet-5 on {data_name}\n")
+        distillation_sweep("lenet-5", data_name)
+    temperature_sweep("lenet-5", "fashion-mnist")
+    unseen_sweep("lenet-5", "mnist")
+    for model_name in STRUCTURED_GRIDS:
+        sys.stderr.write(f"structured pruning of {model_name} on mnist\n")
+        structured_sweep(model_name, "mnist")
+    sys.stderr.write("codebooks, quantization-aware training and integer gradients of lenet-300-100 on mnist\n")
+    for few_bits in (sharing_sweep, qat_sweep, gradients_sweep):
+        few_bits("lenet-300-100", "mnist")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
