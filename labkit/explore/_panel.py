@@ -59,12 +59,20 @@ class Live(anywidget.AnyWidget):
 
 
 class Panel(widgets.VBox):
-    """Controls above a live view. A newer setting overtakes an older one; re-running a cell closes the old panel."""
+    """Controls above a live view. A newer setting overtakes an older one; re-running a cell closes the old panel.
+
+    `job` is a button's label and what it starts; `run` starts by itself when a setting has settled, and once at first.
+    """
 
     _open: dict[str, "Panel"] = {}
 
     def __init__(
-        self, name: str, view: View, controls: Mapping[str, widgets.Widget], job: tuple[str, Job] | None = None
+        self,
+        name: str,
+        view: View,
+        controls: Mapping[str, widgets.Widget],
+        job: tuple[str, Job] | None = None,
+        run: Job | None = None,
     ) -> None:
         if name in Panel._open:
             Panel._open[name].close_all()
@@ -73,7 +81,8 @@ class Panel(widgets.VBox):
         self._numbers = itertools.count(1)
         self._newest = 0
         self._job: int | None = None  # the number of the run that the button stands for
-        self._unsettled: tuple[int, Iterator] | None = None
+        self._run = run
+        self._unsettled: tuple[int, Iterator, dict[str, Any]] | None = None
         self._wake = threading.Condition()
         self._closed = False
         buttons = [self._button(*job)] if job else []
@@ -93,21 +102,21 @@ class Panel(widgets.VBox):
 
     def _start(self) -> None:
         """Draw the first picture to its end, so that the notebook keeps a settled one."""
-        for result in self.view.results(**self.settings()):
-            self._show(self._newest, result)
+        self._finish(self._newest, self.view.results(**self.settings()), self.settings())
 
     def _moved(self, change: object) -> None:
         """Show the first result of the new settings at once; leave the better ones to the other thread."""
-        number = self._newest = next(self._numbers)
+        number, settings = next(self._numbers), self.settings()
+        self._newest = number
         try:
-            results = self.view.results(**self.settings())
+            results = self.view.results(**settings)
             self._show(number, next(results))
         except Exception as error:  # noqa: BLE001 - whatever it is, the user must see it: a callback has no traceback
             self._fail(number, error)
             return
         with self._wake:
             if number == self._newest:
-                self._unsettled = (number, results)
+                self._unsettled = (number, results, settings)
                 self._wake.notify()
 
     def _button(self, label: str, job: Job) -> widgets.Button:
@@ -143,14 +152,21 @@ class Panel(widgets.VBox):
                     return
                 if not self._unsettled:
                     continue
-                number, results = self._unsettled
+                number, results, settings = self._unsettled
                 self._unsettled = None
             time.sleep(REST)
             try:
-                while number == self._newest and (result := next(results, None)) is not None:
-                    self._show(number, result)
+                self._finish(number, results, settings)
             except Exception as error:  # noqa: BLE001
                 self._fail(number, error)
+            del results
+
+    def _finish(self, number: int, results: Iterator, settings: dict[str, Any]) -> None:
+        """Show the better results of a setting, then start its run; a newer setting overtakes both."""
+        while number == self._newest and (result := next(results, None)) is not None:
+            self._show(number, result)
+        if self._run and number == self._newest:
+            self._run(settings, lambda result: self._show(number, result), lambda: number != self._newest)
 
     def _show(self, number: int, result: Any) -> None:
         with DRAWING:

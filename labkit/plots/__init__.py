@@ -42,6 +42,7 @@ from labkit.plots.curves import (
     width_curves,
 )
 from labkit.plots.planes import fill_waterfall, plane, published_plane, waterfall
+from labkit.plots.training import key_rows, loss_axis, progress_axis, run_accuracy_axis
 
 __all__ = [
     "BITS_COLOURS",
@@ -85,4 +86,8 @@ __all__ = [
     "layer_bars",
     "class_bars",
     "signed_bars",
+    "key_rows",
+    "loss_axis",
+    "progress_axis",
+    "run_accuracy_axis",
 ]

@@ -1,0 +1,179 @@
+"""Live training: a run that streams into the picture while the panel stays free, and earlier runs as its ghosts.
+
+A view hands `Panel(..., run=job)` a job of its own, which calls `stream`; the panel starts it when a setting has rested
+and tells it, through `overtaken`, when to stop: at the next move, at the re-run of the cell.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from torch import Tensor, nn
+
+from labkit import losses, plots
+from labkit.data import Data, Split, take
+from labkit.explore._score import Score, scores
+from labkit.train import count_correct, fit
+
+FRAME = 0.12  # seconds between two pictures of a run; with scoring and drawing, five a second
+WATCHED = 500  # training images that are scored for a picture
+GHOSTS = 4  # earlier runs that stay in sight
+GHOST_COLOURS = (plots.SKY, plots.GREEN, plots.PURPLE, plots.GREY)
+
+
+class Moment(NamedTuple):
+    """Where a run stood: the share of it that was done, the mean loss since the moment before, and two accuracies."""
+
+    progress: float
+    step: int
+    loss: float
+    train_accuracy: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run so far; `score` is on all of validation once it has ended, before that a preview."""
+
+    label: str
+    moments: tuple[Moment, ...] = ()
+    score: Score | None = None
+    ended: bool = False
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is behind it."""
+        return self.moments[-1].progress if self.moments else 0.0
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss is no longer a number."""
+        return bool(self.moments) and not math.isfinite(self.moments[-1].loss)
+
+    @property
+    def words(self) -> str:
+        """Where it stands, in words."""
+        if not self.moments:
+            return "starting …"
+        last = self.moments[-1]
+        if self.diverged:
+            return f"diverged: the loss is {last.loss} at step {last.step:,}; the run ended there"
+        return f"trained: {last.step:,} steps" if self.ended else f"training: {last.progress:.0%} done"
+
+
+def stream(
+    model: nn.Module,
+    train: Split,
+    validation: Split,
+    label: str,
+    show: Callable[[Run, nn.Module], None],
+    overtaken: Callable[[], bool],
+    *,
+    loss: losses.Loss = losses.cross_entropy,
+    after_step: Callable[[nn.Module, float], None] | None = None,
+    **settings: Any,
+) -> tuple[nn.Module, Run] | None:
+    """`fit`, with `show(run, model)` every FRAME seconds and at the end; None if it was overtaken.
+
+    The trained network is that of `fit` with the same settings, step for step. A run whose loss is not finite ends.
+    """
+    run, step, done, due = Run(label), 0, 0.0, time.perf_counter()
+    seen: list[float] = []  # the losses since the last picture
+    watched = take(train, min(WATCHED, len(train)))
+
+    def recorded(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        value = loss(model, x, y)
+        seen.append(value.item())
+        return value
+
+    def frame(model: nn.Module, score: Score, ended: bool = False) -> None:
+        nonlocal run, due
+        right = count_correct(model, watched) / len(watched)
+        moment = Moment(done, step, float(np.mean(seen)), right, score.accuracy)
+        run = replace(run, moments=(*run.moments, moment), score=score, ended=ended)
+        seen.clear()
+        show(run, model)
+        due = time.perf_counter() + FRAME
+
+    def watch(model: nn.Module, progress: float) -> None:
+        nonlocal step, done
+        step, done = step + 1, progress
+        if after_step:
+            after_step(model, progress)
+        if math.isfinite(seen[-1]) and progress < 1 and time.perf_counter() > due:
+            frame(model, next(scores(model, validation)))
+
+    def over() -> bool:
+        return overtaken() or bool(seen and not math.isfinite(seen[-1]))
+
+    model, _ = fit(model, train, loss=recorded, after_step=watch, cancel=over, progress=False, **settings)
+    if overtaken():
+        return None
+    *_, score = scores(model, validation)
+    frame(model, score, ended=True)
+    return model, run
+
+
+def training_set(data: Data, images: int) -> Split:
+    """The first `images` training images, all of them if there are fewer."""
+    return take(data.train, min(images, len(data.train)))
+
+
+class Curves:
+    """The loss and the validation accuracy of the present run and of its ghosts, and a key of them, as moving artists.
+
+    `key` is an empty Axes, 1 inch high or more, for five rows: a line's colour, its label, the accuracy it reached.
+    """
+
+    def __init__(self, loss: Axes, accuracy: Axes, key: Axes) -> None:
+        self.loss, self.accuracy = loss, accuracy
+        plots.loss_axis(loss)
+        plots.run_accuracy_axis(accuracy)
+        looks: list[dict[str, Any]] = [dict(ls="-", lw=1.3, color=colour, alpha=0.8) for colour in GHOST_COLOURS]
+        self._ghosts = [(loss.plot([], [], **look)[0], accuracy.plot([], [], **look)[0]) for look in looks]
+        (now,) = loss.plot([], [], "-o", ms=3.5, lw=2, color=plots.BLUE)
+        (held_out,) = accuracy.plot([], [], "-o", ms=3.5, lw=2, color=plots.BLUE, label="validation")
+        (self._train,) = accuracy.plot([], [], "--", lw=1.5, color=plots.ORANGE, label="training images")
+        (self._cross,) = loss.plot([], [], "X", ms=13, color=plots.RED, mec="black")
+        self._now = (now, held_out)
+        accuracy.legend(loc="lower right", fontsize=8, framealpha=0.9)
+        self._rows = plots.key_rows(key, [plots.BLUE, *GHOST_COLOURS])
+
+    @property
+    def artists(self) -> list[Artist]:
+        """What moves, in the order in which it is drawn."""
+        ghosts = [line for pair in self._ghosts for line in pair]
+        return [*ghosts, self._train, *self._now, self._cross, *self._rows]
+
+    def show(self, run: Run, ghosts: Sequence[Run]) -> None:
+        """Move the lines; the newest ghosts come first, what is beyond an axis is drawn at its end."""
+        shown = list(ghosts)[::-1][:GHOSTS]
+        runs = [run, *shown, *[Run("")] * (GHOSTS - len(shown))]
+        for pair, text, one in zip([self._now, *self._ghosts], self._rows, runs, strict=True):
+            self._place(pair, one)
+            text.set_text(caption(one))
+        self._train.set_data(_percent(run), plots.logit(np.array([m.train_accuracy for m in run.moments])))
+        self._cross.set_data([100 * run.progress], [0.92 * self.loss.get_ylim()[1]])
+        self._cross.set_visible(run.diverged)
+
+    def _place(self, pair: Sequence[Any], run: Run) -> None:
+        low, high = self.loss.get_ylim()
+        values = np.nan_to_num([m.loss for m in run.moments], nan=high, posinf=high)
+        pair[0].set_data(_percent(run), np.clip(values, low, high))
+        pair[1].set_data(_percent(run), plots.logit(np.array([m.accuracy for m in run.moments])))
+
+
+def caption(run: Run) -> str:
+    """A run's row in the key: its label, and the accuracy it stands at."""
+    if not run.moments:
+        return run.label
+    return f"{run.label}: " + ("diverged" if run.diverged else f"{run.moments[-1].accuracy:.1%}")
+
+
+def _percent(run: Run) -> np.ndarray:
+    return 100 * np.array([m.progress for m in run.moments])

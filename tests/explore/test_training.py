@@ -1,0 +1,258 @@
+"""Live training: the streamed run is fit's own, the next move overtakes it, nothing leaks, divergence is said."""
+
+import functools
+import gc
+import resource
+import threading
+import time
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from labkit import plots
+from labkit.explore import _controls
+from labkit.explore._figure import LiveFigure
+from labkit.explore._panel import REST, Panel, Words
+from labkit.explore._training import GHOSTS, Curves, Moment, Run, stream, training_set
+from labkit.models import mlp
+from labkit.train import count_correct, fit
+
+SGD = functools.partial(torch.optim.SGD, momentum=0.9)
+
+
+def net():
+    torch.manual_seed(0)
+    return mlp(64, 32, 10)
+
+
+def never():
+    return False
+
+
+@dataclass(frozen=True)
+class Shown:
+    lr: float
+    run: Run = Run("")
+    ghosts: tuple = ()
+
+
+class View:
+    """The smallest view that trains: its loss and accuracy, nothing else."""
+
+    def __init__(self, data, epochs=3):
+        self.live, self.data, self.epochs = LiveFigure(6, 3), data, epochs
+        axes = [self.live.figure.add_axes((x, 0.2, 0.25, 0.7)) for x in (0.1, 0.4, 0.7)]
+        self.curves, self.ghosts, self.drawn, self.stopped = Curves(*axes), [], [], []
+        self.live.move(self.curves.artists)
+
+    def results(self, lr):
+        yield Shown(lr, ghosts=tuple(self.ghosts))
+
+    def draw(self, shown):
+        self.curves.show(shown.run, shown.ghosts)
+        self.drawn.append((time.perf_counter(), shown))
+
+    def tell(self, shown):
+        return Words([("lr", f"{shown.lr:g}", shown.run.words)], shown.run.words, shown.run.words)
+
+    def train(self, settings, show, overtaken):
+        ghosts = tuple(self.ghosts)
+        ended = stream(
+            net(), self.data.train, self.data.validation, f"lr {settings['lr']:g}",
+            lambda run, model: show(Shown(settings["lr"], run, ghosts)), overtaken,
+            epochs=self.epochs, lr=settings["lr"], batch_size=32,
+        )  # fmt: skip
+        self.stopped.append((time.perf_counter(), ended is None))
+        if ended:
+            self.ghosts.append(ended[1])
+
+
+def opened(view):
+    panel = Panel("training test", view, {"lr": _controls.real("lr", 0.01, 1, 0.001)}, run=view.train)
+    return panel, panel.controls["lr"]
+
+
+def wait(condition, seconds=20.0):
+    until = time.perf_counter() + seconds
+    while not condition():
+        assert time.perf_counter() < until, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_a_streamed_run_is_fits_own(digits):
+    seen = []
+    how = dict(epochs=3, lr=0.05, batch_size=32, optimizer=SGD, seed=4)
+    model, run = stream(net(), digits.train, digits.validation, "x", lambda run, _: seen.append(run), never, **how)
+    alone, _ = fit(net(), digits.train, progress=False, **how)
+    for ours, theirs in zip(model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert run.score.settled
+    assert run.score.correct == count_correct(alone, digits.validation)
+    steps = 3 * -(-len(digits.train) // 32)
+    assert seen[-1] == run
+    assert run.ended
+    assert (run.moments[-1].progress, run.moments[-1].step) == (1, steps)
+    assert run.words == f"trained: {steps:,} steps"
+
+
+def test_the_losses_of_a_run_cover_every_step_once(digits):
+    losses, seen = [], []
+
+    def loss(model, x, y):
+        value = torch.nn.functional.cross_entropy(model(x), y)
+        losses.append(value.item())
+        return value
+
+    _, run = stream(
+        net(),
+        digits.train,
+        digits.validation,
+        "x",
+        lambda run, _: seen.append(run),
+        never,
+        loss=loss,
+        epochs=4,
+        lr=0.01,
+    )
+    steps = [0, *(m.step for m in run.moments)]
+    means = [sum(losses[a:b]) / (b - a) for a, b in zip(steps, steps[1:], strict=False)]
+    assert [m.loss for m in run.moments] == pytest.approx(means)
+    assert len(losses) == steps[-1]
+
+
+def test_a_run_that_diverges_ends_and_says_so(digits):
+    sgd = functools.partial(torch.optim.SGD)
+    how = dict(epochs=50, lr=1e30, batch_size=32, optimizer=sgd, schedule=lambda progress: 1.0)
+    model, run = stream(net(), digits.train, digits.validation, "x", lambda *_: None, never, **how)
+    last = run.moments[-1]
+    assert run.diverged
+    assert run.ended
+    assert last.step < 10
+    assert last.progress == pytest.approx(last.step / (50 * -(-len(digits.train) // 32)), abs=1e-3)
+    assert f"the loss is nan at step {last.step}" in run.words or f"the loss is inf at step {last.step}" in run.words
+
+
+def test_an_overtaken_run_returns_nothing_and_shows_nothing_more(digits):
+    shown = []
+    over = threading.Event()
+
+    def show(run, model):
+        shown.append(run)
+        over.set()
+
+    assert stream(net(), digits.train, digits.validation, "x", show, over.is_set, epochs=500, lr=0.01) is None
+    assert len(shown) == 1
+
+
+def test_the_panel_trains_at_first_and_behind_each_move(digits):
+    view = View(digits)
+    panel, lr = opened(view)
+    assert panel.live.status.startswith("trained")
+    assert len(view.ghosts) == 1
+    lr.value = 0.02
+    wait(lambda: len(view.ghosts) == 2)
+    wait(lambda: panel.live.status.startswith("trained"))
+    assert view.drawn[-1][1].run.label == "lr 0.02"
+    assert [run.label for run in view.drawn[-1][1].ghosts] == ["lr 0.01"]
+    expected, _ = fit(net(), digits.train, epochs=3, lr=0.02, batch_size=32, progress=False)
+    assert view.drawn[-1][1].run.score.correct == count_correct(expected, digits.validation)
+
+
+def test_a_drag_starts_one_run_and_the_next_move_stops_it_in_time(digits):
+    view = View(digits)
+    panel, lr = opened(view)
+    view.epochs = 5_000
+    for i in range(5):
+        lr.value = 0.1 + i / 100
+        time.sleep(REST / 5)
+    wait(lambda: panel.live.status.startswith("training"))
+    time.sleep(1.0)
+    times = [when for when, shown in view.drawn if shown.run.moments and shown.lr == 0.14]
+    assert len(view.stopped) == 1  # the first one; those in the drag never began
+    assert len(times) >= 4, "fewer than four pictures in a second"
+    view.epochs = 1
+    moved = time.perf_counter()
+    lr.value = 0.5
+    wait(lambda: len(view.stopped) == 2)
+    assert view.stopped[1][1], "it was not overtaken but ended"
+    assert view.stopped[1][0] - moved < 0.2
+    wait(lambda: view.drawn[-1][1].run.ended)
+    assert view.drawn[-1][1].lr == 0.5
+    shown = [s.lr for when, s in view.drawn if when > moved]
+    assert set(shown) == {0.5}, "an overtaken run was drawn again"
+
+
+def test_a_hundred_starts_and_cancels_leave_nothing_behind(digits):
+    view = View(digits)
+    panel, lr = opened(view)
+    view.epochs = 5_000
+
+    def cycle(i):
+        drawn = len(view.drawn)
+        lr.value = 0.1 + i / 1000
+        wait(lambda: any(s.run.moments and s.lr == lr.value for _, s in view.drawn[drawn:]))
+        del view.drawn[:-1], view.stopped[:]
+
+    def held():
+        gc.collect()
+        tensors = sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+        return tensors, threading.active_count(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    for i in range(10):
+        cycle(i)
+    tensors, threads, memory = held()
+    for i in range(10, 110):
+        cycle(i)
+    after = held()
+    assert after[1] <= threads
+    assert after[0] <= tensors + 20
+    assert after[2] - memory < 30_000, "kilobytes of memory that a hundred runs have left"
+
+
+def test_the_rerun_of_the_cell_ends_the_run(digits):
+    first = View(digits)
+    panel, lr = opened(first)
+    first.epochs = 5_000
+    lr.value = 0.2
+    wait(lambda: panel.live.status.startswith("training"))
+    closed = time.perf_counter()
+    opened(View(digits, epochs=1))
+    wait(lambda: len(first.stopped) == 2)
+    assert first.stopped[1][0] - closed < 0.5
+    assert first.stopped[1][1]
+
+
+def test_an_error_in_a_run_is_shown_in_words(digits):
+    view = View(digits)
+    panel, lr = opened(view)
+    view.epochs = -1
+    lr.value = 0.3
+    wait(lambda: panel.live.status.startswith("⚠"))
+    assert "epochs" in panel.live.status
+
+
+def test_curves_keep_the_newest_ghosts_and_draw_divergence_at_the_edge():
+    figure = LiveFigure(6, 3).figure
+    loss, accuracy, key = (figure.add_axes((x, 0.2, 0.25, 0.7)) for x in (0.1, 0.4, 0.7))
+    curves = Curves(loss, accuracy, key)
+    moments = (Moment(0.5, 10, 1.0, 0.5, 0.5), Moment(1.0, 20, 0.5, 0.6, 0.6))
+    old = [Run(f"run {i}", moments) for i in range(GHOSTS + 2)]
+    now = Run("now", (Moment(0.25, 5, 900.0, 0.1, 0.1), Moment(0.3, 6, float("nan"), 0.1, 0.1)))
+    curves.show(now, old)
+    texts = [a.get_text() for a in curves.artists if hasattr(a, "get_text")]
+    assert texts[0] == "now: diverged"
+    assert texts[1:] == [f"run {i}: 60.0%" for i in (5, 4, 3, 2)]
+    top = loss.get_ylim()[1]
+    blue = next(a for a in curves.artists if getattr(a, "get_color", str)() == plots.BLUE and a.axes is loss)
+    assert list(blue.get_ydata()) == [top, top]
+    assert list(blue.get_xdata()) == [25, 30]
+    cross = next(a for a in curves.artists if getattr(a, "get_marker", str)() == "X")
+    assert cross.get_visible()
+    curves.show(old[0], [])
+    assert not cross.get_visible()
+
+
+def test_a_small_training_set_is_the_first_images(digits):
+    assert torch.equal(training_set(digits, 100).x, digits.train.x[:100])
+    assert len(training_set(digits, 10**6)) == len(digits.train)
