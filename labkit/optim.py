@@ -1,6 +1,175 @@
-"""Learning-rate schedules as plain functions: training progress in [0, 1] to a multiple of the peak learning rate."""
+"""Update rules written out to be read, then learning-rate schedules as plain functions. Training uses torch's own.
+
+A rule takes the weights w, the gradient g, the state it left behind at the last step ({} before the first) and its
+settings. It returns the new weights and the new state and changes nothing in place:
+
+    w, state = adam(w, g, state, lr=1e-3)
+
+Each is step for step torch.optim's optimizer of its name, with torch's defaults (tests/test_optim.py). A schedule maps
+training progress in [0, 1] to a multiple of the peak learning rate.
+"""
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from labkit import _check
+
+State = dict[str, Any]
+Rule = Callable[..., tuple[Tensor, State]]
+
+# --- update rules: (w, g, state, lr, ...) -> (w, state) ---------------------------------------------------------------
+
+
+def sgd(w: Tensor, g: Tensor, state: State, lr: float, weight_decay: float = 0.0) -> tuple[Tensor, State]:
+    """w ← w - η g, gradient descent; g ← g + λ w first, with weight decay (here as L2, a term of the loss)."""
+    g = g + weight_decay * w
+    return w - lr * g, state
+
+
+def momentum(
+    w: Tensor, g: Tensor, state: State, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+) -> tuple[Tensor, State]:
+    """v ← μ v + g; w ← w - η v: a heavy ball (Polyak 1964). A steady gradient moves it 1 / (1 - μ) times as far."""
+    g = g + weight_decay * w
+    v = momentum * state.get("v", 0) + g
+    return w - lr * v, {"v": v}
+
+
+def nesterov(
+    w: Tensor, g: Tensor, state: State, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+) -> tuple[Tensor, State]:
+    """v ← μ v + g; w ← w - η (g + μ v): the next momentum step is taken ahead of time (Nesterov 1983).
+
+    In the form of Sutskever et al. (2013) the gradient is taken at the place ahead, w - η μ v. Torch stores that place
+    instead of w, so that the gradient is where the network is.
+    """
+    g = g + weight_decay * w
+    v = momentum * state.get("v", 0) + g
+    return w - lr * (g + momentum * v), {"v": v}
+
+
+def adagrad(
+    w: Tensor, g: Tensor, state: State, lr: float, eps: float = 1e-10, weight_decay: float = 0.0
+) -> tuple[Tensor, State]:
+    """s ← s + g²; w ← w - η g / (√s + ε): every weight its own rate, which only falls (Duchi et al. 2011)."""
+    g = g + weight_decay * w
+    s = state.get("s", 0) + g**2
+    return w - lr * g / (s.sqrt() + eps), {"s": s}
+
+
+def rmsprop(
+    w: Tensor, g: Tensor, state: State, lr: float, beta: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0
+) -> tuple[Tensor, State]:
+    """s ← β s + (1 - β) g²; w ← w - η g / (√s + ε): Adagrad that forgets (Tieleman & Hinton 2012).
+
+    s starts at 0 and is not corrected for it: the first step is η / √(1 - β) long, ten times η by default. Torch calls
+    β alpha.
+    """
+    g = g + weight_decay * w
+    s = beta * state.get("s", 0) + (1 - beta) * g**2
+    return w - lr * g / (s.sqrt() + eps), {"s": s}
+
+
+def adam(
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> tuple[Tensor, State]:
+    """m ← β₁ m + (1 - β₁) g; s ← β₂ s + (1 - β₂) g²; w ← w - η m̂ / (√ŝ + ε) (Kingma & Ba 2015).
+
+    m̂ = m / (1 - β₁ᵗ) and ŝ = s / (1 - β₂ᵗ) undo the pull of the zeros that both means start from: the first step is
+    η long for every weight, whatever its gradient.
+    """
+    g = g + weight_decay * w
+    t, m, s = _moments(g, state, betas)
+    m_hat, s_hat = m / (1 - betas[0] ** t), s / (1 - betas[1] ** t)
+    return w - lr * m_hat / (s_hat.sqrt() + eps), {"t": t, "m": m, "s": s}
+
+
+def amsgrad(
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> tuple[Tensor, State]:
+    """Adam that divides by the largest s so far, so that no weight's rate ever rises (Reddi et al. 2018).
+
+    As in torch the maximum is taken of s, and corrected for the start afterwards; the paper has no correction at all.
+    """
+    g = g + weight_decay * w
+    t, m, s = _moments(g, state, betas)
+    largest = torch.maximum(s, state.get("largest", s))
+    m_hat, s_hat = m / (1 - betas[0] ** t), largest / (1 - betas[1] ** t)
+    return w - lr * m_hat / (s_hat.sqrt() + eps), {"t": t, "m": m, "s": s, "largest": largest}
+
+
+def adamw(
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> tuple[Tensor, State]:
+    """w ← (1 - η λ) w, then Adam without weight decay (Loshchilov & Hutter 2019).
+
+    The decay does not pass through √ŝ: weights with large gradients shrink as fast as the others.
+    """
+    return adam((1 - lr * weight_decay) * w, g, state, lr, betas, eps)
+
+
+def _moments(g: Tensor, state: State, betas: tuple[float, float]) -> tuple[int, Tensor, Tensor]:
+    """The step's number from 1, and the running means of g and of g²."""
+    m = betas[0] * state.get("m", 0) + (1 - betas[0]) * g
+    s = betas[1] * state.get("s", 0) + (1 - betas[1]) * g**2
+    return state.get("t", 0) + 1, m, s
+
+
+RULES: dict[str, Rule] = {
+    "SGD": sgd,
+    "momentum": momentum,
+    "Nesterov": nesterov,
+    "Adagrad": adagrad,
+    "RMSprop": rmsprop,
+    "Adam": adam,
+    "AMSGrad": amsgrad,
+    "AdamW": adamw,
+}
+
+
+class FollowRule(torch.optim.Optimizer):
+    """A torch optimizer that follows a rule, for `fit(optimizer=functools.partial(FollowRule, rule=adam))`."""
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, rule: Rule, **settings: Any) -> None:
+        super().__init__(parameters, dict(lr=lr, **settings))
+        self._rule = rule
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient by one step of the rule."""
+        for group in self.param_groups:
+            settings = {name: group[name] for name in self.defaults}
+            for w in group["params"]:
+                if w.grad is not None:
+                    new, self.state[w] = self._rule(w, w.grad, self.state[w], **settings)
+                    w.copy_(new)
+
+
+# --- schedules: progress in [0, 1] -> multiple of the peak learning rate ----------------------------------------------
+
+Schedule = Callable[[float], float]
 
 
 def constant(progress: float) -> float:
@@ -8,11 +177,104 @@ def constant(progress: float) -> float:
     return 1.0
 
 
+def step_decay(progress: float, milestones: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> float:
+    """Multiply by `factor` at every milestone: f(p) = factor ^ (number of milestones ≤ p)."""
+    return factor ** sum(progress >= milestone - 1e-9 for milestone in milestones)  # may come a rounding short
+
+
+def exponential(progress: float, final: float = 0.01) -> float:
+    """Shrink by the same factor at every step, down to `final` > 0: f(p) = final ^ p."""
+    return final**progress
+
+
+def cosine(progress: float, final: float = 0.0) -> float:
+    """Half a cosine from 1 down to `final`: f(p) = final + (1 - final) (1 + cos πp) / 2 (Loshchilov & Hutter 2017)."""
+    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def linear(progress: float, final: float = 0.0) -> float:
+    """A straight line from 1 down to `final`: f(p) = 1 - (1 - final) p."""
+    return 1 - (1 - final) * progress
+
+
+def one_cycle(
+    progress: float,
+    rise: float = 0.3,
+    start: float = 1 / 25,
+    final: float = 4e-6,
+    shape: Callable[[float, float], float] = cosine,
+) -> float:
+    """Rise from `start` to 1 in the first `rise` of training, then fall to `final` (Smith & Topin 2017).
+
+    f(p) = shape(1 - p / r, start) for p < r, else shape((p - r) / (1 - r), final). The paper's `shape` is linear, the
+    default is torch's. The paper also moves the momentum against the learning rate; here it stays.
+    """
+    if progress < rise:
+        return shape(1 - progress / rise, start)
+    return shape((progress - rise) / (1 - rise), final)
+
+
+def with_warmup(schedule: Schedule, warmup: float = 0.1) -> Schedule:
+    """Rise linearly from 0 over the first `warmup` in [0, 1) of training, then run all of `schedule` in what is left.
+
+    f(p) = p / w for p < w, else schedule((p - w) / (1 - w)).
+    """
+    _check.number("warmup", warmup, 0, 1, open_high=True)
+
+    def warmed(progress: float) -> float:
+        return progress / warmup if progress < warmup else schedule((progress - warmup) / (1 - warmup))
+
+    return warmed
+
+
 def warmup_cosine(progress: float, warmup: float = 0.1) -> float:
     """Rise linearly over the first `warmup` of training, then follow half a cosine down to zero.
 
-    f(p) = p / w for p < w, else (1 + cos(π (p - w) / (1 - w))) / 2 (Loshchilov & Hutter 2017, with a warm-up).
+    f(p) = p / w for p < w, else (1 + cos(π (p - w) / (1 - w))) / 2. That is with_warmup(cosine, w), written out so that
+    what was trained before stays what it was to the last bit.
     """
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+class Plateau:
+    """Constant until what it watches stops falling, then times `factor`: a schedule that looks at the network.
+
+    It is not a function of progress, so it is an object with two handles, for one run only:
+    `fit(…, schedule=plateau, after_step=plateau.look)`. `look` calls `watched(model)`, such as the loss on validation,
+    `looks` times in the run, at equal distances. A value is better if it is below (1 - threshold) times the best;
+    behind more than `patience` looks in a row that were not better, the rate falls. ValueError for settings out of
+    range. Step for step torch's ReduceLROnPlateau.
+    """
+
+    def __init__(
+        self,
+        watched: Callable[[nn.Module], float],
+        looks: int,
+        factor: float = 0.1,
+        patience: int = 2,
+        threshold: float = 1e-4,
+    ) -> None:
+        _check.whole("looks", looks, 1, 1_000_000)
+        _check.number("factor", factor, 0, 1, open_low=True, open_high=True)
+        _check.whole("patience", patience, 0, 1_000_000)
+        self.watched, self.looks, self.factor, self.patience = watched, looks, factor, patience
+        self.threshold, self.multiple, self.seen, self.best, self.waited = threshold, 1.0, 0, math.inf, 0
+
+    def __call__(self, progress: float) -> float:
+        """The multiple of the peak learning rate as it stands."""
+        return self.multiple
+
+    def look(self, model: nn.Module, progress: float) -> None:
+        """The `after_step` hook: watch, if the time has come."""
+        if progress * self.looks >= self.seen + 1 - 1e-9:  # a whole number may come a rounding short
+            self.see(self.watched(model))
+
+    def see(self, value: float) -> None:
+        """Take in one watched value; NaN is no better than anything."""
+        self.seen += 1
+        better = value < self.best * (1 - self.threshold)
+        self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
+        if self.waited > self.patience:
+            self.multiple, self.waited = self.factor * self.multiple, 0
