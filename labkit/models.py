@@ -3,6 +3,7 @@
 The two LeNets have the sizes of the Caffe models that pruning papers report on, so figures compare.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -79,21 +80,116 @@ class ResNet20(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def mlp(*widths: int) -> nn.Sequential:
+class InvertedResidual(nn.Module):
+    """Widen by 1×1, filter each channel by its own 3×3, narrow by 1×1; an identity beside it where the shape stays."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = expansion * channels_in
+        self.expand = nn.Conv2d(channels_in, wide, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(wide)
+        self.depthwise = nn.Conv2d(wide, wide, 3, stride, padding=1, groups=wide, bias=False)
+        self.bn2 = nn.BatchNorm2d(wide)
+        self.project = nn.Conv2d(wide, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+        self.keeps_shape = stride == 1 and channels_in == channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (n, c_in, h, w) to (n, c, h / stride, w / stride); no ReLU behind the narrow end."""
+        out = F.relu6(self.bn1(self.expand(x)))
+        out = F.relu6(self.bn2(self.depthwise(out)))
+        out = self.bn3(self.project(out))
+        return x + out if self.keeps_shape else out
+
+
+class MobileNet(nn.Module):
+    """Inverted residuals in the manner of MobileNetV2, for 32×32 images: 86,266 parameters (Sandler et al. 2018)."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        # width in, width out, stride, expansion
+        shapes = [(16, 24, 2, 2), (24, 24, 1, 4), (24, 40, 2, 4), (40, 40, 1, 4), (40, 64, 1, 4), (64, 64, 1, 4)]
+        self.blocks = nn.Sequential(*(InvertedResidual(*shape) for shape in shapes))
+        self.fc = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (n, 3, 32, 32) to logits (n, classes)."""
+        x = self.blocks(F.relu6(self.bn1(self.conv1(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+class Attention(nn.Module):
+    """Every token asks every other: softmax(q kᵀ / √d) v in each head, then one projection (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (n, tokens, width) to as many."""
+        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(q, k, v)  # (n, heads, tokens, width / heads)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then two linear layers for each token by itself; LayerNorm before and an identity beside both."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.norm2, self.fc1, self.fc2 = nn.LayerNorm(width), nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (n, tokens, width) to as many."""
+        x = x + self.attention(self.norm1(x))
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+
+class ViT(nn.Module):
+    """A vision transformer for 28×28 images, 16 patches of 7×7: 138,890 parameters (Dosovitskiy et al. 2021)."""
+
+    def __init__(self, width: int = 64, depth: int = 4, heads: int = 4, classes: int = 10) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, kernel_size=7, stride=7)
+        self.position = nn.Parameter(0.02 * torch.randn(16, width))
+        self.blocks = nn.Sequential(*(TransformerBlock(width, heads, 2 * width) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (n, 1, 28, 28) to logits (n, classes); the mean over the tokens stands for the image."""
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.position  # (n, 16, width)
+        return self.fc(self.norm(self.blocks(x)).mean(1))
+
+
+def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
     """Fully connected layers with ReLU between them; `mlp(784, 32, 10)` takes 28×28 images to 10 logits.
 
-    `widths` are inputs, hidden layers, classes: two or more, each at least 1, or ValueError.
+    `widths` are inputs, hidden layers, classes: two or more, each at least 1, or ValueError. `dropout` in [0, 1) is the
+    probability that a hidden unit is left out of a training step; the others then count 1 / (1 - dropout) times
+    (Srivastava et al. 2014). Nothing is left out in evaluation mode.
     """
     _check.whole("the number of widths", len(widths), 2, 1_000)
     for width in widths:
         _check.whole("widths", width, 1, 10_000_000)
+    _check.number("dropout", dropout, 0, 1, open_high=True)
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
 
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"lenet-300-100": LeNet300100, "lenet-5": LeNet5, "resnet-20": ResNet20}
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "lenet-300-100": LeNet300100,
+    "lenet-5": LeNet5,
+    "resnet-20": ResNet20,
+    "mobilenet": MobileNet,
+    "vit": ViT,
+}
 
 
 def build(name: str) -> nn.Module:

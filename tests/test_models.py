@@ -1,4 +1,4 @@
-"""Architectures: the published parameter counts, the shapes, and what each computes written out a second way."""
+"""Architectures: their parameter counts (the first three as published), shapes, and a second way to compute each."""
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ PUBLISHED = {
     "lenet-300-100": (266_610, (1, 28, 28)),
     "lenet-5": (431_080, (1, 28, 28)),
     "resnet-20": (269_722, (3, 32, 32)),
+    "mobilenet": (86_266, (3, 32, 32)),
+    "vit": (138_890, (1, 28, 28)),
 }
 
 
@@ -58,6 +60,61 @@ def test_a_residual_block_without_weights_is_its_shortcut(width, stride):
     expected = torch.zeros(2, width, 8 // stride, 8 // stride)
     expected[:, :4] = F.relu(x[:, :, ::stride, ::stride])
     assert block(x).equal(expected)
+
+
+def test_mobilenet_widens_filters_each_channel_alone_and_narrows():
+    model = models.MobileNet().eval()
+    assert [(b.expand.out_channels, b.project.out_channels) for b in model.blocks] == [
+        (32, 24), (96, 24), (96, 40), (160, 40), (160, 64), (256, 64)
+    ]  # fmt: skip
+    assert all(b.depthwise.weight.shape[1:] == (1, 3, 3) for b in model.blocks)
+    assert model.blocks(torch.rand(1, 16, 32, 32)).shape == (1, 64, 8, 8)
+
+
+@pytest.mark.parametrize(("width", "stride", "identity"), [(4, 1, True), (4, 2, False), (8, 1, False)])
+def test_an_inverted_residual_without_weights_is_its_identity_or_nothing(width, stride, identity):
+    block = models.InvertedResidual(4, width, stride, expansion=2).eval()
+    nn.init.zeros_(block.project.weight)
+    x = torch.randn(2, 4, 8, 8)
+    assert block(x).equal(x if identity else torch.zeros(2, width, 8 // stride, 8 // stride))
+
+
+def test_a_depthwise_filter_hears_its_own_channel_only():
+    layer, x = models.InvertedResidual(4, 4, 1, expansion=2).depthwise, torch.randn(1, 8, 6, 6)
+    changed = x.clone()
+    changed[:, 3] += 1
+    differs = (layer(changed) != layer(x)).flatten(2).any(2)[0]
+    assert differs.tolist() == [i == 3 for i in range(8)]
+
+
+def test_attention_is_torch_s_own():
+    mine, x = models.Attention(12, heads=3), torch.randn(2, 5, 12)
+    theirs = nn.MultiheadAttention(12, 3, batch_first=True)
+    theirs.in_proj_weight.data = torch.cat([layer.weight for layer in (mine.q, mine.k, mine.v)])
+    theirs.in_proj_bias.data = torch.cat([layer.bias for layer in (mine.q, mine.k, mine.v)])
+    theirs.out_proj.load_state_dict(mine.proj.state_dict())
+    assert torch.allclose(mine(x), theirs(x, x, x)[0], atol=1e-6)
+
+
+def test_a_transformer_block_is_torch_s_own():
+    mine, x = models.TransformerBlock(12, heads=3, hidden=24), torch.randn(2, 5, 12)
+    theirs = nn.TransformerEncoderLayer(12, 3, 24, 0.0, "gelu", batch_first=True, norm_first=True).train()
+    theirs.self_attn.in_proj_weight.data = torch.cat([getattr(mine.attention, k).weight for k in "qkv"])
+    theirs.self_attn.in_proj_bias.data = torch.cat([getattr(mine.attention, k).bias for k in "qkv"])
+    theirs.self_attn.out_proj.load_state_dict(mine.attention.proj.state_dict())
+    theirs.linear1.load_state_dict(mine.fc1.state_dict())
+    theirs.linear2.load_state_dict(mine.fc2.state_dict())
+    assert torch.allclose(mine(x), theirs(x), atol=1e-5)
+
+
+def test_a_vit_without_positions_does_not_see_the_order_of_its_patches():
+    model = models.ViT().eval()
+    x = torch.rand(2, 1, 28, 28)
+    moved = x.unflatten(2, (4, 7)).flip(2).flatten(2, 3)  # the four rows of patches in the other order
+    with torch.no_grad():
+        assert not torch.allclose(model(x), model(moved), atol=1e-4)
+        model.position.zero_()
+        assert torch.allclose(model(x), model(moved), atol=1e-5)
 
 
 def test_the_seed_decides_the_weights():
