@@ -11,11 +11,12 @@ import labkit
 
 HOME = Path(labkit.__file__).parent
 LINE = (
-    "_check data augment models optim losses train zoo search compress store measure sweep frontier plots explore teach"
+    "_check data augment models optim losses article train zoo search compress store measure sweep frontier plots "
+    "explore teach"
 )
 ORDER = LINE.split()
 ALLOWED = {room: set(ORDER[: i + 1]) for i, room in enumerate(ORDER)} | {"doctor": {"data"}, "__init__": set(ORDER)}
-RECIPES = {"__init__", "parts", "budget", "deep_compression", "qat", "integer"}  # of compress/: may join techniques
+RECIPES = {"__init__", "parts", "budget", "deep_compression", "qat", "integer", "compose"}  # of compress/: may join techniques
 
 
 def sources() -> dict[str, str]:
