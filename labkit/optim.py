@@ -11,6 +11,7 @@ training progress in [0, 1] to a multiple of the peak learning rate.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from labkit import _check
 
 State = dict[str, Any]
 Rule = Callable[..., tuple[Tensor, State]]
+Pair = tuple[float, float]
+BETAS: Pair = (0.9, 0.999)
 
 # --- update rules: (w, g, state, lr, ...) -> (w, state) ---------------------------------------------------------------
 
@@ -75,13 +78,7 @@ def rmsprop(
 
 
 def adam(
-    w: Tensor,
-    g: Tensor,
-    state: State,
-    lr: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    w: Tensor, g: Tensor, state: State, lr: float, betas: Pair = BETAS, eps: float = 1e-8, weight_decay: float = 0.0
 ) -> tuple[Tensor, State]:
     """m ← β₁ m + (1 - β₁) g; s ← β₂ s + (1 - β₂) g²; w ← w - η m̂ / (√ŝ + ε) (Kingma & Ba 2015).
 
@@ -95,13 +92,7 @@ def adam(
 
 
 def amsgrad(
-    w: Tensor,
-    g: Tensor,
-    state: State,
-    lr: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    w: Tensor, g: Tensor, state: State, lr: float, betas: Pair = BETAS, eps: float = 1e-8, weight_decay: float = 0.0
 ) -> tuple[Tensor, State]:
     """Adam that divides by the largest s so far, so that no weight's rate ever rises (Reddi et al. 2018).
 
@@ -115,13 +106,7 @@ def amsgrad(
 
 
 def adamw(
-    w: Tensor,
-    g: Tensor,
-    state: State,
-    lr: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.01,
+    w: Tensor, g: Tensor, state: State, lr: float, betas: Pair = BETAS, eps: float = 1e-8, weight_decay: float = 0.01
 ) -> tuple[Tensor, State]:
     """w ← (1 - η λ) w, then Adam without weight decay (Loshchilov & Hutter 2019).
 
@@ -130,7 +115,7 @@ def adamw(
     return adam((1 - lr * weight_decay) * w, g, state, lr, betas, eps)
 
 
-def _moments(g: Tensor, state: State, betas: tuple[float, float]) -> tuple[int, Tensor, Tensor]:
+def _moments(g: Tensor, state: State, betas: Pair) -> tuple[int, Tensor, Tensor]:
     """The step's number from 1, and the running means of g and of g²."""
     m = betas[0] * state.get("m", 0) + (1 - betas[0]) * g
     s = betas[1] * state.get("s", 0) + (1 - betas[1]) * g**2
@@ -146,6 +131,16 @@ RULES: dict[str, Rule] = {
     "Adam": adam,
     "AMSGrad": amsgrad,
     "AdamW": adamw,
+}
+TORCHS: dict[str, Callable[..., torch.optim.Optimizer]] = {  # the same, as training uses them
+    "SGD": torch.optim.SGD,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "Nesterov": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    "Adagrad": torch.optim.Adagrad,
+    "RMSprop": torch.optim.RMSprop,
+    "Adam": torch.optim.Adam,
+    "AMSGrad": partial(torch.optim.Adam, amsgrad=True),
+    "AdamW": torch.optim.AdamW,
 }
 
 
@@ -236,6 +231,16 @@ def warmup_cosine(progress: float, warmup: float = 0.1) -> float:
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": constant,
+    "step": step_decay,
+    "exponential": exponential,
+    "linear": linear,
+    "cosine": cosine,
+    "one-cycle": one_cycle,
+}
 
 
 class Plateau:

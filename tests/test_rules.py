@@ -8,21 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit import optim
-from labkit.optim import RULES, FollowRule
+from labkit.optim import RULES, TORCHS, FollowRule
 from labkit.train import fit
 
 STEPS = 50
-SGD, MOMENTUM = torch.optim.SGD, {"momentum": 0.9}
-TORCH = {
-    "SGD": SGD,
-    "momentum": partial(SGD, **MOMENTUM),
-    "Nesterov": partial(SGD, nesterov=True, **MOMENTUM),
-    "Adagrad": torch.optim.Adagrad,
-    "RMSprop": torch.optim.RMSprop,
-    "Adam": torch.optim.Adam,
-    "AMSGrad": partial(torch.optim.Adam, amsgrad=True),
-    "AdamW": torch.optim.AdamW,
-}
 share = st.floats(0.05, 0.9999)  # nearer to 0 some g is divided by ε alone, which blows up what both round off
 OPTIONS = {  # what each rule can be told, beside lr and weight_decay
     "SGD": {},
@@ -73,14 +62,16 @@ def test_fifty_steps_are_torchs(name, data, seed, lr, weight_decay):
     common = dict(lr=lr, weight_decay=weight_decay)
     ours = rule_path(RULES[name], start, steps, **common, **told)
     in_torch = {"alpha" if option == "beta" else option: value for option, value in told.items()}
-    torch.testing.assert_close(ours, torch_path(TORCH[name], start, steps, **common, **in_torch), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        ours, torch_path(TORCHS[name], start, steps, **common, **in_torch), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_the_defaults_are_torchs(name):
     start, steps = start_of(7), gradients(7)
     ours = rule_path(RULES[name], start, steps, lr=0.01)
-    torch.testing.assert_close(ours, torch_path(TORCH[name], start, steps, lr=0.01), rtol=1e-10, atol=0)
+    torch.testing.assert_close(ours, torch_path(TORCHS[name], start, steps, lr=0.01), rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -134,7 +125,7 @@ def test_amsgrad_remembers_a_large_gradient_that_adam_forgets():
 def test_fit_follows_a_rule_as_it_follows_torch(name, mlp, digits):
     how = dict(epochs=2, lr=1e-2, progress=False)
     ours, _ = fit(mlp, digits.train, optimizer=partial(FollowRule, rule=RULES[name]), **how)
-    theirs, _ = fit(mlp, digits.train, optimizer=TORCH[name], **how)
+    theirs, _ = fit(mlp, digits.train, optimizer=TORCHS[name], **how)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert not next(ours.parameters()).equal(next(mlp.parameters()))
