@@ -9,6 +9,7 @@ the mended network and the faulty ones; `gradient_check` tells which of them des
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from labkit import _check
+from labkit.data import Split
 
 Array = NDArray[np.floating]
 Net = dict[str, Array]
@@ -106,11 +108,24 @@ def step(net: Net, slopes: Net, lr: float, masks: Masks | None = None) -> Net:
     return {name: np.where(masks.get(name, True), w - lr * slopes[name], 0) for name, w in net.items()}
 
 
+def arrays(split: Split) -> tuple[Array, NDArray[np.integer]]:
+    """A split as NumPy: images as rows (n, inputs), float32, and labels (n,)."""
+    return split.x.flatten(1).numpy(), split.y.numpy()
+
+
 def one_hot(labels: NDArray[np.integer], classes: int) -> Array:
     """Targets (n, classes), float32: 1 at the label, 0 elsewhere; ValueError for a label outside [0, classes)."""
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"labels lie in {labels.min()} to {labels.max()}; allowed: 0 to {classes - 1}")
     return np.eye(classes, dtype=np.float32)[labels]
+
+
+def targets(labels: NDArray[np.integer], classes: int, kind: str = "labels", seed: int = 0) -> Array:
+    """What the network shall learn: one-hot "labels", or "random" numbers in [0, 1), as the article's."""
+    _check.one_of("kind", kind, TARGETS)
+    if kind == "labels":
+        return one_hot(labels, classes)
+    return np.random.default_rng(seed).random((len(labels), classes), dtype=np.float32)
 
 
 def train(
@@ -141,6 +156,15 @@ def train(
             loss, slopes = variant.gradient(net, x[batch], y[batch], variant.head)
             net = step(net, slopes, lr, masks)
             yield loss, net
+
+
+def trained(net: Net, x: Array, y: Array, **settings: Any) -> tuple[Net, list[float]]:
+    """(network, the loss of every batch) at the end of `train` with the same settings."""
+    losses = []
+    for loss, later in train(net, x, y, **settings):
+        net = later
+        losses.append(loss)
+    return net, losses
 
 
 def predict(net: Net, x: Array) -> NDArray[np.integer]:

@@ -20,6 +20,7 @@ from labkit.article import (
     TANH,
     VARIANTS,
     Variant,
+    arrays,
     backward,
     forward,
     gradient,
@@ -32,8 +33,10 @@ from labkit.article import (
     relative_error,
     softmax,
     step,
+    targets,
     to_torch,
     train,
+    trained,
 )
 
 SIZES = st.integers(1, 7)
@@ -66,17 +69,15 @@ def errors(variant, **shape):
 @pytest.fixture(scope="module")
 def flat(digits):
     """The digits as (inputs, one-hot targets) to train on, and (inputs, labels) held out."""
-    x, held = (split.x.flatten(1).numpy() for split in (digits.train, digits.validation))
-    return x, one_hot(digits.train.y.numpy(), 10), held, digits.validation.y.numpy()
+    x, labels = arrays(digits.train)
+    return x, one_hot(labels, 10), *arrays(digits.validation)
 
 
-def trained(flat, epochs=8, lr=0.3, variant=None, net=None, masks=None, seed=0):
+def learnt(flat, epochs=8, lr=0.3, variant=None, net=None, seed=0, **settings):
+    """(network, losses) of a network 64-16-10, or of `net`."""
     variant = variant or Variant()
     net = net or new_net(64, 16, 10, init=variant.init, seed=seed)
-    losses = []
-    for loss, net in train(net, flat[0], flat[1], lr=lr, epochs=epochs, variant=variant, masks=masks, seed=seed):  # noqa: B007, B020
-        losses.append(loss)
-    return net, losses
+    return trained(net, flat[0], flat[1], lr=lr, epochs=epochs, variant=variant, seed=seed, **settings)
 
 
 def right(net, flat):
@@ -217,48 +218,70 @@ def test_one_hot():
     assert one_hot(np.array([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
+def test_targets_are_the_labels_or_numbers_between_0_and_1(digits):
+    labels = arrays(digits.train)[1]
+    np.testing.assert_array_equal(targets(labels, 10), one_hot(labels, 10))
+    noise = targets(labels, 10, "random")
+    assert (noise.shape, noise.dtype) == ((1_197, 10), np.float32)
+    assert 0 <= noise.min() < 0.01 < 0.99 < noise.max() < 1
+    np.testing.assert_array_equal(noise, targets(labels[::-1], 10, "random"))
+    assert (noise != targets(labels, 10, "random", seed=1)).any()
+
+
+def test_arrays_are_the_images_row_by_row(digits):
+    x, labels = arrays(digits.validation)
+    np.testing.assert_array_equal(x[7].reshape(8, 8), digits.validation.x[7, 0])
+    np.testing.assert_array_equal(labels, digits.validation.y)
+
+
 # training
 
 
 @pytest.mark.parametrize(("name", "lr", "seed"), [("mended", 0.3, 0), ("mended", 0.3, 1), ("softmax", 0.05, 0)])
 def test_the_mended_networks_learn_the_digits(flat, name, lr, seed):
-    net, losses = trained(flat, epochs=20, lr=lr, variant=VARIANTS[name], seed=seed)
+    net, losses = learnt(flat, epochs=20, lr=lr, variant=VARIANTS[name], seed=seed)
     assert right(net, flat) > 0.9
     assert np.mean(losses[-100:]) < 0.3 * losses[0]
 
 
 def test_the_articles_code_on_real_digits_does_not_learn(flat):
-    net, _ = trained(flat, lr=0.01, variant=Variant(ARTICLE, init="positive"))
+    net, _ = learnt(flat, lr=0.01, variant=Variant(ARTICLE, init="positive"))
     assert right(net, flat) < 0.2
 
 
 def test_mending_the_derivative_alone_stops_it_altogether(flat):
     """Saturated and with tanh′, not even the biases move: two faults of the article hide each other."""
     before = new_net(64, 64, 10, init="positive")
-    net, _ = trained(flat, epochs=1, lr=0.01, variant=Variant(SUM, init="positive"), net=before)
+    net, _ = learnt(flat, epochs=1, lr=0.01, variant=Variant(SUM, init="positive"), net=before)
     assert all(np.array_equal(net[k], before[k]) for k in net)
-    moved, _ = trained(flat, epochs=1, lr=0.01, variant=Variant(ARTICLE, init="positive"), net=before)
+    moved, _ = learnt(flat, epochs=1, lr=0.01, variant=Variant(ARTICLE, init="positive"), net=before)
     assert not np.array_equal(moved["b2"], before["b2"])
 
 
 def test_random_targets_lower_the_loss_and_teach_nothing(flat):
-    noise = np.random.default_rng(0).random(flat[1].shape, dtype=np.float32)
-    net, losses = trained((flat[0], noise, *flat[2:]))
+    noise = targets(flat[1].argmax(1), 10, "random")
+    net, losses = learnt((flat[0], noise, *flat[2:]))
     assert np.mean(losses[-100:]) < 0.5 * losses[0]
     assert right(net, flat) < 0.25
 
 
 def test_training_is_the_steps_written_out(flat):
     x, y = flat[0][:25], flat[1][:25]
-    net = expected = new_net(64, 4, 10)
-    for _, net in train(net, x, y, lr=0.5, epochs=2, batch_size=10, seed=7):  # noqa: B007, B020
-        pass
+    expected = new_net(64, 4, 10)
+    steps = list(train(expected, x, y, lr=0.5, epochs=2, batch_size=10, seed=7))
+    net, losses = trained(expected, x, y, lr=0.5, epochs=2, batch_size=10, seed=7)
+    assert losses == [loss for loss, _ in steps]
     rng = np.random.default_rng(7)
     for _ in range(2):
         order = rng.permutation(25)
         for batch in (order[:10], order[10:20], order[20:]):
-            slopes = gradient(expected, x[batch], y[batch])[1]
+            loss, slopes = gradient(expected, x[batch], y[batch])
+            assert loss == steps[0][0]
             expected = {k: expected[k] - 0.5 * slopes[k] for k in expected}
+            assert all(np.array_equal(steps[0][1][k], expected[k]) for k in expected)
+            steps.pop(0)
+    assert not steps
+    assert trained(net, x, y, lr=0.5, epochs=0) == (net, [])
     for name in net:
         np.testing.assert_array_equal(net[name], expected[name])
         assert net[name].dtype == np.float32
@@ -300,10 +323,10 @@ def test_pruning_is_that_of_labkit(hidden, threshold, seed):
 
 
 def test_pruned_weights_stay_away_while_the_rest_learns(flat):
-    net, _ = trained(flat)
+    net, _ = learnt(flat)
     thin, masks = prune(net, 0.25)
-    healed, _ = trained(flat, net=thin, masks=masks, epochs=4)
-    forgetful, _ = trained(flat, net=thin, epochs=4)
+    healed, _ = learnt(flat, net=thin, masks=masks, epochs=4)
+    forgetful, _ = learnt(flat, net=thin, epochs=4)
     for name, mask in masks.items():
         assert not healed[name][~mask].any()
         assert not np.signbit(healed[name][~mask]).any()
@@ -314,7 +337,7 @@ def test_pruned_weights_stay_away_while_the_rest_learns(flat):
 
 
 def test_the_torch_network_says_what_the_numpy_network_says(flat, digits, tmp_path):
-    net, masks = prune(trained(flat)[0], 0.1)
+    net, masks = prune(learnt(flat)[0], 0.1)
     model = to_torch(net)
     with torch.no_grad():
         np.testing.assert_allclose(model(digits.validation.x), forward(net, flat[2])[1], rtol=1e-4, atol=1e-5)
@@ -323,7 +346,7 @@ def test_the_torch_network_says_what_the_numpy_network_says(flat, digits, tmp_pa
     again = lk.load(tmp_path / "net.lk", into=model)
     for mine, theirs in zip(model.parameters(), again.parameters(), strict=True):
         assert mine.equal(theirs)
-    dense = lk.measure(to_torch(trained(flat)[0]), digits.validation)["size_bytes"]
+    dense = lk.measure(to_torch(learnt(flat)[0]), digits.validation)["size_bytes"]
     assert (tmp_path / "net.lk").stat().st_size < dense
     assert lk.measure(model, digits.validation)["sparsity"] == pytest.approx(
         np.mean(np.concatenate([~m.ravel() for m in masks.values()]))
@@ -338,6 +361,7 @@ def test_bad_input_is_refused_in_a_sentence(refuses, flat):
     refuses(ValueError, "init is 'zero'; allowed: 'scaled', 'positive'", new_net, 2, 2, 2, init="zero")
     refuses(ValueError, "hidden is 0; allowed: a whole number from 1 to 1000000", new_net, 2, 0, 2)
     refuses(ValueError, "labels lie in 0 to 3; allowed: 0 to 2", one_hot, np.array([0, 3]), 3)
+    refuses(ValueError, "kind is 'noise'; allowed: 'labels', 'random'", targets, np.array([0]), 3, "noise")
     refuses(ValueError, "threshold is -1; allowed: a number in [0, inf]", prune, net, -1)
     refuses(ValueError, "threshold is nan; allowed: a number in [0, inf]", prune, net, float("nan"))
     refuses(ValueError, "h is 0; allowed: a number in (0, 1]", gradient_check, net, x, y, h=0)

@@ -4,6 +4,7 @@ python -m labkit.sweep        make the shipped sweeps anew, in data/sweeps/, or 
 """
 
 from labkit.sweep._run import shipped_sweep, sweep, sweep_path
+from labkit.sweep.article import CLIPPING_GRID, FAULTS_GRID, clipping_sweep, faults_sweep
 from labkit.sweep.distillation import (
     BUDGET,
     DISTILLATION_GRID,
@@ -26,6 +27,10 @@ __all__ = [
     "shipped_sweep",
     "sweep",
     "sweep_path",
+    "CLIPPING_GRID",
+    "FAULTS_GRID",
+    "clipping_sweep",
+    "faults_sweep",
     "FRONTIER_GRID",
     "QUANTIZATION_GRID",
     "compress",

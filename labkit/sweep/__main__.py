@@ -2,6 +2,7 @@
 
 import sys
 
+from labkit.sweep.article import clipping_sweep, faults_sweep
 from labkit.sweep.distillation import distillation_sweep, temperature_sweep, unseen_sweep
 from labkit.sweep.few_bits import gradients_sweep, qat_sweep, sharing_sweep
 from labkit.sweep.one_shot import frontier_sweep, quantization_sweep
@@ -29,6 +30,9 @@ def main() -> int:
     sys.stderr.write("codebooks, quantization-aware training and integer gradients of lenet-300-100 on mnist\n")
     for few_bits in (sharing_sweep, qat_sweep, gradients_sweep):
         few_bits("lenet-300-100", "mnist")
+    sys.stderr.write("faults and pruning of the article's network on mnist\n")
+    faults_sweep()
+    clipping_sweep()
     return 0
 
 
