@@ -2,10 +2,12 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import nan
+from math import isfinite, nan
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
@@ -124,8 +126,133 @@ def count_correct(model: nn.Module, split: Split) -> int:
     return int((predict(model, split.x) == split.y).sum())
 
 
+@torch.inference_mode()
+def mean_loss(model: nn.Module, split: Split, batch_size: int = 1_000) -> float:
+    """The mean cross-entropy of a split, in evaluation mode."""
+    with evaluating(model):
+        batches = zip(split.x.split(batch_size), split.y.split(batch_size), strict=True)
+        return float(sum(len(y) * cross_entropy(model, x, y) for x, y in batches)) / len(split)
+
+
+def lr_range_test(
+    model: nn.Module,
+    train: Split,
+    *,
+    lowest: float = 1e-6,
+    highest: float = 10.0,
+    steps: int = 100,
+    batch_size: int = 128,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    loss: Loss = cross_entropy,
+    smoothing: float = 0.9,
+    limit: float = 4.0,
+    seed: int = 0,
+    cancel: Callable[[], bool] = lambda: False,
+) -> pd.DataFrame:
+    """Train a copy of `model` while the learning rate grows by the same factor at every step (Smith 2015, section 3.3).
+
+    A row a step: lr, from `lowest` to `highest`; loss, of the batch before its update; smoothed_loss, its exponential
+    mean with weight `smoothing` on the past, corrected for the start. The test ends early, with `attrs["diverged"]`
+    true, when the smoothed loss is above `limit` times its lowest value, or a loss is not finite. `model` is not
+    changed. ValueError for settings out of range.
+    """
+    _check.number("lowest", lowest, 0, float("inf"), open_low=True, open_high=True)
+    _check.number("highest", highest, lowest, float("inf"), open_low=True, open_high=True)
+    _check.whole("steps", steps, 2, 10_000)
+    _check.number("smoothing", smoothing, 0, 1, open_high=True)
+    _check.number("limit", limit, 1, float("inf"), open_low=True, open_high=True)
+    rates = [lowest * (highest / lowest) ** (i / (steps - 1)) for i in range(steps)]
+    rows: list[tuple[float, float, float]] = []
+    mean = 0.0
+
+    def recorded(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        nonlocal mean
+        value = loss(model, x, y)
+        mean = smoothing * mean + (1 - smoothing) * value.item()
+        rows.append((rates[len(rows)], value.item(), mean / (1 - smoothing ** (len(rows) + 1))))
+        return value
+
+    def diverged() -> bool:
+        smoothed = [row[2] for row in rows]
+        return bool(rows) and not (isfinite(smoothed[-1]) and smoothed[-1] <= limit * min(smoothed))
+
+    fit(
+        model, train, epochs=steps, lr=1.0, batch_size=batch_size, optimizer=optimizer, seed=seed, progress=False,
+        schedule=lambda progress: rates[len(rows)], loss=recorded,
+        cancel=lambda: cancel() or len(rows) == steps or diverged(),
+    )  # fmt: skip
+    table = pd.DataFrame(rows, columns=["lr", "loss", "smoothed_loss"])
+    table.attrs["diverged"] = diverged()
+    return table
+
+
+def suggested_lrs(test: pd.DataFrame) -> dict[str, float]:
+    """Two readings of the smoothed loss of a range test: rules of thumb, not a proof.
+
+    "steepest" is the lr where it falls fastest, the most negative slope over log lr before the minimum; "tenth of
+    minimum" is a tenth of the lr at the minimum. ValueError for fewer than 3 steps.
+    """
+    _check.whole("the number of steps", len(test), 3, 10_000)
+    smoothed, rates = test["smoothed_loss"].to_numpy(), test["lr"].to_numpy()
+    lowest = int(np.nanargmin(smoothed))
+    falling = slice(0, max(2, lowest + 1))  # up to the minimum
+    slope = np.gradient(smoothed[falling], np.log(rates[falling]))
+    return {"steepest": float(rates[slope.argmin()]), "tenth of minimum": float(rates[lowest] / 10)}
+
+
 def _finish(model: nn.Module, rows: list[dict], cancelled: bool) -> tuple[nn.Module, pd.DataFrame]:
     columns = ["epoch", "step", "lr", "train_loss", "train_accuracy", "validation_accuracy", "seconds"]
     history = pd.DataFrame(rows, columns=columns)
     history.attrs["cancelled"] = cancelled
     return model.to(memory_format=torch.contiguous_format).eval(), history  # type: ignore[call-overload]
+
+
+def stopping_epochs(accuracies: Sequence[float], patience: int) -> tuple[int, int]:
+    """(best, last), counted from 1: the first best epoch, and the one behind which early stopping stops.
+
+    It stops once `patience` epochs in a row were no better than the best before them (Prechelt 1998). ValueError for an
+    empty history or a patience below 1.
+    """
+    _check.whole("patience", patience, 1, 10_000)
+    _check.whole("the number of accuracies", len(accuracies), 1, 10_000)
+    best = 0
+    for epoch, accuracy in enumerate(accuracies):
+        if accuracy > accuracies[best]:
+            best = epoch
+        if epoch - best == patience:
+            return best + 1, epoch + 1
+    return best + 1, len(accuracies)
+
+
+def fit_early(
+    model: nn.Module, train: Split, held_out: Split, *, epochs: int, patience: int, **settings: Any
+) -> tuple[nn.Module, pd.DataFrame]:
+    """`fit`, stopped once `patience` epochs in a row were no better on `held_out`; returns the best epoch's network.
+
+    The images of `held_out` are paid for twice: they cannot be trained on, and since they chose the epoch, their own
+    accuracy flatters. A schedule that falls to zero is cut off on its way; `optim.constant` is not. `settings` are
+    those of `fit`. In the history validation_accuracy is that of `held_out`, attrs["best_epoch"] counts from 1, and
+    attrs["cancelled"] is true for a run that stopped before `epochs`.
+    """
+    _check.whole("patience", patience, 1, 10_000)
+    hook, cancel = settings.pop("after_step", None), settings.pop("cancel", lambda: False)
+    accuracies: list[float] = []
+    best: dict[str, Tensor] = {}
+
+    def after_step(model: nn.Module, progress: float) -> None:
+        if hook:
+            hook(model, progress)
+        if progress * epochs + 1e-9 >= len(accuracies) + 1:  # an epoch is over
+            accuracies.append(count_correct(model, held_out) / len(held_out))
+            if stopping_epochs(accuracies, patience)[0] == len(accuracies):
+                best.update(copy.deepcopy(model.state_dict()))
+
+    def stop() -> bool:
+        waited = len(accuracies) - stopping_epochs(accuracies, patience)[0] if accuracies else 0
+        return cancel() or waited >= patience
+
+    model, history = fit(model, train, epochs=epochs, after_step=after_step, cancel=stop, **settings)
+    model.load_state_dict(best or model.state_dict())
+    history["validation_accuracy"] = accuracies
+    history.attrs["best_epoch"] = stopping_epochs(accuracies, patience)[0] if accuracies else 0
+    return model, history
