@@ -1,13 +1,13 @@
 """Losses of one shape: loss(model, x, y) -> scalar. `fit` accepts any of them."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit import _check
+from labkit import _check, optim
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -21,6 +21,75 @@ def cross_entropy_bf16(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy with the matrix products in bfloat16: faster where the processor has them."""
     with torch.autocast("cpu", torch.bfloat16):
         return F.cross_entropy(model(x), y)
+
+
+def with_l1(lam: float, loss: Loss = cross_entropy) -> Loss:
+    """`loss` with a penalty: loss + λ Σ|w| over the weights; biases and BatchNorm are left out (Tibshirani 1996).
+
+    Its gradient, λ sign(w), pulls every weight towards zero equally hard, the smallest too; but a step of lr λ jumps
+    over zero and back, so hardly a weight is ever exactly zero. See `proximal_l1`. `lam` is λ ≥ 0, or ValueError.
+    """
+    _check.number("lam", lam, 0, float("inf"), open_high=True)
+    return lambda model, x, y: loss(model, x, y) + lam * sum(w.abs().sum() for w in _penalized(model))
+
+
+def with_l2(lam: float, loss: Loss = cross_entropy) -> Loss:
+    """`loss` with a penalty: loss + ½ λ Σw² over the weights; biases and BatchNorm are left out.
+
+    Its gradient is λ w: for plain SGD the same as weight decay, w ← (1 - lr λ) w - lr ∇loss. Adam divides that gradient
+    by its own running size, so there it is not; AdamW's `weight_decay` is (Loshchilov & Hutter 2019). `lam` is λ ≥ 0,
+    or ValueError.
+    """
+    _check.number("lam", lam, 0, float("inf"), open_high=True)
+    return lambda model, x, y: loss(model, x, y) + lam / 2 * sum(w.square().sum() for w in _penalized(model))
+
+
+def _penalized(model: nn.Module) -> Iterator[Tensor]:
+    """The parameters that are trained and have two or more dimensions."""
+    return (w for w in model.parameters() if w.ndim >= 2 and w.requires_grad)
+
+
+def soft_threshold(w: Tensor, threshold: float) -> Tensor:
+    """sign(w) · max(|w| - threshold, 0): what minimises ½ (v - w)² + threshold · |v| over v."""
+    return F.softshrink(w, threshold)  # unlike the formula typed in, it makes no negative zeros
+
+
+def proximal_l1(
+    lam: float, lr: float, schedule: Callable[[float], float] = optim.warmup_cosine
+) -> Callable[[nn.Module, float], None]:
+    """A hook for `fit(after_step=…)`: behind every update w ← soft_threshold(w, lr λ), and weights become exact zeros.
+
+    Behind SGD this is proximal gradient descent on loss + λ Σ|w| (ISTA, Beck & Teboulle 2009); behind AdamW a decoupled
+    L1: like its weight decay it is not divided by the running size of the gradient, so λ is on another scale than that
+    of `with_l1`. `lr` and `schedule` are those given to `fit`; one hook serves one run. ValueError for λ < 0.
+    """
+    _check.number("lam", lam, 0, float("inf"), open_high=True)
+    _check.number("lr", lr, 0, float("inf"), open_high=True)
+    before = 0.0  # the progress at which the learning rate of this step was taken
+
+    @torch.no_grad()
+    def after_step(model: nn.Module, progress: float) -> None:
+        nonlocal before
+        for w in _penalized(model):
+            w.copy_(soft_threshold(w, lr * schedule(before) * lam))
+        before = progress
+
+    return after_step
+
+
+def label_smoothing(smoothing: float) -> Loss:
+    """Cross-entropy with labels that are not quite sure: ε of every label is spread evenly over all K classes.
+
+    (1 - ε) · -log p_y + ε · mean over k of -log p_k, mean over the batch (Szegedy et al. 2016). `smoothing` is ε in
+    [0, 1), or ValueError.
+    """
+    _check.number("smoothing", smoothing, 0, 1, open_high=True)
+
+    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        log_p = F.log_softmax(model(x), 1)
+        return (1 - smoothing) * F.nll_loss(log_p, y) - smoothing * log_p.mean()
+
+    return loss
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
