@@ -52,8 +52,8 @@ def measured(dense: Dense, small: nn.Module, sparsity: float, bits: int, coders:
     Every point is measured on what is at hand: nothing is looked up. The last one has also read the file back.
     """
     left = _words.weights_left(weights(small))
-    found = scores(small, dense.data.validation)
     file = workers().submit(store.encode_with_ledger, small, coders)
+    found = scores(small, dense.data.validation)
     for score in found:
         raw, table = file.result()
         yield Point(dense, sparsity, bits, table, left, score, read_back=False)
@@ -107,12 +107,12 @@ class Overview(PlaneView):
     def __init__(self, own: Dense | None = None) -> None:
         super().__init__(own, 4.7, (0.075, 0.125, 0.49, 0.845), (0.715, 0.5, 0.275, 0.43))
         figure = self.live.figure
-        strip = figure.add_axes((0.605, 0.14, 0.385, 0.21))
+        strip = figure.add_axes((0.605, 0.2, 0.385, 0.1325))  # the shape of the strip
         strip.set_axis_off()
         self.strip = strip.imshow(np.ones((28, FLIPS * 30, 3)), interpolation="nearest", vmin=0, vmax=1, aspect="auto")
         figure.text(0.605, 0.385, "right before, wrong now: what it is → what it is taken for", fontsize=10)
         places = [0.605 + 0.385 * (i + 0.47) / FLIPS for i in range(FLIPS)]
-        self.names = [figure.text(x, 0.115, "", fontsize=8.5, ha="center", va="top") for x in places]
+        self.names = [figure.text(x, 0.18, "", fontsize=8.5, ha="center", va="top") for x in places]
         self.live.move([self.strip, *self.names])
 
     def results(self, sparsity: float, bits: int, checkpoint: Key | None = None) -> Iterator[Point]:

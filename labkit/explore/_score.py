@@ -3,8 +3,9 @@
 import functools
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,9 @@ from labkit.measure import wilson
 
 FRAME = 0.030  # seconds of scoring before the first picture is shown
 REFRESH = 0.5  # seconds between later ones
+FIRST = 16  # images in the first piece, from which the others are judged
+PIECE = 0.008  # seconds that a worker takes for one piece at most: as long may a newer setting have to wait
+AHEAD = torch.get_num_threads() + 1  # pieces that are in work or waiting for it
 CACHED = 500  # images in one pass of a network at most: with more, the activations fall out of the cache
 
 
@@ -53,32 +57,32 @@ def scores(model: nn.Module, split: Split) -> Iterator[Score]:
 
 def _scores(model: nn.Module, split: Split) -> Iterator[Score]:
     predicted: list[Tensor] = []
-    done, chunk, due = 0, 16, time.perf_counter() + FRAME
-    while done < len(split):
-        started = time.perf_counter()
-        predicted.append(predict(model, split.x[done : done + chunk]))
-        done = min(done + chunk, len(split))
-        now = time.perf_counter()
-        # the next chunk is as long as the time that is left allows, so that the first picture is not late
-        chunk = max(1, int(chunk * max(0.005, due - now) / (now - started)))
-        if now >= due and done < len(split):
-            yield _score(predicted, split, done)
-            due = now + REFRESH
-            chunk = max(1, min(chunk, int(chunk * 0.050 / (now - started)) or 1))
+    working: deque[Future] = deque()  # pieces of images, in order: no worker waits for another to end its piece
+    done, asked, piece, due = 0, 0, FIRST, time.perf_counter() + FRAME
+    try:
+        while done < len(split):
+            while asked < len(split) and len(working) < (AHEAD if predicted else 1):
+                working.append(workers().submit(_classes, model, split.x[asked : asked + piece]))
+                asked = min(asked + piece, len(split))
+            classes, seconds = working.popleft().result()
+            predicted.append(classes)
+            done += len(classes)
+            piece = max(1, min(CACHED, int(len(classes) * min(4, PIECE / seconds))))
+            if (now := time.perf_counter()) >= due and done < len(split):
+                yield _score(predicted, split, done)
+                due = now + REFRESH
+    finally:
+        for left in working:  # overtaken: the workers are wanted for a newer setting
+            left.cancel()
     yield _score(predicted, split, done)
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, x: Tensor) -> Tensor:
-    """The class that the model gives each image; pieces of x go to the workers."""
-    x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-    pieces = x.split(min(CACHED, -(-len(x) // torch.get_num_threads())))
-    return torch.cat(list(workers().map(lambda piece: _classes(model, piece), pieces)))
-
-
-@torch.inference_mode()
-def _classes(model: nn.Module, x: Tensor) -> Tensor:
-    return model(x).argmax(1)
+def _classes(model: nn.Module, x: Tensor) -> tuple[Tensor, float]:
+    """The class that the model gives each image, and the seconds it took."""
+    started = time.perf_counter()
+    classes = model(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x).argmax(1)
+    return classes, time.perf_counter() - started
 
 
 @functools.cache
