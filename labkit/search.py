@@ -1,0 +1,258 @@
+"""Hyperparameter search on Optuna: a space in plain data, an objective that gives a record, a table of the trials.
+
+    space = {"lr": (1e-4, 1.0, "log"), "width": (8, 128, "log"), "optimizer": ["sgd", "adamw"]}
+    study = search(objective, space, trials=30)       # objective(trial, **settings) -> {"accuracy": …}
+    trials(study)                                     # one row a trial; study.best_trial and the rest is Optuna's
+
+A tuple (low, high) or (low, high, "log") is a range, of whole numbers if both ends are; a list is a choice.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
+from torch import nn
+
+from labkit import _check
+from labkit.data import Split
+from labkit.train import count_correct, fit
+
+Space = Mapping[str, Sequence]
+Objective = Callable[..., Mapping[str, float]]  # objective(trial, **settings) -> record
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+SAMPLERS: dict[str, Callable[[Space, int], optuna.samplers.BaseSampler]] = {
+    "random": lambda space, seed: optuna.samplers.RandomSampler(seed=seed),
+    "tpe": lambda space, seed: optuna.samplers.TPESampler(seed=seed),
+    "nsga2": lambda space, seed: optuna.samplers.NSGAIISampler(population_size=12, seed=seed),
+}
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial is a row of the table, not a line on the screen
+
+
+class Cancelled(Exception):  # noqa: N818 - a wish, not an error
+    """Raised inside an objective to give up its trial, which then counts as failed; the search goes no further."""
+
+
+def search(
+    objective: Objective,
+    space: Space,
+    *,
+    trials: int = 30,
+    sampler: str = "tpe",
+    goals: Mapping[str, str] = {"accuracy": "maximize"},  # noqa: B006 - read, never written
+    pruner: optuna.pruners.BasePruner | None = None,
+    storage: str | optuna.storages.BaseStorage | None = None,
+    name: str = "search",
+    seed: int = 0,
+    cancel: Callable[[], bool] = lambda: False,
+    after_trial: Callable[[optuna.Study], None] = lambda study: None,
+) -> optuna.Study:
+    """Try settings from `space` until `trials` of them have finished; return the Optuna study that holds them.
+
+    `objective(trial, **settings)` returns a record, of which `goals` names what to "maximize" or "minimize"; the rest
+    is kept beside it. `sampler` is "grid" (every value of `space` a list, in an order drawn by `seed`; it ends with the
+    last point), "random", "tpe" (Bergstra et al. 2011) or "nsga2" (Deb et al. 2002, 12 a generation). `pruner`, None
+    for none, stops trials that report (see `fit_trial`).
+
+    With a `storage` (see `open_study`) the same call goes on where it stopped, and any number of workers may share it;
+    each takes a `seed` of its own, but for "grid" all take the same. The settings of a trial follow from `seed`, its
+    number and the trials before it, so a search that was interrupted ends like one that was not. `cancel()` is asked
+    before every trial, `after_trial(study)` called behind it. ValueError for a space, sampler or goal that is none.
+    """
+    _check.whole("trials", trials, 1, 1_000_000)
+    _check.one_of("sampler", sampler, ("grid", *SAMPLERS))
+    check_space(space, lists_only=sampler == "grid")
+    if sampler == "grid":
+        trials = min(trials, math.prod(len(values) for values in space.values()))
+    study = open_study(name, storage, goals, pruner)
+
+    def run(trial: optuna.Trial) -> list[float]:
+        record = dict(objective(trial, **suggest(trial, space)))
+        trial.set_user_attr("record", record)
+        return [record[goal] for goal in goals]
+
+    for _ in range(trials - len(finished(study))):  # a bound: trials that fail are not counted as finished
+        if cancel() or len(finished(study)) >= trials:
+            break
+        study.sampler = _sampler(sampler, space, seed, len(study.get_trials(deepcopy=False)))
+        study.optimize(run, n_trials=1, catch=(Cancelled,))
+        after_trial(study)
+    return study
+
+
+def _sampler(name: str, space: Space, seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """A sampler for the trial of that number; Optuna keeps no state of a random generator in a storage."""
+    if name == "grid":
+        return optuna.samplers.GridSampler({k: list(v) for k, v in space.items()}, seed=seed)
+    return SAMPLERS[name](space, int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
+
+
+def open_study(
+    name: str = "search",
+    storage: str | optuna.storages.BaseStorage | None = None,
+    goals: Mapping[str, str] = {"accuracy": "maximize"},  # noqa: B006
+    pruner: optuna.pruners.BasePruner | None = None,
+) -> optuna.Study:
+    """The study of that name in `storage`, or a new one in memory if that is None.
+
+    A path such as "study.journal" is a file that workers on one machine, or on a shared disk, append to. A database URL
+    such as "sqlite:///study.db" or "postgresql://…" is slower and knows more: every worker tells it every 10 s that it
+    lives, and a trial that was not heard of for 30 s counts as failed; in a file it stays "running". ValueError if the
+    study there has other `goals`.
+    """
+    for direction in goals.values():
+        _check.one_of("goals", direction, ("maximize", "minimize"))
+    study = optuna.create_study(
+        study_name=name,
+        storage=_storage(storage) if isinstance(storage, str) else storage,
+        directions=[optuna.study.StudyDirection[direction.upper()] for direction in goals.values()],
+        pruner=pruner or optuna.pruners.NopPruner(),
+        load_if_exists=True,
+    )
+    known = study.user_attrs.get("goals", dict(goals))
+    if known != dict(goals):
+        raise ValueError(f"goals is {dict(goals)}; allowed: {known}, as the study {name!r} in the storage has it")
+    study.set_user_attr("goals", dict(goals))
+    return study
+
+
+def _storage(place: str) -> optuna.storages.BaseStorage:
+    if "://" not in place:
+        file = JournalFileBackend(place, lock_obj=JournalFileOpenLock(place))
+        return optuna.storages.JournalStorage(file)
+    patience: dict[str, Any] = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}
+    with warnings.catch_warnings():  # Optuna calls its heartbeat experimental
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.RDBStorage(place, patience, heartbeat_interval=10, grace_period=30)
+
+
+def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials that ran to their end or were stopped by the pruner, in their order."""
+    return study.get_trials(deepcopy=False, states=FINISHED)
+
+
+def trials(study: optuna.Study) -> pd.DataFrame:
+    """One `row` a trial."""
+    goal = next(iter(study.user_attrs["goals"]))
+    return pd.DataFrame([row(trial, goal) for trial in study.get_trials(deepcopy=False)])
+
+
+def row(trial: optuna.trial.FrozenTrial, goal: str = "accuracy") -> dict[str, Any]:
+    """A trial as a flat record: number, state, epochs trained (as reported), its settings, what its objective returned.
+
+    Of a trial that the pruner stopped, `goal` is the last value it reported.
+    """
+    told = trial.intermediate_values
+    record = trial.user_attrs.get("record") or ({goal: told[max(told)]} if told else {})
+    return dict(number=trial.number, state=trial.state.name.lower(), trained=len(told)) | trial.params | record
+
+
+def check_space(space: Space, lists_only: bool = False) -> None:
+    """Refuse a space of anything but lists and, unless `lists_only`, ranges; see the docstring of the module."""
+    if not space:
+        raise ValueError("space is empty; allowed: at least one name with a list or a range")
+    for name, values in space.items():
+        if isinstance(values, list) and values:
+            continue
+        if lists_only:
+            raise ValueError(f"space[{name!r}] is {values!r}; allowed for a grid: a list of values; see `grid`")
+        if not _is_range(values):
+            allowed = 'a list of values, or (low, high) or (low, high, "log") with low < high, and 0 < low for "log"'
+            raise ValueError(f"space[{name!r}] is {values!r}; allowed: {allowed}")
+
+
+def _is_range(values: object) -> bool:
+    match values:
+        case (int() | float() as low, int() | float() as high) if isinstance(values, tuple):
+            return low < high
+        case (int() | float() as low, int() | float() as high, "log") if isinstance(values, tuple):
+            return 0 < low < high
+    return False
+
+
+def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+    """The settings of a trial: one value for each name of `space`."""
+    return {name: _suggest(trial, name, values) for name, values in space.items()}
+
+
+def _suggest(trial: optuna.Trial, name: str, values: Sequence) -> Any:
+    if isinstance(values, list):
+        return trial.suggest_categorical(name, values)
+    low, high, *log = values
+    draw = trial.suggest_int if isinstance(low, int) and isinstance(high, int) else trial.suggest_float
+    return draw(name, low, high, log=bool(log))
+
+
+def grid(space: Space, levels: int) -> dict[str, list]:
+    """`space` with `levels` evenly spaced values, on the scale of the range, in place of each range."""
+    _check.whole("levels", levels, 2, 1_000)
+    check_space(space)
+    return {name: values if isinstance(values, list) else _levels(values, levels) for name, values in space.items()}
+
+
+def _levels(values: Sequence, levels: int) -> list:
+    low, high, *log = values
+    points = (np.geomspace if log else np.linspace)(low, high, levels).tolist()
+    if isinstance(low, int) and isinstance(high, int):
+        return sorted({round(point) for point in points})
+    return points
+
+
+def fit_trial(
+    trial: optuna.Trial,
+    model: nn.Module,
+    train: Split,
+    validation: Split,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    cancel: Callable[[], bool] = lambda: False,
+    **settings: Any,
+) -> nn.Module:
+    """`fit` inside an objective of one goal: `trial` hears the validation accuracy behind every epoch.
+
+    Raises optuna.TrialPruned when the study's pruner sees no use in going on, Cancelled as soon as `cancel()` says so.
+    """
+    steps = itertools.count(1)
+    steps_per_epoch = -(-len(train) // batch_size)
+
+    def after_step(model: nn.Module, progress: float) -> None:
+        epoch, rest = divmod(next(steps), steps_per_epoch)
+        if rest == 0:
+            trial.report(count_correct(model, validation) / len(validation), epoch)
+            if epoch < epochs and trial.should_prune():  # behind the last one there is nothing left to save
+                raise optuna.TrialPruned
+
+    settings |= dict(epochs=epochs, batch_size=batch_size, progress=False, cancel=cancel)
+    model, history = fit(model, train, after_step=after_step, **settings)
+    if history.attrs["cancelled"]:
+        raise Cancelled
+    return model
+
+
+def k_folds(split: Split, k: int, seed: int = 0) -> list[tuple[Split, Split]]:
+    """k pairs (train, held out) of a shuffled split: every image is held out once; sizes differ by one at most."""
+    _check.whole("k", k, 2, len(split))
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    parts = order.tensor_split(k)
+    pairs = [(torch.cat([*parts[:i], *parts[i + 1 :]]), parts[i]) for i in range(k)]
+    return [(Split(split.x[kept], split.y[kept]), Split(split.x[held], split.y[held])) for kept, held in pairs]
+
+
+def cross_validate(train: Callable[[Split], nn.Module], split: Split, k: int = 5, seed: int = 0) -> pd.DataFrame:
+    """`train(part)` a network on k - 1 of k folds and score it on the one left out, for each fold in turn.
+
+    Columns: fold, correct, images, accuracy. Together the folds score every image once.
+    """
+    rows = []
+    for fold, (kept, held) in enumerate(k_folds(split, k, seed)):
+        correct = count_correct(train(kept), held)
+        rows.append(dict(fold=fold, correct=correct, images=len(held), accuracy=correct / len(held)))
+    return pd.DataFrame(rows)

@@ -1,0 +1,245 @@
+"""Searches at equal budget, and what a search does to the images it chooses by: the figures of notebook 05."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+from torch import nn
+
+from labkit import store
+from labkit.compress.magnitude import keep_zeros, prune
+from labkit.compress.quantize import quantize
+from labkit.data import Data, Split, load_data, take
+from labkit.models import mlp
+from labkit.search import Cancelled, Objective, Space, finished, fit_trial, k_folds, row, search
+from labkit.sweep._run import kept
+from labkit.train import count_correct, fit, predict
+from labkit.zoo import load_model
+
+TRAINING: Space = {
+    "optimizer": ["sgd", "momentum", "adamw"],
+    "lr": (1e-4, 1.0, "log"),
+    "batch_size": [32, 64, 128, 256],
+    "width": (8, 128, "log"),
+    "weight_decay": (1e-6, 1e-1, "log"),
+}
+TRAINING_GRID: Space = {  # 30 points, as many as the other samplers get
+    "optimizer": ["sgd", "momentum", "adamw"],
+    "lr": [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+    "batch_size": [64],
+    "width": [32, 128],
+    "weight_decay": [1e-4],
+}
+RECIPE: Space = {
+    "density": (0.01, 0.5, "log"),
+    "bits": (2, 8),
+    "granularity": ["tensor", "channel"],
+    "percentile": (95.0, 100.0),
+    "epochs": (0, 2),
+    "lr": (1e-4, 1e-2, "log"),
+}
+RECIPE_GRID: Space = {  # 60 points
+    "density": [0.02, 0.04, 0.08, 0.16, 0.32],
+    "bits": [2, 3, 4],
+    "granularity": ["tensor", "channel"],
+    "percentile": [98.0, 100.0],
+    "epochs": [2],
+    "lr": [1e-3],
+}
+RECIPE_GOALS = {"accuracy": "maximize", "size_bytes": "minimize"}
+EPOCHS = 9  # of a trial that is not stopped: Hyperband asks behind epochs 1 and 3
+FEW = 2_000  # training images of a trial of hyperparameters
+SOME = 3_000  # images that a recipe fine-tunes on
+JUDGED = 200  # images to choose hyperparameters by
+FRESH = 4_000  # validation images, the last ones, that no search chooses by
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "momentum": functools.partial(torch.optim.SGD, momentum=0.9),
+    "adamw": torch.optim.AdamW,
+}
+
+
+def parts(data: Data, images: int) -> tuple[Split, Split]:
+    """Two parts of validation: the first `images` to choose by, at most 1,000 of 5,000, and the last FRESH."""
+    x, y = data.validation.x, data.validation.y
+    return take(data.validation, images), Split(x[-FRESH:], y[-FRESH:])
+
+
+def share(model: nn.Module, split: Split) -> float:
+    """Share of a split that is classified right."""
+    return count_correct(model, split) / len(split)
+
+
+def train_mlp(
+    trial: optuna.Trial, train: Split, validation: Split, settings: Mapping[str, Any], **more: Any
+) -> nn.Module:
+    """Train an MLP with one hidden layer on the settings of a trial in TRAINING; the start is the same for all."""
+    how = dict(settings)
+    optimizer = functools.partial(OPTIMIZERS[how.pop("optimizer")], weight_decay=how.pop("weight_decay"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = mlp(train.x[0].numel(), how.pop("width"), 10)
+    return fit_trial(trial, model, train, validation, epochs=EPOCHS, optimizer=optimizer, **how, **more)
+
+
+def training_objective(data: Data, images: int, cancel: Callable[[], bool] = lambda: False) -> Objective:
+    """An objective over TRAINING: accuracy on the `images` it is judged by, and on those that nobody chooses by."""
+    train, (validation, fresh) = take(data.train, FEW), parts(data, images)
+
+    def objective(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
+        model = train_mlp(trial, train, validation, settings, cancel=cancel)
+        return dict(accuracy=share(model, validation), fresh=share(model, fresh))
+
+    return objective
+
+
+def recipe(
+    model: nn.Module,
+    train: Split,
+    *,
+    density: float,
+    bits: int,
+    granularity: str,
+    percentile: float,
+    epochs: int,
+    lr: float,
+    cancel: Callable[[], bool] = lambda: False,
+) -> nn.Module:
+    """Prune to `density` = 1 - sparsity, fine-tune what is left, round it to `bits` bits. Raises Cancelled."""
+    small = prune(model, 1 - density)
+    how: dict[str, Any] = dict(epochs=epochs, lr=lr, after_step=keep_zeros(small), progress=False, cancel=cancel)
+    small, history = fit(small, train, **how)
+    if history.attrs["cancelled"]:
+        raise Cancelled
+    return quantize(small, bits, granularity=granularity, percentile=percentile)
+
+
+def recipe_objective(
+    model: nn.Module, data: Data, images: int = 1_000, cancel: Callable[[], bool] = lambda: False
+) -> Objective:
+    """An objective over RECIPE: accuracy as above, and the bytes of the file."""
+    train, (validation, fresh) = take(data.train, SOME), parts(data, images)
+
+    def objective(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
+        small = recipe(model, train, **settings, cancel=cancel)
+        size = len(store.encode(small))
+        return dict(accuracy=share(small, validation), size_bytes=size, fresh=share(small, fresh))
+
+    return objective
+
+
+def hyperband() -> optuna.pruners.BasePruner:
+    """Hyperband (Li et al. 2018) with rungs behind epochs 1, 3 and 9: of the trials in a bracket a third goes on."""
+    return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=3)
+
+
+SEEDS = (0, 1, 2, 3, 4)
+SEARCH_GRID = {"sampler": ("grid", "random", "tpe"), "seed": SEEDS, "number": tuple(range(30))}
+HYPERBAND_GRID = {"sampler": ("tpe, hyperband",), "seed": SEEDS, "number": tuple(range(66))}
+
+
+def search_sweep(data_name: str) -> pd.DataFrame:
+    """Samplers over TRAINING, 30 trials of EPOCHS epochs each, and TPE whose poor trials Hyperband stops; 5 seeds."""
+    objective = training_objective(load_data(data_name), JUDGED)
+
+    @functools.cache
+    def study(sampler: str, seed: int) -> list[optuna.trial.FrozenTrial]:
+        name, pruner = sampler.split(",")[0], hyperband() if "hyperband" in sampler else None
+        trials = len((HYPERBAND_GRID if pruner else SEARCH_GRID)["number"])
+        space = TRAINING_GRID if name == "grid" else TRAINING
+        return finished(search(objective, space, trials=trials, sampler=name, pruner=pruner, seed=seed))
+
+    def run(sampler: str, seed: int, number: int) -> dict:
+        return row(study(sampler, seed)[number])
+
+    kept(run, HYPERBAND_GRID, "search", "mlp", data_name)
+    return kept(run, SEARCH_GRID, "search", "mlp", data_name)
+
+
+RECIPES_GRID = {"sampler": ("grid", "random", "tpe", "nsga2"), "seed": SEEDS, "number": tuple(range(60))}
+
+
+def recipes_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Samplers over RECIPE, accuracy against bytes, 60 trials each; 5 seeds."""
+    objective = recipe_objective(load_model(model_name, data_name), load_data(data_name))
+
+    @functools.cache
+    def study(sampler: str, seed: int) -> list[optuna.trial.FrozenTrial]:
+        space = RECIPE_GRID if sampler == "grid" else RECIPE
+        return finished(search(objective, space, trials=60, sampler=sampler, goals=RECIPE_GOALS, seed=seed))
+
+    return kept(lambda sampler, seed, number: row(study(sampler, seed)[number]), RECIPES_GRID,
+                "recipes", model_name, data_name)  # fmt: skip
+
+
+OPTIMISM_GRID = {
+    "images": (50, 100, 200, 500, 1000),
+    "trials": (1, 2, 5, 10, 20, 50, 100, 200),
+    "resample": tuple(range(40)),
+}
+
+
+def optimism_sweep(data_name: str) -> pd.DataFrame:
+    """The best of some random settings by some images: its accuracy on those, and on FRESH others (`fresh`); 40 draws.
+
+    200 random settings of TRAINING are trained once; a draw says which of them are tried and which of the 5,000
+    validation images they are judged by. `best_fresh` is the best that could have been chosen.
+    """
+    data = load_data(data_name)
+
+    @functools.cache
+    def right() -> np.ndarray:  # (settings, images): which images each network gets right
+        rows: list[np.ndarray] = []
+
+        def objective(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
+            model = train_mlp(trial, take(data.train, FEW), take(data.validation, 1), settings)
+            rows.append((predict(model, data.validation.x) == data.validation.y).numpy())
+            return dict(accuracy=float(rows[-1].mean()))
+
+        search(objective, TRAINING, trials=max(OPTIMISM_GRID["trials"]), sampler="random", seed=5)
+        return np.stack(rows)
+
+    def run(images: int, trials: int, resample: int) -> dict:
+        rng = np.random.default_rng(resample)
+        tried, order = rng.permutation(len(right()))[:trials], rng.permutation(right().shape[1])
+        judged, fresh = (right()[np.ix_(tried, part)].mean(1) for part in (order[:images], order[-FRESH:]))
+        best = int(judged.argmax())
+        return dict(accuracy=judged[best], fresh=fresh[best], best_fresh=fresh.max())
+
+    return kept(run, OPTIMISM_GRID, "optimism", "mlp", data_name)
+
+
+POOL = 1_000  # all the labelled images there are in a run of `folds_sweep`
+FOLDS_GRID = {"pool": tuple(range(20)), "number": tuple(range(20))}
+
+
+def folds_sweep(data_name: str) -> pd.DataFrame:
+    """20 random settings of TRAINING on 20 pools of POOL images, each judged by 5 folds and by the first fold alone.
+
+    `accuracy` and `fresh` are means over the five networks, `hold_out` and `hold_out_fresh` those of the first.
+    """
+    data = load_data(data_name)
+    _, fresh = parts(data, 1_000)
+
+    def objective(pool: int) -> Objective:
+        mine = slice(pool * POOL, (pool + 1) * POOL)
+        folds = k_folds(Split(data.train.x[mine], data.train.y[mine]), 5, seed=pool)
+
+        def judged(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
+            models = [(train_mlp(trial, most, take(held, 1), settings), held) for most, held in folds]
+            held_out, others = [share(m, held) for m, held in models], [share(m, fresh) for m, _ in models]
+            means = dict(accuracy=float(np.mean(held_out)), fresh=float(np.mean(others)))
+            return means | dict(hold_out=held_out[0], hold_out_fresh=others[0])
+
+        return judged
+
+    @functools.cache
+    def study(pool: int) -> list[optuna.trial.FrozenTrial]:
+        return finished(search(objective(pool), TRAINING, trials=20, sampler="random", seed=100 + pool))
+
+    return kept(lambda pool, number: row(study(pool)[number]), FOLDS_GRID, "folds", "mlp", data_name)

@@ -1,0 +1,317 @@
+"""Search: Optuna's samplers on a space in plain data, resumed, cancelled, shared by workers and killed; k-fold."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from sklearn.model_selection import KFold
+
+from labkit.data import Split, take
+from labkit.search import (
+    Cancelled,
+    check_space,
+    cross_validate,
+    finished,
+    fit_trial,
+    grid,
+    k_folds,
+    open_study,
+    search,
+    trials,
+)
+from labkit.train import count_correct, fit
+
+SPACE = {"lr": (1e-3, 10.0, "log"), "width": (2, 9), "kind": ["a", "b"]}
+
+
+def bowl(trial, lr, width, kind):
+    """Best at lr 0.1, width 5, kind "a"; the second value wants a small width."""
+    return {"accuracy": -((math.log10(lr) + 1) ** 2) - 0.1 * (width - 5) ** 2 + (kind == "a"), "size": width}
+
+
+# the space
+
+
+def test_a_range_is_kept_to_and_whole_where_its_ends_are():
+    table = trials(search(bowl, SPACE, trials=200, sampler="random"))
+    assert table["lr"].between(1e-3, 10).all()
+    assert set(table["width"]) == set(range(2, 10))
+    assert set(table["kind"]) == {"a", "b"}
+    share = (table["lr"] < 0.1).mean()  # half of the decades
+    assert 0.4 < share < 0.6
+
+
+@pytest.mark.parametrize(
+    ("values", "lists_only"),
+    [((3, 1), False), ((1, 1), False), ((0, 1, "log"), False), ((1, 2, 3), False), ([], False), ("ab", False),
+     ((1, 2), True)],
+    ids=["upside down", "a point", "log of 0", "three numbers", "no value", "a word", "a range in a grid"],
+)  # fmt: skip
+def test_what_is_no_space_is_refused(values, lists_only):
+    with pytest.raises(ValueError, match=r"space\['x'\] is .*; allowed"):
+        check_space({"ok": [1], "x": values}, lists_only)
+
+
+def test_other_bad_input_is_refused_in_a_sentence(refuses):
+    refuses(ValueError, "space is empty; allowed: at least one name with a list or a range", search, bowl, {})
+    said = "sampler is 'best'; allowed: 'grid', 'random', 'tpe', 'nsga2'"
+    refuses(ValueError, said, search, bowl, SPACE, sampler="best")
+    refuses(ValueError, "trials is 0; allowed: a whole number from 1 to 1000000", search, bowl, SPACE, trials=0)
+    said = "goals is 'up'; allowed: 'maximize', 'minimize'"
+    refuses(ValueError, said, search, bowl, SPACE, goals={"accuracy": "up"})
+
+
+def test_a_grid_has_evenly_spaced_levels_on_the_scale_of_the_range():
+    levels = grid(SPACE | {"dropout": (0.0, 0.5)}, 5)
+    assert levels["lr"] == pytest.approx([1e-3, 1e-2, 1e-1, 1, 10])
+    assert levels["width"] == [2, 4, 6, 7, 9]
+    assert levels["kind"] == ["a", "b"]
+    assert levels["dropout"] == pytest.approx([0, 0.125, 0.25, 0.375, 0.5])
+    assert grid({"n": (1, 3)}, 9) == {"n": [1, 2, 3]}
+
+
+# samplers
+
+
+def test_a_grid_is_searched_point_by_point_and_ends():
+    points = {"lr": [0.01, 0.1], "width": [2, 5], "kind": ["a", "b"]}
+    table = trials(search(bowl, points, trials=100, sampler="grid"))
+    assert len(table) == 8
+    assert len(table[["lr", "width", "kind"]].drop_duplicates()) == 8
+    assert table.loc[table["accuracy"].idxmax(), ["lr", "width", "kind"]].tolist() == [0.1, 5, "a"]
+
+
+def test_tpe_comes_nearer_than_random_with_as_many_trials():
+    best = {s: np.mean([search(bowl, SPACE, trials=40, sampler=s, seed=i).best_value for i in range(5)])
+            for s in ("random", "tpe")}  # fmt: skip
+    assert best["tpe"] > best["random"]
+
+
+def test_two_goals_give_a_frontier():
+    goals = {"accuracy": "maximize", "size": "minimize"}
+    study = search(bowl, SPACE, trials=60, sampler="nsga2", goals=goals)
+    table = trials(study)
+    best = {trial.number for trial in study.best_trials}
+    for number, accuracy, size in table[["number", "accuracy", "size"]].itertuples(index=False):
+        beaten = (
+            (table["accuracy"] >= accuracy)
+            & (table["size"] <= size)
+            & ((table["accuracy"] > accuracy) | (table["size"] < size))
+        )
+        assert (number in best) == (not beaten.any())
+
+
+def test_the_seed_decides():
+    first, again, other = (trials(search(bowl, SPACE, trials=12, seed=seed)) for seed in (1, 1, 2))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+# resumed, cancelled, failing
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "grid"])
+def test_an_interrupted_search_ends_like_one_that_was_not(tmp_path, sampler):
+    space = grid(SPACE, 4) if sampler == "grid" else SPACE
+    whole = trials(search(bowl, space, trials=26, sampler=sampler))
+    place = str(tmp_path / "study.journal")
+    part = trials(search(bowl, space, trials=14, sampler=sampler, storage=place))
+    rest = trials(search(bowl, space, trials=26, sampler=sampler, storage=place))
+    assert len(part) == 14
+    assert rest.equals(whole)
+    assert trials(search(bowl, space, trials=20, sampler=sampler, storage=place)).equals(whole)
+
+
+def test_a_study_with_other_goals_is_refused(tmp_path):
+    place = str(tmp_path / "study.journal")
+    search(bowl, SPACE, trials=1, storage=place)
+    with pytest.raises(ValueError, match="goals is {'size': 'minimize'}; allowed: {'accuracy': 'maximize'}"):
+        open_study(storage=place, goals={"size": "minimize"})
+
+
+def test_cancel_is_asked_before_every_trial_and_after_trial_called_behind_it():
+    seen = []
+    study = search(
+        bowl, SPACE, trials=50, cancel=lambda: len(seen) == 3, after_trial=lambda s: seen.append(len(s.trials))
+    )
+    assert seen == [1, 2, 3]
+    assert len(study.trials) == 3
+
+
+def test_a_trial_cancelled_on_its_way_is_lost_alone():
+    def objective(trial, **settings):
+        if trial.number == 2:
+            raise Cancelled
+        return bowl(trial, **settings)
+
+    study = search(objective, SPACE, trials=5, cancel=lambda: False)
+    assert trials(study)["state"].tolist() == ["complete", "complete", "fail", "complete", "complete"]
+    assert len(finished(search(objective, SPACE, trials=5))) == 4
+
+
+def test_an_error_is_the_callers_and_nan_does_not_go_on_for_ever():
+    def broken(trial, **settings):
+        raise RuntimeError("no luck")
+
+    with pytest.raises(RuntimeError, match="no luck"):
+        search(broken, SPACE, trials=5)
+    study = search(lambda trial, **settings: {"accuracy": math.nan}, SPACE, trials=5)
+    assert trials(study)["state"].tolist() == ["fail"] * 5
+
+
+# trials that train
+
+
+def objective_on(digits, **more):
+    def objective(trial, lr):
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        with torch.no_grad():
+            model[1].weight.zero_()
+        model = fit_trial(trial, model, digits.train, digits.validation, epochs=3, lr=lr, batch_size=100, **more)
+        return {"accuracy": count_correct(model, digits.validation) / len(digits.validation)}
+
+    return objective
+
+
+def test_every_epoch_is_reported_as_fit_has_it(digits):
+    study = search(objective_on(digits), {"lr": [0.01]}, trials=1, sampler="grid")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    with torch.no_grad():
+        model[1].weight.zero_()
+    kept = study.trials[0].intermediate_values
+    assert list(kept) == [1, 2, 3]
+    assert kept[3] == study.best_value
+    assert kept[1] < kept[3]
+
+
+def test_the_pruner_stops_a_poor_trial_and_the_table_says_so(digits):
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    study = search(objective_on(digits), {"lr": [1e-2, 1e-5, 1e-6]}, trials=3, sampler="grid", pruner=pruner, seed=3)
+    table = trials(study).set_index("lr").sort_index()
+    assert table.loc[1e-2, ["state", "trained"]].tolist() == ["complete", 3]
+    assert "pruned" in table["state"].tolist()
+    stopped = table[table["state"] == "pruned"]
+    assert (stopped["trained"] < 3).all()
+    assert (stopped["accuracy"] < table.loc[1e-2, "accuracy"]).all()
+    assert study.best_params == {"lr": 1e-2}
+
+
+def test_a_trial_is_cancelled_within_its_training(digits):
+    asked = iter(range(10_000))
+    study = search(objective_on(digits, cancel=lambda: next(asked) >= 5), {"lr": [0.01]}, trials=1, sampler="grid")
+    assert trials(study)["state"].tolist() == ["fail"]
+    assert next(asked) == 6  # asked once more than it took steps
+
+
+# many workers on one storage
+
+WORKER = """
+import sys, time
+from labkit.search import search
+place, seed, pause, sampler = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+def objective(trial, x, y):
+    print(trial.number, flush=True)
+    time.sleep(pause)
+    return {"accuracy": -(x - 1) ** 2 - (y - 1) ** 2, "worker": seed}
+search(objective, {"x": (0.0, 3.0), "y": (0.0, 3.0)}, trials=16, storage=place, seed=seed, sampler=sampler)
+"""
+XY = {"x": (0.0, 3.0), "y": (0.0, 3.0)}
+
+
+def worker(place, seed, pause=0.02, sampler="random"):
+    command = [sys.executable, "-c", WORKER, str(place), str(seed), str(pause), sampler]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.parametrize("place", ["study.journal", "sqlite:///{}/study.db"])
+def test_two_workers_share_one_storage(tmp_path, place):
+    place = place.format(tmp_path) if "://" in place else str(tmp_path / place)
+    open_study(storage=place)
+    workers = [worker(place, seed, pause=0.3) for seed in (1, 2)]
+    assert [w.wait(120) for w in workers] == [0, 0]
+    table = trials(open_study(storage=place))
+    assert 16 <= len(table) <= 17  # each worker may begin its last trial before it hears of the other's
+    assert table["number"].tolist() == list(range(len(table)))
+    assert set(table["state"]) == {"complete"}
+    assert set(table["worker"]) == {1, 2}
+    assert not table[["x", "y"]].duplicated().any()
+
+
+def killed_in_the_middle(place):
+    """Trials told of before a worker was killed, and the number of the one it died in."""
+    victim = worker(place, 1, pause=0.6)
+    for line in victim.stdout:
+        if line.strip() == "3":
+            break
+    time.sleep(0.2)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait(20) == -signal.SIGKILL
+    table = trials(open_study(storage=place))
+    assert table["state"].tolist() == ["complete"] * 3 + ["running"]
+    return table
+
+
+def test_a_killed_worker_loses_only_its_trial(tmp_path):
+    place = str(tmp_path / "study.journal")
+    before = killed_in_the_middle(place)
+    assert worker(place, 2).wait(120) == 0
+    table = trials(open_study(storage=place))
+    assert table["state"].tolist() == ["complete"] * 3 + ["running"] + ["complete"] * 13
+    assert table.iloc[:3][before.columns].equals(before.iloc[:3])
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_database_finds_out_that_a_worker_was_killed(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    before = killed_in_the_middle(url)
+    time.sleep(1.5)  # longer than the grace period of the survivor
+    storage = optuna.storages.RDBStorage(url, heartbeat_interval=1, grace_period=1)
+    study = search(lambda trial, x, y: {"accuracy": x}, XY, trials=6, storage=storage, sampler="random", seed=2)
+    assert trials(study)["state"].tolist() == ["complete"] * 3 + ["fail"] + ["complete"] * 3
+    assert trials(study).iloc[:3][["x", "y", "accuracy"]].equals(before.iloc[:3][["x", "y", "accuracy"]])
+
+
+# k-fold
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 2), (23, 5), (7, 7)])
+def test_every_image_is_held_out_once_in_folds_of_scikit_learns_sizes(digits, n, k):
+    split = Split(torch.arange(n).float().view(n, 1, 1, 1), torch.arange(n))
+    folds = k_folds(split, k, seed=1)
+    assert sorted(torch.cat([held.y for _, held in folds]).tolist()) == list(range(n))
+    assert [len(held) for _, held in folds] == [len(held) for _, held in KFold(k).split(np.zeros(n))]
+    for kept, held in folds:
+        assert sorted([*kept.y.tolist(), *held.y.tolist()]) == list(range(n))
+        assert torch.equal(kept.x.flatten().long(), kept.y)
+        assert torch.equal(held.x.flatten().long(), held.y)
+    assert torch.cat([h.y for _, h in folds]).tolist() != list(range(n))  # shuffled
+    assert all(a[1].y.equal(b[1].y) for a, b in zip(folds, k_folds(split, k, seed=1), strict=True))
+
+
+@pytest.mark.parametrize("k", [1, 11])
+def test_too_few_or_too_many_folds_are_refused(digits, k):
+    with pytest.raises(ValueError, match=f"k is {k}; allowed: a whole number from 2 to 10"):
+        k_folds(take(digits.train, 10), k)
+
+
+def test_cross_validation_trains_on_the_rest_and_scores_what_was_left_out(digits, mlp):
+    split = take(digits.train, 300)
+    seen = []
+
+    def train(part):
+        seen.append(len(part))
+        return fit(mlp, part, epochs=3, lr=1e-2, progress=False)[0]
+
+    table = cross_validate(train, split, k=4, seed=2)
+    assert seen == [225] * 4
+    assert table["images"].tolist() == [75] * 4
+    kept, held = k_folds(split, 4, seed=2)[1]
+    expected = count_correct(fit(mlp, kept, epochs=3, lr=1e-2, progress=False)[0], held)
+    assert table.loc[1, ["fold", "correct", "accuracy"]].tolist() == [1, expected, expected / 75]
