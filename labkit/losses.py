@@ -51,7 +51,7 @@ def _penalized(model: nn.Module) -> Iterator[Tensor]:
 
 def soft_threshold(w: Tensor, threshold: float) -> Tensor:
     """sign(w) · max(|w| - threshold, 0): what minimises ½ (v - w)² + threshold · |v| over v."""
-    return F.softshrink(w, threshold)  # unlike the formula typed in, it makes no negative zeros
+    return w - w.clamp(-threshold, threshold)  # the formula typed in, and torch's softshrink, make negative zeros
 
 
 def proximal_l1(
