@@ -52,7 +52,7 @@ def share(
     _weights.checked(values)
     model = _weights.clone(model)
     for name, value in values.items():
-        codebook = k_means(value[value != 0], 2**bits, init, seed)
+        codebook = k_means(value.flatten() if value.all() else value[value != 0], 2**bits, init, seed)
         install(model, name, to_indices(value, codebook), codebook)
     return model
 
@@ -71,15 +71,18 @@ def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
         return x
     values = np.sort(x.detach().cpu().numpy()).astype(np.float64)
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    centroids, edges = initial_centroids(values, k, init, seed), np.zeros(0)
-    for _ in range(ROUNDS):
+    centroids = initial_centroids(values, k, init, seed)
+    edges = np.zeros(len(centroids) + 1, np.int64)
+    edges[-1] = len(values)
+    for done in range(ROUNDS):
         # sorted values need no distances: a cluster is what lies between the midpoints to its neighbours
-        inner = np.searchsorted(values, (centroids[1:] + centroids[:-1]) / 2)
-        before, edges = edges, np.concatenate([[0], inner, [len(values)]])
-        members = np.diff(edges)
-        if np.array_equal(before, edges):
+        inner = values.searchsorted((centroids[1:] + centroids[:-1]) / 2)
+        if done and (inner == edges[1:-1]).all():
             break
-        centroids = np.where(members > 0, np.diff(sums[edges]) / np.maximum(members, 1), centroids)
+        edges[1:-1] = inner
+        members = edges[1:] - edges[:-1]
+        below = sums[edges]
+        centroids = np.where(members > 0, (below[1:] - below[:-1]) / np.maximum(members, 1), centroids)
     return torch.from_numpy(centroids[members > 0]).to(x)
 
 
@@ -103,8 +106,9 @@ def to_indices(x: Tensor, codebook: Tensor) -> Tensor:
     ascending, order = codebook.detach().sort()
     if not len(order):
         return torch.zeros_like(x, dtype=torch.int16)
-    nearest = torch.bucketize(x, (ascending[1:] + ascending[:-1]) / 2, right=True)
-    return (order[nearest] + 1).masked_fill(x == 0, 0).to(torch.int16)
+    nearest = torch.bucketize(x, (ascending[1:] + ascending[:-1]) / 2, out_int32=True, right=True)
+    numbers = (order + 1).to(torch.int16)
+    return numbers.index_select(0, nearest.flatten()).view(x.shape).masked_fill(x == 0, 0)
 
 
 def to_floats(indices: Tensor, codebook: Tensor) -> Tensor:
