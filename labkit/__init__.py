@@ -35,7 +35,7 @@ from labkit.compress.quantize import quantize
 from labkit.compress.structured import prune_channels
 from labkit.data import Data, Split, load_data
 from labkit.frontier import frontier
-from labkit.measure import accuracy, compare, measure
+from labkit.measure import accuracy, compare, measure, sensitivity
 from labkit.models import build
 from labkit.store import comparison, compression_ratio, decode, encode, ledger, load, save
 from labkit.train import fit
@@ -73,6 +73,7 @@ __all__ = [
     "quantize",
     "random_importance",
     "save",
+    "sensitivity",
     "share",
 ]
 

@@ -6,10 +6,11 @@ A list of records is a table: `pandas.DataFrame([measure(m, data.validation) for
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import NormalDist
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -38,10 +39,12 @@ def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, 
 
 def accuracy(model: nn.Module, split: Split) -> dict[str, float]:
     """Share of `split` that is classified right: accuracy, accuracy_low and accuracy_high (95 %), correct, images."""
-    correct = count_correct(model, split)
-    low, high = wilson(correct, len(split))
-    shares = dict(accuracy=correct / len(split), accuracy_low=low, accuracy_high=high)
-    return shares | dict(correct=correct, images=len(split))
+    return _shares(count_correct(model, split), len(split))
+
+
+def _shares(correct: int, images: int) -> dict[str, float]:
+    low, high = wilson(correct, images)
+    return dict(accuracy=correct / images, accuracy_low=low, accuracy_high=high, correct=correct, images=images)
 
 
 def size_bytes(model: nn.Module) -> int:
@@ -129,6 +132,88 @@ def compare(before: nn.Module, after: nn.Module, split: Split) -> dict[str, floa
 
     Intervals of two accuracies may overlap although one model is plainly worse; image by image it shows.
     """
-    right_before, right_after = (predict(model, split.x) == split.y for model in (before, after))
-    lost, won = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
+    return _pairs(right(before, split), right(after, split))
+
+
+def _pairs(before: Tensor, after: Tensor) -> dict[str, float]:
+    lost, won = int((before & ~after).sum()), int((~before & after).sum())
     return dict(lost=lost, won=won, p=mcnemar(lost, won))
+
+
+def right(model: nn.Module, split: Split) -> Tensor:
+    """Which images of a split `model` classifies right: (n,) booleans."""
+    return predict(model, split.x) == split.y
+
+
+def against(before: Tensor, model: nn.Module, split: Split) -> dict[str, float]:
+    """`accuracy` of a model, and `compare` with one that was asked already: `before` is what `right` said of it."""
+    now = right(model, split)
+    return _shares(int(now.sum()), len(split)) | _pairs(before, now)
+
+
+def difference(lost: int, won: int, images: int, confidence: float = 0.95) -> tuple[float, float, float]:
+    """(d, low, high): how much accuracy the second of two models loses on the same images, with its interval.
+
+    d = (lost - won) / n, with the standard error √(lost + won - (lost - won)² / n) / n of a difference of paired shares
+    (Agresti & Min 2005). Positive: the second is worse.
+    """
+    _check.whole("images", images, 1, 2**62)
+    _check.whole("lost", lost, 0, images)
+    _check.whole("won", won, 0, images - lost)
+    _check.number("confidence", confidence, 0, 1, open_low=True, open_high=True)
+    d = (lost - won) / images
+    spread = math.sqrt(lost + won - images * d * d) / images * NormalDist().inv_cdf((1 + confidence) / 2)
+    return d, d - spread, d + spread
+
+
+# --- which part of a network bears what? ------------------------------------------------------------------------------
+
+Change = Callable[..., nn.Module]  # change(model, layers=[…]) -> a new model, as `prune` and `quantize` are
+
+
+def sensitivity(
+    model: nn.Module,
+    split: Split,
+    changes: Mapping[str, Change],
+    parts: Mapping[str, Sequence[str]] | None = None,
+) -> pd.DataFrame:
+    """Change one part of a network, leave the rest as it is, score it: one row for each part and change.
+
+    `changes` maps a name to a routine that takes `layers`, such as `functools.partial(quantize, bits=4)`; `parts` maps
+    a name to layers, without it every weight is a part of its own. Columns: part, kind (of its first layer, see
+    `kinds`), weights (how many), change, accuracy with its interval, and as `compare` against the whole network lost,
+    won and p. ValueError for a layer that does not exist.
+    """
+    every, names = _weights.weights(model), kinds(model)
+    parts = parts or {name: [name] for name in every}
+    before, rows = right(model, split), []
+    for part, layers in parts.items():
+        chosen = _weights.chosen(model, list(layers))
+        about = dict(part=part, kind=names[next(iter(chosen))], weights=sum(w.numel() for w in chosen.values()))
+        for change, make in changes.items():
+            small = make(model, layers=list(layers))
+            rows.append(about | dict(change=change) | against(before, small, split))
+    return pd.DataFrame(rows)
+
+
+def kinds(model: nn.Module) -> dict[str, str]:
+    """What kind of weight each is, by its parameter name, read off the layers' types, shapes and names.
+
+    "convolution"; "depthwise", of groups; "pointwise", 1×1; "patches", whose stride is its kernel; "attention", a
+    linear layer inside a module so named; "linear"; "head", the last linear layer; "embedding", all that is no layer.
+    """
+    found = {name: _kind(*_weights.owner_of(model, name), name) for name in _weights.weights(model)}
+    linear = [name for name, kind in found.items() if kind == "linear"]
+    return found | {name: "head" for name in linear[-1:]}
+
+
+def _kind(owner: nn.Module, attribute: str, name: str) -> str:
+    if isinstance(owner, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        if owner.groups > 1:
+            return "depthwise"
+        if max(owner.kernel_size) == 1:
+            return "pointwise"
+        return "patches" if owner.stride == owner.kernel_size else "convolution"
+    if isinstance(owner, nn.MultiheadAttention) or "attention" in name or "attn" in name:
+        return "attention"
+    return "linear" if isinstance(owner, nn.Linear) else "embedding"

@@ -115,7 +115,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, x: Tensor, batch_size: int = 1_000) -> Tensor:
+def predict(model: nn.Module, x: Tensor, batch_size: int = 250) -> Tensor:
     """The class that `model`, in evaluation mode, gives each image: (n,) int64."""
     with evaluating(model):
         return torch.cat([model(batch).argmax(1) for batch in x.split(batch_size)])

@@ -179,6 +179,27 @@ def quantize(
     return model
 
 
+def quantize_inputs(
+    model: nn.Module,
+    bits: int,
+    calibration: Tensor,
+    *,
+    percentile: float = 100.0,
+    layers: list[str] | None = None,
+) -> nn.Module:
+    """A new model that rounds what enters its layers, and leaves their weights as they are.
+
+    One affine grid of `bits` bits, 1 to 8, for each layer, over the range that its input takes while the images
+    `calibration` pass through; `percentile` clips that range (see `choose_grid`). `layers` names the layers, all
+    without it. ValueError as in `quantize`.
+    """
+    _check_settings(bits, "tensor", percentile)
+    names = list(_weights.chosen(model, layers))
+    model = _weights.clone(model)
+    _quantize_inputs(model, names, calibration, bits, percentile)
+    return model
+
+
 def install(model: nn.Module, name: str, q: Tensor, grid: Grid) -> None:
     """Replace a weight of `model`, in place, by integers on a grid; layers that share it go on sharing it."""
     _weights.install(model, name, nn.Parameter(q, requires_grad=False), Dequantize(grid))

@@ -4,6 +4,17 @@ python -m labkit.sweep        make the shipped sweeps anew, in data/sweeps/, or 
 """
 
 from labkit.sweep._run import shipped_sweep, sweep, sweep_path
+from labkit.sweep.architectures import (
+    ACROSS_GRID,
+    CALIBRATION_GRID,
+    CHANGES,
+    NETWORKS,
+    SCANNED,
+    across_sweep,
+    calibration_sweep,
+    sensitivity_sweep,
+    squeeze,
+)
 from labkit.sweep.article import CLIPPING_GRID, FAULTS_GRID, clipping_sweep, faults_sweep
 from labkit.sweep.distillation import (
     BUDGET,
@@ -19,6 +30,12 @@ from labkit.sweep.distillation import (
     unseen_sweep,
 )
 from labkit.sweep.few_bits import GRADIENTS_GRID, QAT_GRID, SHARING_GRID, gradients_sweep, qat_sweep, sharing_sweep
+from labkit.sweep.learning_rate import (
+    LEARNING_RATE_GRID,
+    best_rates,
+    chosen_rates_sweep,
+    learning_rate_sweep,
+)
 from labkit.sweep.one_shot import FRONTIER_GRID, QUANTIZATION_GRID, compress, frontier_sweep, quantization_sweep
 from labkit.sweep.pruning import FINE_TUNE, PRUNING_GRID, pruning_sweep
 from labkit.sweep.structured import CALIBRATION, STRUCTURED_GRID, STRUCTURED_GRIDS, fresh, structured_sweep
@@ -27,6 +44,15 @@ __all__ = [
     "shipped_sweep",
     "sweep",
     "sweep_path",
+    "ACROSS_GRID",
+    "CALIBRATION_GRID",
+    "CHANGES",
+    "NETWORKS",
+    "SCANNED",
+    "across_sweep",
+    "calibration_sweep",
+    "sensitivity_sweep",
+    "squeeze",
     "CLIPPING_GRID",
     "FAULTS_GRID",
     "clipping_sweep",
@@ -56,6 +82,10 @@ __all__ = [
     "gradients_sweep",
     "qat_sweep",
     "sharing_sweep",
+    "LEARNING_RATE_GRID",
+    "best_rates",
+    "chosen_rates_sweep",
+    "learning_rate_sweep",
     "CALIBRATION",
     "STRUCTURED_GRID",
     "STRUCTURED_GRIDS",

@@ -2,6 +2,7 @@
 
 import sys
 
+from labkit.sweep.architectures import NETWORKS, across_sweep, calibration_sweep, sensitivity_sweep
 from labkit.sweep.article import clipping_sweep, faults_sweep
 from labkit.sweep.distillation import distillation_sweep, temperature_sweep, unseen_sweep
 from labkit.sweep.few_bits import gradients_sweep, qat_sweep, sharing_sweep
@@ -17,6 +18,10 @@ def main() -> int:
         sys.stderr.write(f"frontier and quantization of {model_name} on {data_name}\n")
         frontier_sweep(model_name, data_name)
         quantization_sweep(model_name, data_name)
+    for key in NETWORKS:
+        sys.stderr.write(f"scans of {key[0]} on {key[1]}\n")
+        for of_architectures in (across_sweep, sensitivity_sweep, calibration_sweep):
+            of_architectures(*key)
     for data_name in ("mnist", "fashion-mnist"):
         sys.stderr.write(f"pruning of lenet-300-100 on {data_name}\n")
         pruning_sweep("lenet-300-100", data_name)

@@ -8,9 +8,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from labkit import store
 from labkit.compress import _weights
 from labkit.compress.magnitude import masks_of, prune, sparsity_of
-from labkit.compress.quantize import choose_grid, fake_quantize, quantize, to_floats, to_integers
+from labkit.compress.quantize import choose_grid, fake_quantize, quantize, quantize_inputs, to_floats, to_integers
 from labkit.train import count_correct
 
 finite = st.floats(-1e6, 1e6, width=32, allow_subnormal=False).filter(lambda v: v == 0 or abs(v) > 1e-20)
@@ -210,6 +211,36 @@ def test_activations_are_rounded_as_by_hand(mlp, digits):
     hidden = plain[1](rounded(x.flatten(1), entering_first)).relu()
     assert small(model, x).equal(plain[3](rounded(hidden, first)))
     assert not small(model, x).equal(small(plain, x))
+
+
+def test_inputs_alone_are_rounded_as_beside_the_weights(mlp, digits):
+    images = digits.train.x[:200]
+    alone = quantize_inputs(mlp, 3, images, percentile=99.0)
+    beside = quantize(mlp, 8, activation_bits=3, calibration=images, percentile=99.0)
+    for layer in (1, 3):
+        assert alone[layer].weight.equal(mlp[layer].weight)
+        assert alone[layer].input_quantizer.scale.equal(beside[layer].input_quantizer.scale)
+    assert not small(alone, digits.test.x).equal(small(mlp, digits.test.x))
+    assert not hasattr(mlp[1], "input_quantizer")
+    assert store.decode(store.encode(alone), into=mlp)[1].input_quantizer.scale.equal(alone[1].input_quantizer.scale)
+
+
+def test_inputs_of_named_layers_only(mlp, digits):
+    model = quantize_inputs(mlp, 2, digits.train.x[:50], layers=["3"])
+    assert hasattr(model[3], "input_quantizer")
+    assert not hasattr(model[1], "input_quantizer")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"bits": 9}, "bits is 9; allowed: a whole number from 1 to 8"),
+        ({"bits": 8, "percentile": 50}, "percentile is 50; allowed: a number in (50, 100]"),
+        ({"bits": 8, "layers": ["4"]}, "layers names '4'; allowed: 1.weight, 3.weight"),
+    ],
+)
+def test_quantize_inputs_refuses(mlp, refuses, settings, said):
+    refuses(ValueError, said, lambda: quantize_inputs(mlp, calibration=torch.zeros(1, 64), **settings))
 
 
 def test_calibration_sees_evaluation_mode_and_leaves_the_model_as_it_was(digits):

@@ -1,0 +1,130 @@
+"""The same three knobs on five kinds of network: the curves and the scans of notebook 11. Nothing is trained."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from torch import Tensor, nn
+
+from labkit.compress._weights import weights
+from labkit.compress.magnitude import prune, random_importance
+from labkit.compress.quantize import quantize, quantize_inputs
+from labkit.data import load_data, take
+from labkit.measure import Change, accuracy, against, kinds, right, size_bytes
+from labkit.sweep._run import kept
+from labkit.zoo import load_model
+
+NETWORKS = (
+    ("lenet-300-100", "fashion-mnist"),
+    ("lenet-5", "fashion-mnist"),
+    ("vit", "fashion-mnist"),
+    ("resnet-20", "cifar10"),
+    ("mobilenet", "cifar10"),
+)
+LOT = 256  # training images that set the ranges of activations
+
+
+def squeeze(
+    model: nn.Module,
+    sparsity: float = 0.0,
+    bits: int = 32,
+    activation_bits: int = 32,
+    *,
+    granularity: str = "tensor",
+    calibration: Tensor | None = None,
+    layers: Sequence[str] | None = None,
+) -> nn.Module:
+    """The three knobs in a row: prune globally, round the weights, round what enters the layers; 32 bits: left alone.
+
+    `calibration` images are needed below 32 `activation_bits`; the rest as `prune` and `quantize` take it.
+    """
+    names = None if layers is None else list(layers)
+    small = prune(model, sparsity, layers=names)
+    if bits < 32:
+        small = quantize(small, bits, granularity=granularity, layers=names)
+    if activation_bits < 32 and calibration is not None:
+        small = quantize_inputs(small, activation_bits, calibration, layers=names)
+    return small
+
+
+ACROSS_GRID = {
+    "sparsity": (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "bits": (2, 3, 4, 5, 6, 8),
+    "granularity": ("tensor", "channel"),
+}
+
+
+def across_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Sparsity and bits, one scale a tensor or a channel, beside the dense network on 2,000 validation images."""
+    model, split = load_model(model_name, data_name), take(load_data(data_name).validation, SCANNED)
+    before = right(model, split)
+
+    def run(sparsity: float, bits: int, granularity: str) -> dict:
+        small = squeeze(model, sparsity, bits, granularity=granularity)
+        return against(before, small, split) | dict(size_bytes=size_bytes(small))
+
+    return kept(run, ACROSS_GRID, "across", model_name, data_name)
+
+
+SCANNED = 2_000  # validation images: all of CIFAR-10's that ship
+CHANGES = (
+    "80 % pruned", "80 % pruned at random", "4 bits", "4 bits, clipped at 99 %", "4 bits a channel", "2 bits a channel",
+    "activations, 4 bits",
+)  # fmt: skip
+
+
+def changes(images: Tensor) -> dict[str, Change]:
+    """What a scan does to a part, by its name; `images` set the ranges of activations."""
+    made = [
+        functools.partial(prune, sparsity=0.8),
+        functools.partial(prune, sparsity=0.8, importance=random_importance(0)),
+        functools.partial(quantize, bits=4),
+        functools.partial(quantize, bits=4, percentile=99),
+        functools.partial(quantize, bits=4, granularity="channel"),
+        functools.partial(quantize, bits=2, granularity="channel"),
+        functools.partial(quantize_inputs, bits=4, calibration=images[:LOT]),
+    ]
+    return dict(zip(CHANGES, made, strict=True))
+
+
+def kind_parts(model: nn.Module) -> dict[str, list[str]]:
+    """The layers of each kind: "every depthwise", …"""
+    parts: dict[str, list[str]] = {}
+    for name, kind in kinds(model).items():
+        parts.setdefault(f"every {kind}", []).append(name)
+    return parts
+
+
+def sensitivity_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Each weight alone, then all of a kind, changed in seven ways; scored on 2,000 validation images."""
+    model, data = load_model(model_name, data_name), load_data(data_name)
+    split, made = take(data.validation, SCANNED), changes(data.train.x)
+    every, names, before = weights(model), kinds(model), right(model, split)
+    parts = {name: [name] for name in every} | kind_parts(model)
+
+    def run(part: str, change: str) -> dict:
+        layers = parts[part]
+        about = dict(kind=names[layers[0]], weights=sum(every[layer].numel() for layer in layers))
+        return about | against(before, made[change](model, layers=layers), split)
+
+    return kept(run, {"part": tuple(parts), "change": CHANGES}, "sensitivity", model_name, data_name)
+
+
+CALIBRATION_GRID: Mapping[str, Sequence[Any]] = {
+    "activation_bits": (8, 6, 4),
+    "percentile": (100.0, 99.9, 99.0),
+    "seed": (0, 1, 2),  # which LOT training images
+}
+
+
+def calibration_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Activations rounded on the ranges of three lots of images, clipped or not; scored on 2,000 validation images."""
+    model, data = load_model(model_name, data_name), load_data(data_name)
+    split = take(data.validation, SCANNED)
+
+    def run(activation_bits: int, percentile: float, seed: int) -> dict:
+        images = data.train.x[seed * LOT :][:LOT]
+        return accuracy(quantize_inputs(model, activation_bits, images, percentile=percentile), split)
+
+    return kept(run, CALIBRATION_GRID, "calibration", model_name, data_name)
