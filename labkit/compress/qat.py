@@ -6,27 +6,27 @@
 Float weights remain beneath and collect small steps until one of them crosses to the next level (Jacob et al. 2018).
 """
 
+import functools
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from labkit.compress import _weights, quantize
-from labkit.compress.quantize import Grid, choose_grid, fake_quantize
+from labkit.compress.quantize import Dequantize, Grid, choose_grid, fake_quantize
 
 
 class FakeQuantize(nn.Module):
     """The parametrization of a weight that trains for a grid: the module keeps floats, its forward sees levels."""
 
-    def __init__(self, bits: int, symmetric: bool, granularity: str, percentile: float) -> None:
+    def __init__(self, choose: Callable[[Tensor], Grid]) -> None:
         super().__init__()
-        self.bits, self.symmetric, self.granularity, self.percentile = bits, symmetric, granularity, percentile
+        self.choose = choose
 
     def grid(self, x: Tensor) -> Grid:
         """The grid of the weights as they are now."""
-        return choose_grid(
-            x.detach(), self.bits, symmetric=self.symmetric, granularity=self.granularity, percentile=self.percentile
-        )
+        return self.choose(x.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         """Floats to the values of the grid, with the straight-through gradient."""
@@ -69,17 +69,45 @@ def prepare_qat(
     values = _weights.chosen(model, layers)
     _weights.checked(values)
     model = _weights.clone(model)
+    choose = functools.partial(
+        choose_grid, bits=bits, symmetric=symmetric, granularity=granularity, percentile=percentile
+    )
     for name, value in values.items():
-        rule = FakeQuantize(bits, symmetric, granularity, percentile)
+        rule = FakeQuantize(choose)
         rule.grid(value)  # refuses settings out of range
         _weights.install(model, name, nn.Parameter(value.clone()), rule)
     return model
 
 
+def keep_grids(model: nn.Module) -> nn.Module:
+    """A new model whose quantized weights `fit` trains on the grids that they are on; the others train as floats.
+
+    Without it a quantized weight does not train at all; `prepare_qat` would choose a new grid, and round once more.
+    Zeros stay zero, and `finish_qat` makes the integers, if there are any to make.
+    """
+    model = _weights.clone(model)
+    for name, value in _weights.weights(model).items():
+        owner, attribute = _weights.owner_of(model, name)
+        stored = _weights.parametrizations(owner).get(attribute)
+        if stored is not None and isinstance(stored[0], Dequantize):
+            rule = FakeQuantize(functools.partial(_same, stored[0].grid))
+            _weights.install(model, name, nn.Parameter(value.clone()), rule)
+    return model
+
+
+def _same(grid: Grid, x: Tensor) -> Grid:
+    return grid
+
+
+def on_grids(model: nn.Module) -> list[str]:
+    """The names of the weights that train for a grid."""
+    return [name for name in _weights.weights(model) if _prepared(model, name)]
+
+
 def finish_qat(model: nn.Module) -> nn.Module:
     """A new model with the integers that `model`, made by `prepare_qat`, computed with: equal outputs, bit for bit."""
     model = _weights.clone(model)
-    trained = {name: stored for name in _weights.weights(model) if (stored := _prepared(model, name))}
+    trained = {name: stored for name in on_grids(model) if (stored := _prepared(model, name))}
     if not trained:
         raise ValueError(f"no weight of {type(model).__name__} trains for a grid; give what prepare_qat made")
     for name, (rule, original) in trained.items():

@@ -11,7 +11,7 @@ from torch import nn
 from labkit.compress import _weights
 from labkit.compress.magnitude import keep_zeros, masks_of, prune
 from labkit.compress.parts import parts
-from labkit.compress.qat import finish_qat, prepare_qat, straight_through
+from labkit.compress.qat import finish_qat, keep_grids, prepare_qat, straight_through
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize
 from labkit.store import check_equal, decode, encode
 from labkit.train import count_correct, fit
@@ -126,6 +126,28 @@ def test_tied_weights_train_as_one():
     assert sum(p.requires_grad for p in prepared.parameters()) == 1
     assert sorted(_weights.weights(finish_qat(prepared))) == ["embed.weight"]
     assert finish_qat(prepared)["out"].weight.equal(quantize(net, 2)["out"].weight)
+
+
+@pytest.mark.parametrize(("bits", "symmetric"), SCHEMES)
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_a_quantized_network_trains_on_the_grid_it_has(trained, digits, bits, symmetric, granularity):
+    small = quantize(prune(trained, 0.5), bits, symmetric=symmetric, granularity=granularity, layers=["1"])
+    resumed = keep_grids(small)
+    assert resumed(digits.test.x).equal(small(digits.test.x))
+    check_equal(finish_qat(resumed), small)
+    tuned, _ = fit(resumed, digits.train, epochs=2, lr=1e-2, progress=False)
+    after, before = parts(finish_qat(tuned)), parts(small)
+    assert after["1.weight"].grid.scale.equal(before["1.weight"].grid.scale)
+    moved, stood = (m[1].parametrizations.weight.original for m in (tuned, resumed))
+    assert not moved.equal(stood)
+    assert bits < 3 or not after["1.weight"].q.equal(before["1.weight"].q)  # of few levels none is near enough
+    zeros = before["1.weight"].q == before["1.weight"].grid.zero_point
+    assert (after["1.weight"].q == after["1.weight"].grid.zero_point)[zeros].all()
+    assert not after["3.weight"].equal(before["3.weight"])
+
+
+def test_a_network_of_floats_has_no_grid_to_keep(mlp):
+    check_equal(keep_grids(mlp), mlp)
 
 
 # what is refused

@@ -1,0 +1,105 @@
+"""Techniques one after the other, in any order, at one budget: composition does not commute.
+
+    w ← step_n(… step_2(step_1(w)) …)        Q(P(w)) ≠ P(Q(w)), in general
+
+    "prune"       the smallest weights go at once, then labels train the rest       magnitude.prune, zeros held
+    "quantize"    labels train for a grid of 2^bits levels                          qat.prepare_qat
+    "distil"      the network as it came in teaches: its soft answers, no labels    distill.distill, alpha = 1
+
+Each step hands on what a file could hold, and later ones keep it: zeros stay zero, a grid stays the grid it is.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+from torch import Tensor, nn
+
+from labkit import _check
+from labkit.compress import _weights
+from labkit.compress.distill import answers, distill
+from labkit.compress.magnitude import apply_masks, masks_of, prune
+from labkit.compress.qat import finish_qat, keep_grids, on_grids, prepare_qat
+from labkit.data import Split
+from labkit.train import fit
+
+STEPS = ("prune", "quantize", "distil")
+
+
+def compose(
+    model: nn.Module,
+    train: Split,
+    steps: Sequence[str],
+    *,
+    sparsity: float,
+    bits: int,
+    epochs: int,
+    lr: float = 1e-3,
+    temperature: float = 4.0,
+    after_step: Callable[[nn.Module, float], None] = lambda model, progress: None,
+    **settings: Any,
+) -> tuple[nn.Module, pd.DataFrame]:
+    """Do `steps` to a trained `model`, in this order; return a new model and the history of all its training.
+
+    Steps are "prune" (to `sparsity`), "quantize" (to `bits` bits) and "distil" (`model` itself teaches, at
+    `temperature`); each trains for an equal share of `epochs`, with a schedule of its own, and with none all of it is
+    fine-tuning on the labels. With 0 epochs nothing is trained: the techniques by hand, bit for bit. `settings` are
+    those of `fit` but for loss and augment. `after_step(model, progress)` hears of the progress of the whole, and
+    `as_stored(model)` is what a file would hold then. The history has the column phase, the name of the step.
+    ValueError for an unknown step, epochs that the steps cannot share, and settings out of range.
+    """
+    _check.module("model", model)
+    _check.known("steps", steps, STEPS)
+    share = _share(epochs, len(steps))
+    teacher = answers(model, train.x) if "distil" in steps and epochs else None
+    model, histories = _weights.clone(model), []
+    for i, step in enumerate(steps or ["fine-tune"]):
+        model = _begin(model, step, sparsity, bits)
+        if epochs:
+            hook = _hold(model, after_step, i, max(1, len(steps)))
+            how = settings | dict(epochs=share, lr=lr, after_step=hook)
+            model, history = _train(model, train, teacher if step == "distil" else None, temperature, how)
+            histories.append(history.assign(phase=step))
+        model = as_stored(model)
+    return model, pd.concat(histories, ignore_index=True) if histories else pd.DataFrame()
+
+
+def as_stored(model: nn.Module) -> nn.Module:
+    """The network as a file would hold it: with integers where it trains for a grid."""
+    return finish_qat(model) if on_grids(model) else model
+
+
+def _share(epochs: int, steps: int) -> int:
+    """The epochs of each step."""
+    _check.whole("epochs", epochs, 0, 10_000)
+    if epochs % max(1, steps):
+        raise ValueError(f"epochs is {epochs}; allowed: a multiple of the {steps} steps, which share them equally")
+    return epochs // max(1, steps)
+
+
+def _begin(model: nn.Module, step: str, sparsity: float, bits: int) -> nn.Module:
+    """A new model, ready to train: what the step does at once, on top of what earlier steps made."""
+    if step == "quantize":
+        return prepare_qat(model, bits)
+    return keep_grids(prune(model, sparsity) if step == "prune" else model)
+
+
+def _hold(model: nn.Module, after_step: Callable, done: int, steps: int) -> Callable[[nn.Module, float], None]:
+    """A hook that keeps zeros, and tells `after_step` of the progress when `done` of `steps` are behind."""
+    # a weight that trains for a grid keeps its zeros by itself: they get no gradient
+    masks = {name: mask for name, mask in masks_of(model).items() if name not in on_grids(model)}
+
+    def hook(trained: nn.Module, progress: float) -> None:
+        apply_masks(trained, masks)
+        after_step(trained, (done + progress) / steps)
+
+    return hook
+
+
+def _train(
+    model: nn.Module, train: Split, teacher: Tensor | None, temperature: float, how: dict[str, Any]
+) -> tuple[nn.Module, pd.DataFrame]:
+    """On the labels, or on the answers of a teacher and nothing else."""
+    if teacher is None:
+        return fit(model, train, **how)
+    return distill(teacher, model, train, temperature=temperature, alpha=1.0, **how)
