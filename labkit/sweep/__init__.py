@@ -37,6 +37,7 @@ from labkit.sweep.learning_rate import (
     learning_rate_sweep,
 )
 from labkit.sweep.one_shot import FRONTIER_GRID, QUANTIZATION_GRID, compress, frontier_sweep, quantization_sweep
+from labkit.sweep.optimizers import DEFAULT_LR, LRS, optimizers_sweep, slice_sweep, tested_optimizers_sweep, tuned
 from labkit.sweep.pruning import FINE_TUNE, PRUNING_GRID, pruning_sweep
 from labkit.sweep.structured import CALIBRATION, STRUCTURED_GRID, STRUCTURED_GRIDS, fresh, structured_sweep
 
@@ -62,6 +63,12 @@ __all__ = [
     "compress",
     "frontier_sweep",
     "quantization_sweep",
+    "DEFAULT_LR",
+    "LRS",
+    "optimizers_sweep",
+    "slice_sweep",
+    "tested_optimizers_sweep",
+    "tuned",
     "FINE_TUNE",
     "PRUNING_GRID",
     "pruning_sweep",

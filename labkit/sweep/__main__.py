@@ -7,6 +7,7 @@ from labkit.sweep.article import clipping_sweep, faults_sweep
 from labkit.sweep.distillation import distillation_sweep, temperature_sweep, unseen_sweep
 from labkit.sweep.few_bits import gradients_sweep, qat_sweep, sharing_sweep
 from labkit.sweep.one_shot import frontier_sweep, quantization_sweep
+from labkit.sweep.optimizers import optimizers_sweep, slice_sweep, tested_optimizers_sweep
 from labkit.sweep.pruning import pruning_sweep
 from labkit.sweep.structured import STRUCTURED_GRIDS, structured_sweep
 from labkit.zoo import RECIPES
@@ -35,6 +36,10 @@ def main() -> int:
     sys.stderr.write("codebooks, quantization-aware training and integer gradients of lenet-300-100 on mnist\n")
     for few_bits in (sharing_sweep, qat_sweep, gradients_sweep):
         few_bits("lenet-300-100", "mnist")
+    sys.stderr.write("optimizers, lenet-300-100 on fashion-mnist\n")
+    optimizers_sweep("fashion-mnist")
+    tested_optimizers_sweep("fashion-mnist")
+    slice_sweep("lenet-300-100", "fashion-mnist")
     sys.stderr.write("faults and pruning of the article's network on mnist\n")
     faults_sweep()
     clipping_sweep()

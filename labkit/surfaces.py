@@ -1,0 +1,108 @@
+"""Losses over a plane, to watch update rules walk on: three in closed form, and a slice of a trained network's own.
+
+A surface maps places (..., 2) to losses (...); it is looked at within FRAME of 0 in both coordinates.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labkit import _check
+from labkit.data import Split
+from labkit.optim import Rule, State
+from labkit.train import evaluating
+
+Surface = Callable[[Tensor], Tensor]
+FRAME = 2.0
+
+
+def ravine(condition: float) -> Surface:
+    """(x² + κ y²) / 2: `condition` κ ≥ 1 times as steep across as along. Plain descent diverges above η = 2 / κ."""
+    _check.number("condition", condition, 1, float("inf"), open_high=True)
+    return lambda place: (place[..., 0] ** 2 + condition * place[..., 1] ** 2) / 2
+
+
+def rosenbrock(place: Tensor) -> Tensor:
+    """(1 - x)² + 100 (y - x²)²: a bent, flat valley whose lowest point is (1, 1) (Rosenbrock 1960)."""
+    x, y = place.unbind(-1)
+    return (1 - x) ** 2 + 100 * (y - x**2) ** 2
+
+
+def saddle(place: Tensor) -> Tensor:
+    """(x² + (y² - 1)² / 2) / 2: a saddle at 0, flat along y, between the two lowest points (0, 1) and (0, -1)."""
+    x, y = place.unbind(-1)
+    return (x**2 + (y**2 - 1) ** 2 / 2) / 2
+
+
+def fitted(losses: Tensor, degree: int = 8) -> Surface:
+    """The polynomial Σ c_ij yⁱ xʲ, i and j up to `degree`, nearest to losses (n, n) on a square grid over the frame.
+
+    Rows of the grid are y, columns x. Outside of the frame the surface is NaN: nothing is known there.
+    """
+    _check.finite("losses", losses)
+    powers = torch.arange(degree + 1)
+    axis = torch.linspace(-1, 1, len(losses), dtype=torch.float64)
+    inverse = torch.linalg.pinv(axis[:, None] ** powers)
+    coefficients = inverse @ losses.double() @ inverse.T
+
+    def surface(place: Tensor) -> Tensor:
+        x, y = ((place[..., i, None].double() / FRAME) ** powers for i in (0, 1))
+        inside = (place.abs() <= FRAME).all(-1)
+        return torch.where(inside, (y @ coefficients * x).sum(-1), torch.nan)
+
+    return surface
+
+
+def paths(rules: Mapping[str, Rule], surface: Surface, start: Sequence[float], steps: int) -> dict[str, Tensor]:
+    """The places (steps + 1, 2), float64, through which each rule walks from `start`; one that diverges ends in NaN.
+
+    The settings of a rule are bound to it: {"Adam": partial(adam, lr=0.1)}. All take their gradients in one call, which
+    is what such walks spend their time on. ValueError for steps outside 1 to 10,000.
+    """
+    _check.whole("steps", steps, 1, 10_000)
+    place = torch.tensor([start] * len(rules), dtype=torch.float64)
+    states: list[State] = [{} for _ in rules]
+    places = [place]
+    for _ in range(steps):
+        moved = [rule(w, g, state) for rule, w, g, state in
+                 zip(rules.values(), place, gradient(surface, place), states, strict=True)]  # fmt: skip
+        place, states = torch.stack([w for w, _ in moved]), [state for _, state in moved]
+        places.append(place)
+    return dict(zip(rules, torch.stack(places, 1), strict=True))
+
+
+def gradient(surface: Surface, place: Tensor) -> Tensor:
+    """The slope of a surface at places (..., 2), by autograd."""
+    place = place.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(surface(place).sum(), place)[0]
+
+
+def filter_direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
+    """A random direction in weight space in which every unit's weights are as long as the unit's own are in `model`.
+
+    "Filter normalised" (Li et al. 2018, section 4): without it a network with large weights looks flat. Biases and
+    BatchNorm do not move.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    direction = {}
+    for name, w in model.named_parameters():
+        if w.ndim > 1:
+            d = torch.randn(w.shape, generator=generator)
+            sizes = [t.detach().flatten(1).norm(dim=1).view(-1, *[1] * (w.ndim - 1)) for t in (w, d)]
+            direction[name] = d * sizes[0] / sizes[1]
+    return direction
+
+
+@torch.inference_mode()
+def slice_loss(model: nn.Module, split: Split, x: float, y: float, seed: int = 0) -> float:
+    """The mean cross-entropy on `split` of `model` moved by (x a + y b) / FRAME, a and b two filter directions."""
+    moved = copy.deepcopy(model)
+    for step, direction in ((x, filter_direction(model, 2 * seed)), (y, filter_direction(model, 2 * seed + 1))):
+        for name, d in direction.items():
+            moved.get_parameter(name).add_(d, alpha=step / FRAME)
+    with evaluating(moved):
+        return float(F.cross_entropy(moved(split.x), split.y))
