@@ -7,6 +7,7 @@ unsolved exercises still runs from top to bottom. A grader reads `verdict.passed
 from labkit.teach._verdict import Verdict
 from labkit.teach.deep_compression import check_bits_a_weight, check_mask_bytes
 from labkit.teach.distillation import check_distillation_loss, check_offset, check_soften
+from labkit.teach.learning_rate import check_scheduler_steps, check_stable_lr, check_warmup_cosine
 from labkit.teach.pruning import check_cubic_sparsity, check_mask, check_sensitivity
 from labkit.teach.quantization import check_fake_quantize, check_scale, check_weakest_layer
 from labkit.teach.sharing import check_centroid_gradient, check_lloyd_round, check_stochastic_rounding
@@ -29,9 +30,12 @@ __all__ = [
     "check_paper_bytes",
     "check_removal",
     "check_scale",
+    "check_scheduler_steps",
     "check_sensitivity",
     "check_soften",
+    "check_stable_lr",
     "check_stochastic_rounding",
     "check_unit_importance",
+    "check_warmup_cosine",
     "check_weakest_layer",
 ]

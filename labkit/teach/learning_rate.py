@@ -1,0 +1,71 @@
+"""Checks of notebook 07."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from labkit.teach._verdict import Verdict, compare, name_of
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def check_stable_lr(answer: Callable[[list[float]], float]) -> Verdict:
+    """`answer(curvatures)`: below which learning rate w ← w - η λ w shrinks along every one of the curvatures λ > 0."""
+    cases: list[tuple] = [([1.0],), ([0.5, 4.0],), ([10.0, 0.1, 2.0],), ([0.01, 0.02],)]
+    return compare(answer, lambda curvatures: 2 / max(curvatures), cases, "the steepest direction decides for all")
+
+
+def check_warmup_cosine(answer: Callable[[float, float], float]) -> Verdict:
+    """`answer(progress, warmup)`: the multiple of the peak, a straight rise from 0, then half a cosine down to 0."""
+    cases = [(p, w) for w in (0.1, 0.25, 0.5) for p in (0.0, 0.05, 0.25, 0.5, 0.8, 1.0)]
+
+    def specification(progress: float, warmup: float) -> float:
+        if progress < warmup:
+            return progress / warmup
+        fallen = (progress - warmup) / (1 - warmup)
+        return (1 + math.cos(math.pi * fallen)) / 2
+
+    return compare(answer, specification, cases, "the cosine begins where the warm-up ends, and still reaches 0")
+
+
+def check_scheduler_steps(answer: Callable[[nn.Module, Batches, int], Sequence[float]]) -> Verdict:
+    """`answer(model, batches, epochs)`: train, and return the lr of every batch: 0.1, divided by 10 every 2 epochs."""
+    for batches_per_epoch, epochs in ((5, 6), (3, 4)):
+        call = f"{name_of(answer)}(model, {batches_per_epoch} batches, {epochs} epochs)"
+        model, batches = _small(batches_per_epoch)
+        before = copy.deepcopy(model.state_dict())
+        try:
+            given = [float(lr) for lr in answer(model, batches, epochs)]
+        except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
+            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+        fault = _fault(given, batches_per_epoch, epochs)
+        if fault:
+            return Verdict(False, f"{call}: {fault}")
+        if all(value.equal(before[name]) for name, value in model.state_dict().items()):
+            return Verdict(False, f"{call}: the learning rates are right, but no weight has moved")
+    return Verdict(True, "every batch of an epoch has one rate, and it falls behind every second epoch")
+
+
+def _fault(given: list[float], batches: int, epochs: int) -> str:
+    """What is wrong with a sequence of learning rates; nothing if it is the one that was meant."""
+    meant = [0.1 * 0.1 ** (epoch // 2) for epoch in range(epochs) for _ in range(batches)]
+    if len(given) != len(meant):
+        return f"there should be {len(meant)} learning rates, one a batch; yours are {len(given)}"
+    right = [math.isclose(a, b, rel_tol=1e-6) for a, b in zip(given, meant, strict=True)]
+    if all(right):
+        return ""
+    wrong = right.index(False)
+    epoch, batch = divmod(wrong, batches)
+    told = f"batch {batch + 1} of epoch {epoch + 1} should have lr {meant[wrong]:g}; yours has {given[wrong]:.2g}"
+    return f"{told}, and the last batch {given[-1]:.2g} instead of {meant[-1]:g}"
+
+
+def _small(batches: int) -> tuple[nn.Module, Batches]:
+    rng = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3)
+    return model, [(torch.randn(8, 4, generator=rng), torch.arange(8) % 3) for _ in range(batches)]
