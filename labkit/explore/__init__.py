@@ -3,12 +3,30 @@
 Each takes a trained model and its data set, or nothing for the shipped checkpoints.
 """
 
+from labkit.explore._architectures import architectures
+from labkit.explore._article_mlp import article_mlp
 from labkit.explore._deep_compression import deep_compression
 from labkit.explore._distillation import distillation
+from labkit.explore._learning_rate import learning_rate
 from labkit.explore._overview import overview
 from labkit.explore._pruning import pruning
 from labkit.explore._quantization import quantization
+from labkit.explore._regularization import regularization
+from labkit.explore._search import search
 from labkit.explore._sharing import sharing
 from labkit.explore._structured import structured
 
-__all__ = ["deep_compression", "distillation", "overview", "pruning", "quantization", "sharing", "structured"]
+__all__ = [
+    "architectures",
+    "article_mlp",
+    "deep_compression",
+    "distillation",
+    "learning_rate",
+    "overview",
+    "pruning",
+    "quantization",
+    "regularization",
+    "search",
+    "sharing",
+    "structured",
+]

@@ -1,0 +1,139 @@
+"""The axes of learning rates: schedules, range tests, and what each peak rate leads to."""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, logit, tidy
+from labkit.plots.training import progress_axis
+
+SCHEDULE_LOOKS = {
+    "constant": (BLACK, "x", "--"),
+    "step": (ORANGE, "s", "-"),
+    "exponential": (GREEN, "^", "-"),
+    "cosine": (BLUE, "o", "-"),
+    "warm-up, cosine": (SKY, "D", "-"),
+    "one-cycle": (PURPLE, "v", "-"),
+    "plateau": (RED, "P", "-."),
+}
+READINGS = {"steepest": ORANGE, "tenth of minimum": GREEN}
+HIGHEST = 4.0  # of the losses of a range test; what is above is drawn at the edge
+
+
+def lr_axis(ax: Axes, lowest: float, highest: float, label: str = "peak learning rate (log scale)") -> None:
+    """A logarithmic axis of learning rates with a tick a power of ten, in plain text."""
+    ax.set_xscale("log")
+    ax.set_xlim(lowest, highest)
+    powers = range(math.ceil(math.log10(lowest) - 1e-9), math.floor(math.log10(highest) + 1e-9) + 1)
+    ax.xaxis.set_major_locator(FixedLocator([10.0**power for power in powers]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: lr_text(value)))
+    ax.set_xlabel(label)
+
+
+def lr_text(lr: float) -> str:
+    """A learning rate for a tick or a label: 0.003, 1e-5."""
+    return f"{lr:g}" if lr >= 0.001 else f"{lr:.0e}".replace("e-0", "e-")
+
+
+def schedule_axis(ax: Axes) -> None:
+    """Multiples of the peak learning rate against the training done, in per cent."""
+    progress_axis(ax)
+    ax.set_ylim(-0.04, 1.25)
+    ax.set_yticks([0, 0.5, 1])
+    ax.set_ylabel("lr ÷ peak")
+    tidy(ax)
+
+
+def schedule_curves(ax: Axes, schedules: dict, points: int = 501) -> None:
+    """Schedules, functions of progress, over one another; `schedules` maps a name to a function."""
+    progress = np.linspace(0, 1, points)
+    for name, schedule in schedules.items():
+        colour, _, line = SCHEDULE_LOOKS.get(name, (GREY, ".", ":"))
+        ax.plot(100 * progress, [schedule(p) for p in progress], line, color=colour, lw=1.8, label=name)
+    schedule_axis(ax)
+    ax.legend(fontsize=8, loc="upper right", framealpha=0.9)
+
+
+def lr_range_axis(ax: Axes, lowest: float = 1e-5, highest: float = 10.0) -> tuple[Line2D, Line2D, list[Line2D]]:
+    """The axes of a range test; returns empty lines: the raw losses, the smoothed ones, a marker for each reading."""
+    lr_axis(ax, lowest, highest, "learning rate of the step (log scale)")
+    ax.set_ylim(0, HIGHEST)
+    ax.set_ylabel("loss on the batch")
+    (raw,) = ax.plot([], [], "-", color="#c8c8c8", lw=1, label="raw")
+    (smoothed,) = ax.plot([], [], "-", color=BLACK, lw=1.8, label="smoothed")
+    readings = [ax.plot([], [], "o", ms=9, mec="black", color=READINGS[name], label=name)[0] for name in READINGS]
+    tidy(ax)
+    ax.legend(fontsize=7.5, loc="lower left", framealpha=0.9)
+    return raw, smoothed, readings
+
+
+def fill_lr_range(
+    lines: tuple[Line2D, Line2D, Sequence[Line2D]], test: pd.DataFrame | None, readings: dict[str, float]
+) -> None:
+    """Set the lines of `lr_range_axis` to a range test and its readings; None empties them."""
+    raw, smoothed, dots = lines
+    if test is None:
+        for line in (raw, smoothed, *dots):
+            line.set_data([], [])
+        return
+    lr = test["lr"].to_numpy()
+    raw.set_data(lr, _clipped(test["loss"].to_numpy()))
+    smoothed.set_data(lr, _clipped(test["smoothed_loss"].to_numpy()))
+    for dot, name in zip(dots, READINGS, strict=True):
+        dot.set_data([readings[name]], [np.interp(readings[name], lr, _clipped(test["smoothed_loss"].to_numpy()))])
+
+
+def _clipped(losses: np.ndarray) -> np.ndarray:
+    return np.clip(np.nan_to_num(losses, nan=HIGHEST, posinf=HIGHEST), 0, HIGHEST)
+
+
+def lr_curves(ax: Axes, records: pd.DataFrame, column: str = "accuracy", lowest: float = 0.08) -> None:
+    """Accuracy against the peak learning rate, one line a schedule: the mean over the seeds, band from worst to best.
+
+    `records` has the columns schedule, lr, seed and `column` (a row a seed) and may be empty.
+    """
+    for schedule, rows in records.groupby("schedule", sort=False):
+        colour, marker, line = SCHEDULE_LOOKS[str(schedule)]
+        by = rows.groupby("lr")[column]
+        x = by.mean().index.to_numpy()
+        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=schedule, lw=1.5)
+        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.12, lw=0)
+    _rate_axes(ax, records, lowest)
+    ax.legend(fontsize=8, loc="lower left", framealpha=0.9)
+
+
+def lr_background(ax: Axes, records: pd.DataFrame) -> None:
+    """The means of `lr_curves` in grey, to draw on; `records` may be empty."""
+    for _, rows in records.groupby("schedule") if len(records) else ():
+        mean = rows.groupby("lr")["accuracy"].mean()
+        ax.plot(mean.index.to_numpy(), logit(mean.to_numpy()), "-", color="#d0d0d0", lw=1.2)
+    _rate_axes(ax, records, 0.08)
+
+
+def _rate_axes(ax: Axes, records: pd.DataFrame, lowest: float) -> None:
+    rates = cast(Sequence[float], records["lr"] if len(records) else [1e-3, 1.0])
+    lr_axis(ax, min(rates) / 1.6, max(rates) * 1.6)
+    accuracy_axis(ax, lowest, 0.94)
+    tidy(ax)
+
+
+def lr_smaller_curves(ax: Axes, records: pd.DataFrame, columns: dict[str, str]) -> None:
+    """Accuracy against the peak learning rate for one schedule, dense and made smaller: mean and range over the seeds.
+
+    `columns` maps columns of `records` to labels.
+    """
+    looks = [(BLACK, "o", "-"), (BLUE, "s", "-"), (SKY, "^", "--"), (RED, "D", "-"), (ORANGE, "v", "--")]
+    for (column, label), (colour, marker, line) in zip(columns.items(), looks, strict=False):
+        by = records.groupby("lr")[column]
+        x = by.mean().index.to_numpy()
+        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=label, lw=1.6)
+        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
+    _rate_axes(ax, records, 0.08)
+    ax.legend(fontsize=8, loc="lower left", framealpha=0.9)
