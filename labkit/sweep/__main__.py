@@ -6,6 +6,7 @@ from labkit.sweep.architectures import NETWORKS, across_sweep, calibration_sweep
 from labkit.sweep.article import clipping_sweep, faults_sweep
 from labkit.sweep.distillation import distillation_sweep, temperature_sweep, unseen_sweep
 from labkit.sweep.few_bits import gradients_sweep, qat_sweep, sharing_sweep
+from labkit.sweep.learning_rate import chosen_rates_sweep
 from labkit.sweep.one_shot import frontier_sweep, quantization_sweep
 from labkit.sweep.optimizers import optimizers_sweep, slice_sweep, tested_optimizers_sweep
 from labkit.sweep.pruning import pruning_sweep
@@ -43,6 +44,8 @@ def main() -> int:
     sys.stderr.write("faults and pruning of the article's network on mnist\n")
     faults_sweep()
     clipping_sweep()
+    sys.stderr.write("schedules and learning rates of lenet-300-100 on fashion-mnist\n")
+    chosen_rates_sweep("lenet-300-100", "fashion-mnist")  # makes the grid it chooses from, too
     return 0
 
 
