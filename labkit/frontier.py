@@ -34,6 +34,19 @@ def frontier(records: pd.DataFrame) -> pd.DataFrame:
     return best.sort_values("size_bytes", ignore_index=True)
 
 
+def hypervolume(records: pd.DataFrame, worst_bytes: float, worst_accuracy: float) -> float:
+    """Area that the rows of a table dominate, in decades of size_bytes times accuracy, up to a worst corner.
+
+    A row of s bytes and accuracy a holds the rectangle from (log10 s, a) to (log10 worst_bytes, worst_accuracy); the
+    area of all of them together tells one frontier from another by one number (Zitzler & Thiele 1998). 0 if none is
+    better than the corner on both.
+    """
+    inside = records[(records["size_bytes"] < worst_bytes) & (records["accuracy"] > worst_accuracy)]
+    best = frontier(inside).drop_duplicates(["size_bytes", "accuracy"])
+    decades = np.log10([*best["size_bytes"], worst_bytes])
+    return float((np.diff(decades) * (best["accuracy"].to_numpy() - worst_accuracy)).sum())
+
+
 def published(model_name: str, data_name: str) -> pd.DataFrame:
     """What papers, and we, report for a network as a file: method, paper, year, error_pct on test, size_bytes, source.
 

@@ -73,7 +73,7 @@ from labkit.plots.optimizers import (
     walk_lines,
 )
 from labkit.plots.planes import fill_waterfall, plane, published_plane, waterfall
-from labkit.plots.regularization import magnitude_histogram, penalty_curves, prunable_plane, pruned_axis
+from labkit.plots.regularization import gap_axis, magnitude_histogram, penalty_curves, prunable_plane, pruned_axis
 from labkit.plots.search import (
     SAMPLERS,
     cost_axes,
@@ -152,6 +152,7 @@ __all__ = [
     "lr_text",
     "schedule_axis",
     "schedule_curves",
+    "gap_axis",
     "magnitude_histogram",
     "penalty_curves",
     "prunable_plane",

@@ -39,6 +39,7 @@ from labkit.sweep.learning_rate import (
 from labkit.sweep.one_shot import FRONTIER_GRID, QUANTIZATION_GRID, compress, frontier_sweep, quantization_sweep
 from labkit.sweep.optimizers import DEFAULT_LR, LRS, optimizers_sweep, slice_sweep, tested_optimizers_sweep, tuned
 from labkit.sweep.pruning import FINE_TUNE, PRUNING_GRID, pruning_sweep
+from labkit.sweep.search import folds_sweep, optimism_sweep, recipes_sweep, search_sweep
 from labkit.sweep.structured import CALIBRATION, STRUCTURED_GRID, STRUCTURED_GRIDS, fresh, structured_sweep
 
 __all__ = [
@@ -93,6 +94,10 @@ __all__ = [
     "best_rates",
     "chosen_rates_sweep",
     "learning_rate_sweep",
+    "folds_sweep",
+    "optimism_sweep",
+    "recipes_sweep",
+    "search_sweep",
     "CALIBRATION",
     "STRUCTURED_GRID",
     "STRUCTURED_GRIDS",

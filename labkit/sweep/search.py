@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from labkit import store
+from labkit import _check, store
 from labkit.compress.magnitude import keep_zeros, prune
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, load_data, take
@@ -55,7 +55,7 @@ EPOCHS = 9  # of a trial that is not stopped: Hyperband asks behind epochs 1 and
 FEW = 2_000  # training images of a trial of hyperparameters
 SOME = 3_000  # images that a recipe fine-tunes on
 JUDGED = 200  # images to choose hyperparameters by
-FRESH = 4_000  # validation images, the last ones, that no search chooses by
+FRESH = 4_000  # validation images that no search chooses by
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -65,9 +65,10 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def parts(data: Data, images: int) -> tuple[Split, Split]:
-    """Two parts of validation: the first `images` to choose by, at most 1,000 of 5,000, and the last FRESH."""
+    """Two parts of validation: the first `images`, at most a fifth, to choose by, and the last four fifths, fresh."""
     x, y = data.validation.x, data.validation.y
-    return take(data.validation, images), Split(x[-FRESH:], y[-FRESH:])
+    _check.whole("images", images, 1, len(y) // 5)
+    return take(data.validation, images), Split(x[len(y) // 5 :], y[len(y) // 5 :])
 
 
 def share(model: nn.Module, split: Split) -> float:
@@ -83,13 +84,13 @@ def train_mlp(
     optimizer = functools.partial(OPTIMIZERS[how.pop("optimizer")], weight_decay=how.pop("weight_decay"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = mlp(train.x[0].numel(), how.pop("width"), 10)
+        model = mlp(train.x[0].numel(), how.pop("width"), int(train.y.max()) + 1)
     return fit_trial(trial, model, train, validation, epochs=EPOCHS, optimizer=optimizer, **how, **more)
 
 
 def training_objective(data: Data, images: int, cancel: Callable[[], bool] = lambda: False) -> Objective:
     """An objective over TRAINING: accuracy on the `images` it is judged by, and on those that nobody chooses by."""
-    train, (validation, fresh) = take(data.train, FEW), parts(data, images)
+    train, (validation, fresh) = take(data.train, min(FEW, len(data.train))), parts(data, images)
 
     def objective(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
         model = train_mlp(trial, train, validation, settings, cancel=cancel)
@@ -123,7 +124,7 @@ def recipe_objective(
     model: nn.Module, data: Data, images: int = 1_000, cancel: Callable[[], bool] = lambda: False
 ) -> Objective:
     """An objective over RECIPE: accuracy as above, and the bytes of the file."""
-    train, (validation, fresh) = take(data.train, SOME), parts(data, images)
+    train, (validation, fresh) = take(data.train, min(SOME, len(data.train))), parts(data, images)
 
     def objective(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
         small = recipe(model, train, **settings, cancel=cancel)
