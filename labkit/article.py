@@ -232,10 +232,11 @@ def prune(net: Net, threshold: float) -> tuple[Net, dict[str, NDArray[np.bool_]]
 def to_torch(net: Net) -> nn.Module:
     """The same network as torch modules, in float32: images to Z2. For `lk.save`, `lk.prune`, `lk.measure`."""
     (inputs, hidden), outputs = net["W1"].shape, len(net["b2"])
-    model = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
+    with torch.device("meta"):  # no first weights are drawn, so torch's generator stays where it is
+        model = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
     names = {"1.weight": "W1", "1.bias": "b1", "3.weight": "W2", "3.bias": "b2"}  # torch's weights are transposed
     tensors = {k: torch.from_numpy(net[v].T.astype(np.float32).copy()) for k, v in names.items()}
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=True)
     return model.eval()
 
 

@@ -322,6 +322,16 @@ def test_pruning_is_that_of_labkit(hidden, threshold, seed):
     assert not any((np.signbit(v) & (v == 0)).any() for v in thin.values())  # no -0.0, which a file would have to keep
 
 
+def test_a_torch_network_is_an_ordinary_one_and_draws_nothing_from_torchs_generator():
+    state = torch.get_rng_state()
+    model = to_torch(new_net(6, 4, 3))
+    assert torch.get_rng_state().equal(state)
+    assert [p.requires_grad for p in model.parameters()] == [True] * 4
+    model(torch.ones(2, 1, 2, 3)).sum().backward()
+    assert model[3].bias.grad.tolist() == [2, 2, 2]
+    copy.deepcopy(model)
+
+
 def test_pruned_weights_stay_away_while_the_rest_learns(flat):
     net, _ = learnt(flat)
     thin, masks = prune(net, 0.25)

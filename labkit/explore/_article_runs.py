@@ -1,0 +1,149 @@
+"""What the panel of notebook 09 shows, step by step: a network checked, trained beside another, pruned, retrained."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from labkit import article, store
+from labkit.article import Array, Masks, Net
+from labkit.data import Data, take
+from labkit.explore._training import FRAME, WATCHED, Moment, Run
+
+IMAGES, EPOCHS, RETRAIN, BATCH = 10_000, 3, 1, 10
+CHECKED = 40  # entries of each parameter that are checked, on the first BATCH images
+PREVIEW = 1_000  # validation images that are scored while a run goes on
+THRESHOLDS = np.linspace(0, 0.5, 26)
+
+Key = tuple[str, float, int]  # code, lr, hidden
+Stop = Callable[[], bool]
+
+
+class Rows(NamedTuple):
+    """A data set in NumPy: rows to train on, their labels, held-out rows and labels, and the number of classes."""
+
+    x: Array
+    labels: np.ndarray
+    held_x: Array
+    held_labels: np.ndarray
+    classes: int
+
+    def targets(self, code: str) -> Array:
+        """What the network of this code shall learn."""
+        return article.targets(self.labels, self.classes, article.VARIANTS[code].targets)
+
+    def accuracy(self, net: Net, images: int | None = None) -> float:
+        """Share of the held-out rows, or the first `images` of them, that is classified right."""
+        return float((article.predict(net, self.held_x[:images]) == self.held_labels[:images]).mean())
+
+
+class Pruned(NamedTuple):
+    """A pruned network: the masks that hold its zeros, accuracy, weights left of all weights, bytes of its file."""
+
+    net: Net
+    masks: Masks
+    accuracy: float
+    left: int
+    weights: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A network as far as it is trained and pruned; `slopes` (analytic, numeric) are those of its first weights."""
+
+    key: Key
+    net: Net
+    run: Run
+    ghosts: tuple[Run, ...] = ()
+    slopes: Mapping[str, tuple[Array, Array]] | None = None
+    error: str = ""  # why the code does not run
+    curve: Array | None = None  # accuracy at each of THRESHOLDS, once trained
+    threshold: float = 0.0
+    pruned: Pruned | None = None
+    retrained: Pruned | None = None
+    healing: float = 0.0  # the share of the retraining that is done
+
+
+def rows(data: Data) -> Rows:
+    """The first IMAGES training images, and all of validation."""
+    x, labels = article.arrays(take(data.train, min(IMAGES, len(data.train))))
+    return Rows(x, labels, *article.arrays(data.validation), len(data.classes))
+
+
+def fresh(rows: Rows, key: Key) -> Seen:
+    """A new network and its gradient check."""
+    code, lr, hidden = key
+    variant = article.VARIANTS[code]
+    net = article.new_net(rows.x.shape[1], hidden, rows.classes, init=variant.init)
+    seen = Seen(key, net, Run(f"{code}, η {lr:g}, {hidden}"))
+    try:
+        slopes = article.gradient_check(net, rows.x[:BATCH], rows.targets(code)[:BATCH], variant, entries=CHECKED)
+    except NameError as error:  # the code as printed
+        return replace(seen, error=f"NameError: {error}")
+    return replace(seen, slopes=slopes)
+
+
+def steps(rows: Rows, seen: Seen, **settings: Any) -> Iterator[tuple[float, Net]]:
+    """The training of this network, update by update."""
+    code, lr, _ = seen.key
+    y, variant = rows.targets(code), article.VARIANTS[code]
+    return article.train(seen.net, rows.x, y, lr=lr, batch_size=BATCH, variant=variant, **settings)
+
+
+def race(rows: Rows, entrants: Mapping[Key, Seen], overtaken: Stop) -> Iterator[dict[Key, Seen]]:
+    """Train networks batch for batch; where they all stand, every FRAME seconds and at the end."""
+    losses: dict[Key, list[float]] = {key: [] for key in entrants}
+    runs = [steps(rows, seen, epochs=EPOCHS) for seen in entrants.values()]
+    total, due = EPOCHS * -(-len(rows.x) // BATCH), time.perf_counter()
+    for step, outcomes in enumerate(zip(*runs, strict=True), 1):
+        if overtaken():
+            return
+        for key, (loss, _) in zip(entrants, outcomes, strict=True):
+            losses[key].append(loss)
+        if step == total or time.perf_counter() > due:
+            nets = {key: net for key, (_, net) in zip(entrants, outcomes, strict=True)}
+            entrants = {key: moved(rows, entrants[key], nets[key], losses[key], step, total) for key in nets}
+            losses = {key: [] for key in nets}
+            yield entrants
+            due = time.perf_counter() + FRAME
+
+
+def moved(rows: Rows, seen: Seen, net: Net, losses: list[float], step: int, total: int) -> Seen:
+    """The network some updates later, checked and scored; on all of validation at the end."""
+    ended = step == total
+    right = float((article.predict(net, rows.x[:WATCHED]) == rows.labels[:WATCHED]).mean())
+    moment = Moment(step / total, step, float(np.mean(losses)), right, rows.accuracy(net, None if ended else PREVIEW))
+    run = replace(seen.run, moments=(*seen.run.moments, moment), ended=ended)
+    return replace(seen, net=net, run=run, curve=prunability(rows, net) if ended else None)
+
+
+def prunability(rows: Rows, net: Net) -> Array:
+    """The accuracy behind pruning at each of THRESHOLDS, on PREVIEW images."""
+    return np.array([rows.accuracy(article.prune(net, threshold)[0], PREVIEW) for threshold in THRESHOLDS])
+
+
+def clip(rows: Rows, seen: Seen, threshold: float) -> Seen:
+    """The trained network, pruned at the threshold; a code that does not run has nothing to prune."""
+    pruned = None if seen.error else weighed(rows, *article.prune(seen.net, threshold))
+    return replace(seen, threshold=threshold, pruned=pruned)
+
+
+def weighed(rows: Rows, net: Net, masks: Masks) -> Pruned:
+    """A pruned network, scored on all of validation, its file written."""
+    left, weights = sum(int(m.sum()) for m in masks.values()), sum(m.size for m in masks.values())
+    return Pruned(net, masks, rows.accuracy(net), left, weights, len(store.encode(article.to_torch(net))))
+
+
+def heal(rows: Rows, seen: Seen, pruned: Pruned, overtaken: Stop) -> Iterator[Seen]:
+    """Train what pruning left, its zeros held; where it stands, every FRAME seconds and at the end."""
+    total, due = RETRAIN * -(-len(rows.x) // BATCH), time.perf_counter() + FRAME
+    run = steps(rows, replace(seen, net=pruned.net), epochs=RETRAIN, seed=1, masks=pruned.masks)
+    for step, (_, net) in enumerate(run, 1):
+        if overtaken():
+            return
+        if step == total or time.perf_counter() > due:
+            yield replace(seen, retrained=weighed(rows, net, pruned.masks), healing=step / total)
+            due = time.perf_counter() + FRAME

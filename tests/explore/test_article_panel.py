@@ -1,0 +1,249 @@
+"""The panel of notebook 09: its slopes, runs and pruned networks against the routines, and faults told in words."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import labkit as lk
+from labkit import article, explore, plots
+from labkit.explore import _article_mlp, _article_runs
+from labkit.explore._article_mlp import CODES, KEPT, ArticleMLP, check_card
+from labkit.explore._article_runs import BATCH, CHECKED, EPOCHS, THRESHOLDS, heal, race
+
+SETTINGS = dict(code="no tanh′", lr=0.3, hidden=16, threshold=0.2)
+
+
+def never():
+    return False
+
+
+def trained(view, **changed):
+    """Everything that a run shows at these settings."""
+    shown = []
+    view.train(SETTINGS | changed, shown.append, never)
+    return shown
+
+
+@pytest.fixture(scope="module")
+def flat(digits):
+    return *article.arrays(digits.train), *article.arrays(digits.validation)
+
+
+def expected(flat, code="no tanh′", lr=0.3, hidden=16):
+    """(network, losses) of the whole run, by the routine."""
+    variant = article.VARIANTS[code]
+    net, y = article.new_net(64, hidden, 10, init=variant.init), article.targets(flat[1], 10, variant.targets)
+    return article.trained(net, flat[0], y, lr=lr, epochs=EPOCHS, variant=variant)
+
+
+def accuracy(net, flat):
+    return (article.predict(net, flat[2]) == flat[3]).mean()
+
+
+# the check
+
+
+@pytest.mark.parametrize("code", [code for _, code in CODES])
+def test_a_move_shows_the_check_of_the_fresh_network_at_once(digits, flat, code):
+    view, variant = ArticleMLP(digits), article.VARIANTS[code]
+    seen = next(view.results(**SETTINGS | dict(code=code)))
+    verdict = check_card(seen)[1]
+    assert seen.run.moments == ()
+    if code == "A1 unknown":
+        assert (verdict, seen.error) == ("does not run", "NameError: name 'A1' is not defined")
+        return
+    net, y = article.new_net(64, 16, 10, init=variant.init), article.targets(flat[1], 10, variant.targets)
+    slopes = article.gradient_check(net, flat[0][:BATCH], y[:BATCH], variant, entries=CHECKED)
+    for name, pair in seen.slopes.items():
+        np.testing.assert_array_equal(pair, slopes[name])
+    assert verdict == ("fails" if code in ("no tanh′", "sum, not mean", "all but A1") else "passes")
+
+
+def test_saturated_weights_pass_the_check_and_have_no_slope(digits):
+    card = check_card(next(ArticleMLP(digits).results(**SETTINGS | dict(code="weights in [0, 1)", hidden=64))))
+    assert card == ("gradient check", "passes", "no slope in W1, b1, W2, b2")
+
+
+def test_the_slopes_on_screen_are_those_of_the_check(digits):
+    view = ArticleMLP(digits)
+    seen = next(view.results(**SETTINGS))
+    view.draw(seen)
+    for name, line in view.lines.items():
+        analytic, numeric = seen.slopes[name]
+        unit = np.abs(numeric).max()
+        inside = np.abs(analytic / unit) < 2.3
+        np.testing.assert_allclose(line.get_xdata()[inside] * unit, numeric[inside], rtol=1e-12)
+        np.testing.assert_allclose(line.get_ydata()[inside] * unit, analytic[inside], rtol=1e-12)
+        assert len(line.get_xdata()) == len(numeric)
+    view.draw(next(view.results(**SETTINGS | dict(code="A1 unknown"))))
+    assert [len(line.get_xdata()) for line in view.lines.values()] == [0] * 4
+
+
+def test_slopes_beyond_the_axes_lie_at_their_ends_and_tiny_ones_in_the_middle():
+    x, y = plots.place_slopes(np.array([100.0, -100.0, 1.0]), np.array([2.0, 1.0, -2.0]))
+    assert x.tolist() == [1, 0.5, -1]
+    assert y.tolist() == [2.3, -2.3, 0.5]
+    assert plots.place_slopes(np.array([1e-12]), np.array([-1e-12]))[1] == pytest.approx(1e-5)
+
+
+# the run
+
+
+@pytest.mark.parametrize("code", ["no tanh′", "softmax", "random targets"])
+def test_a_run_is_that_of_the_routine_with_the_mended_network_beside_it(digits, flat, code):
+    view = ArticleMLP(digits)
+    end = trained(view, code=code)[-1]
+    net, losses = expected(flat, code)
+    for name in net:
+        np.testing.assert_array_equal(end.net[name], net[name])
+    total = EPOCHS * 120
+    assert (end.run.ended, end.run.moments[-1].step, len(losses)) == (True, total, total)
+    assert end.run.moments[-1].accuracy == accuracy(net, flat)
+    counts = np.diff([0, *[m.step for m in end.run.moments]])
+    assert sum(m.loss * n for m, n in zip(end.run.moments, counts, strict=True)) == pytest.approx(sum(losses))
+    assert end.ghosts[-1].label == "mended, η 0.3, 16"
+    assert end.ghosts[-1].moments[-1].accuracy == accuracy(expected(flat, "mended")[0], flat)
+
+
+def test_a_run_streams_and_words_agree_with_it(digits, monkeypatch):
+    monkeypatch.setattr(_article_runs, "FRAME", 0)
+    view = ArticleMLP(digits)
+    shown = trained(view)
+    running = [s for s in shown if not s.run.ended]
+    assert [s.run.moments[-1].step for s in running] == list(range(1, EPOCHS * 120))
+    assert all(len(s.ghosts) == 1 and s.ghosts[0].moments[-1].step == s.run.moments[-1].step for s in running)
+    assert all(s.pruned is None for s in running)
+    assert view.tell(running[60]).status == "training: 17% done"
+    words = view.tell(shown[-1])
+    assert "trained: 360 steps; scored on all 300 validation images; retrained: 100% of 1 epoch" in words.status
+    values = dict((label, value) for label, value, _ in words.cards)
+    assert values["accuracy"] == f"{shown[-1].run.moments[-1].accuracy:.2%}"
+    assert all(value in words.alt for value in values.values())
+
+
+def test_an_overtaken_run_stops_at_its_next_step_and_is_not_kept(digits):
+    view, asked = ArticleMLP(digits), itertools.count(1)
+    view.train(SETTINGS, lambda seen: None, lambda: next(asked) > 20)
+    assert next(asked) < 26
+    assert view._trained == {}
+    assert next(view.results(**SETTINGS)).run.moments == ()
+
+
+def test_a_network_at_hand_is_not_trained_again(digits, monkeypatch):
+    view = ArticleMLP(digits)
+    trained(view)
+    monkeypatch.setattr(_article_mlp, "race", None)
+    assert trained(view, threshold=0.3)[-1].threshold == 0.3
+    assert trained(view, code="mended")[-1].run.label.startswith("mended")
+
+
+def test_the_mended_network_is_the_newest_ghost_and_earlier_runs_come_before(digits, monkeypatch):
+    monkeypatch.setattr(_article_runs, "EPOCHS", 1)
+    view = ArticleMLP(digits)
+    for code in ("no tanh′", "sum, not mean", "A1 unknown"):
+        trained(view, code=code)
+    seen = next(view.results(**SETTINGS | dict(code="softmax")))
+    assert [g.label.split(",")[0] for g in seen.ghosts] == ["no tanh′", "sum", "mended"]
+    for lr in np.linspace(0.01, 0.02, KEPT):
+        trained(view, lr=float(lr))
+    assert len(view._trained) == KEPT
+
+
+def test_two_networks_race_on_the_same_batches(digits, monkeypatch):
+    monkeypatch.setattr(_article_runs, "EPOCHS", 1)
+    rows = ArticleMLP(digits).rows
+    keys = ("mended", 0.3, 8), ("softmax", 0.3, 8)
+    *_, end = race(rows, {key: _article_runs.fresh(rows, key) for key in keys}, never)
+    for key in keys:
+        *_, alone = race(rows, {key: _article_runs.fresh(rows, key)}, never)
+        for name, value in alone[key].net.items():
+            np.testing.assert_array_equal(value, end[key].net[name])
+
+
+# faults in words
+
+
+def test_the_code_as_printed_stops_and_says_why_while_the_mended_one_runs(digits):
+    view = ArticleMLP(digits)
+    first = view.tell(next(view.results(**SETTINGS | dict(code="A1 unknown"))))
+    assert first.status == "this code stops at its first step: NameError: name 'A1' is not defined"
+    end = trained(view, code="A1 unknown")[-1]
+    view.draw(end)
+    words = view.tell(end)
+    assert words.status == first.status + "; beside it the mended network, scored on all 300 validation images"
+    assert words.cards[0] == ("gradient check", "does not run", "NameError: name 'A1' is not defined")
+    assert [value for _, value, _ in words.cards[1:]] == ["–"] * 4
+    assert end.ghosts[-1].ended
+
+
+def test_a_loss_that_rises_is_called_divergence(digits):
+    view = ArticleMLP(digits)
+    for code, lr, diverged in (("sum, not mean", 1.0, True), ("mended", 0.3, False)):
+        end = trained(view, code=code, lr=lr)[-1]
+        assert ("diverged: the loss rose from" in view.tell(end).status) == diverged
+        assert (end.run.moments[-1].loss > end.run.moments[0].loss) == diverged
+
+
+# pruning
+
+
+def test_a_threshold_is_what_labkit_prunes_at_and_shows_at_once(digits, flat):
+    view = ArticleMLP(digits)
+    end = trained(view)[-1]
+    seen = next(view.results(**SETTINGS | dict(threshold=0.35)))
+    model = lk.prune(article.to_torch(end.net), threshold=0.35)
+    assert seen.pruned.accuracy == pytest.approx(lk.accuracy(model, digits.validation)["accuracy"], abs=0.004)
+    assert seen.pruned.size_bytes == len(lk.encode(model))
+    weights = [model[1].weight, model[3].weight]
+    assert seen.pruned.left == sum(int((w != 0).sum()) for w in weights)
+    assert seen.pruned.weights == sum(w.numel() for w in weights) == 64 * 16 + 160
+    assert seen.retrained is None
+    view.draw(seen)
+    assert view.star.get_xdata() == [0.35]
+    assert view.star.get_ydata() == plots.logit(seen.pruned.accuracy)
+    assert len(view.healed.get_xdata()) == 0
+    for threshold, share in zip(THRESHOLDS, seen.curve, strict=True):
+        assert share == accuracy(article.prune(end.net, threshold)[0], flat)
+
+
+def test_retraining_holds_the_zeros_and_is_that_of_the_routine(digits, flat):
+    view = ArticleMLP(digits)
+    end = trained(view, threshold=0.3)[-1]
+    net, masks = article.prune(end.net, 0.3)
+    variant, y = article.VARIANTS["no tanh′"], article.one_hot(flat[1], 10)
+    healed, _ = article.trained(net, flat[0], y, lr=0.3, epochs=1, seed=1, masks=masks, variant=variant)
+    for name in net:
+        np.testing.assert_array_equal(end.retrained.net[name], healed[name])
+    for name, mask in masks.items():
+        assert not end.retrained.net[name][~mask].any()
+    assert end.retrained.accuracy == accuracy(healed, flat)
+    assert end.retrained.left == end.pruned.left
+    assert (end.healing, end.threshold) == (1, 0.3)
+    assert f"retrained {end.retrained.accuracy:.2%}" in view.tell(end).cards[3][2]
+
+
+def test_an_overtaken_retraining_stops(digits):
+    view = ArticleMLP(digits)
+    seen = trained(view)[-1]
+    asked = itertools.count(1)
+    assert list(heal(view.rows, seen, seen.pruned, lambda: next(asked) > 5)) == []
+    assert next(asked) == 7
+
+
+# the panel
+
+
+def test_the_panel_opens_on_images_of_ones_own_and_is_settled(digits):
+    panel = explore.article_mlp(digits)
+    assert "retrained: 100% of 1 epoch" in panel.live.status
+    assert panel.live.alt.startswith("fault: no tanh′ at the output; lr 0.3, 32 hidden: gradient check fails")
+    assert panel.live.png[:4] == b"\x89PNG"
+    panel.controls["threshold"].value = 0.4
+    assert "pruned at θ = 0.40" in panel.live.alt
+    assert not panel.live.status.startswith("⚠")
+
+
+def test_bad_input_is_refused_in_a_sentence(refuses, digits):
+    said = "data is a Split; allowed: a labkit.Data, as load_data gives"
+    refuses(TypeError, said, explore.article_mlp, digits.train)
