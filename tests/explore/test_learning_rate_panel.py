@@ -1,0 +1,218 @@
+"""Panel of notebook 07: the run is fit's own, the point follows the schedule, divergence is drawn and said."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import labkit as lk
+from labkit import explore, optim, plots
+from labkit.explore import _learning_rate
+from labkit.explore._learning_rate import EPOCHS, LOOKS_PER_EPOCH, OPTIMIZERS, SCHEDULES, LearningRate, label_of
+from labkit.explore._training import GHOSTS
+from labkit.sweep import fresh
+from labkit.train import lr_range_test, mean_loss, suggested_lrs
+
+SGD, ADAMW = OPTIMIZERS
+SETTINGS = dict(lr=0.1, schedule="cosine", warmup=0.0, optimizer=SGD, batch_size=64)
+
+
+@pytest.fixture
+def view(mine):
+    return LearningRate(mine)
+
+
+def trained(view, overtaken=lambda: False, job="train", **settings):
+    shown = []
+    getattr(view, job)(SETTINGS | settings, shown.append, overtaken)
+    return shown
+
+
+def by_fit(conv, digits, schedule, optimizer=OPTIMIZERS[SGD], lr=0.1, **more):
+    how = dict(epochs=EPOCHS, batch_size=64, progress=False, schedule=schedule, optimizer=optimizer, lr=lr)
+    return lk.fit(fresh(conv, 0), digits.train, **how, **more)[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "schedule", "more"),
+    [
+        ({}, optim.cosine, {}),
+        ({"schedule": "step", "warmup": 0.2}, optim.with_warmup(optim.step_decay, 0.2), {}),
+        ({"optimizer": ADAMW, "lr": 0.01}, optim.cosine, {"optimizer": torch.optim.AdamW, "lr": 0.01}),
+    ],
+    ids=["cosine", "step after a warm-up", "AdamW"],
+)
+def test_the_run_is_fits_own(view, conv, digits, settings, schedule, more):
+    last = trained(view, **settings)[-1]
+    expected = by_fit(conv, digits, schedule, **more)
+    assert last.run.score.correct == lk.accuracy(expected, digits.validation)["correct"]
+    assert last.path[-1] == (1.0, schedule(1.0))
+    smaller = lk.prune(expected, 0.9), lk.quantize(expected, 3)
+    assert last.after == tuple(lk.accuracy(m, digits.validation)["accuracy"] for m in smaller)
+    assert view.tell(last).cards[0][1] == f"{last.run.score.accuracy:.2%}"
+    assert view.tell(last).status.endswith("scored on all 300 validation images")
+
+
+def test_plateau_is_fits_own_and_its_past_is_drawn(view, conv, digits):
+    shown = trained(view, schedule="plateau", lr=0.3)
+    plateau = optim.Plateau(lambda model: mean_loss(model, digits.validation), LOOKS_PER_EPOCH * EPOCHS)
+    expected = by_fit(conv, digits, plateau, lr=0.3, after_step=plateau.look)
+    assert shown[-1].run.score.correct == lk.accuracy(expected, digits.validation)["correct"]
+    assert shown[-1].path[-1][1] == plateau.multiple
+    view.draw(shown[-1])
+    x, y = view.line.get_data()
+    assert list(x) == pytest.approx([100 * p for p, _ in shown[-1].path])
+    assert list(y) == [m for _, m in shown[-1].path]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_schedule_is_drawn_before_the_run_begins(view, schedule):
+    trial = next(view.results(**SETTINGS | dict(schedule=schedule, warmup=0.25)))
+    view.draw(trial)
+    x, y = view.line.get_data()
+    f = optim.with_warmup(optim.SCHEDULES.get(schedule, optim.constant), 0.25)
+    assert list(y) == pytest.approx([f(p / 100) for p in x])
+    assert (x[0], x[-1]) == (0, 100)
+    assert view.point.get_data() == ([0], [f(0)])
+    assert view.now.get_text() == f"lr now {0.1 * f(0):.3g}, peak 0.1"
+    assert view.chosen.get_xdata()[0] == 0.1
+
+
+def test_the_point_moves_along_the_schedule(view, monkeypatch):
+    monkeypatch.setattr("labkit.explore._training.FRAME", 0)
+    shown = [trial for trial in trained(view) if trial.path]
+    assert len(shown) > 20
+    for trial in shown:
+        progress, multiple = trial.path[-1]
+        assert multiple == optim.cosine(progress)
+        view.draw(trial)
+        assert view.point.get_data() == ([100 * progress], [multiple])
+    assert [t.path[-1][0] for t in shown] == sorted(t.path[-1][0] for t in shown)
+
+
+def test_a_run_that_diverges_is_drawn_at_the_edge_and_named(view):
+    shown = trained(view, lr=10.0, schedule="constant", batch_size=32)
+    words = view.tell(shown[-1]).status
+    assert "diverged" in words or "the loss rose to" in words
+    assert max(m.loss for m in shown[-1].run.moments) > view.losses.get_ylim()[1] or shown[-1].run.diverged
+    view.draw(shown[-1])
+    drawn = view.curves._now[0].get_ydata()
+    assert max(drawn) == view.losses.get_ylim()[1]
+
+
+def test_a_loss_no_better_than_guessing_is_said(view):
+    last = trained(view, lr=1e-4, schedule="constant")[-1]
+    assert last.run.moments[-1].loss > 2.25
+    assert "it learns nothing: guessing has 2.30" in view.tell(last).status
+    assert "learns nothing" not in view.tell(trained(view)[-1]).status
+
+
+def test_infinite_weights_are_not_pruned(conv, digits):
+    broken = fresh(conv, 0)
+    broken[0].weight.data[0] = float("nan")
+    assert _learning_rate.made_smaller(broken, digits.validation) is None
+
+
+def test_earlier_runs_stay_and_the_same_setting_is_not_its_own_ghost(view):
+    for lr in (0.01, 0.02, 0.05, 0.1, 0.2, 0.02):
+        trained(view, lr=lr)
+    trial = next(view.results(**SETTINGS | dict(lr=0.1)))
+    assert [ghost.lr for ghost in trial.ghosts] == [0.01, 0.05, 0.2, 0.02]
+    assert len(trial.ghosts) <= GHOSTS
+    view.draw(trial)
+    x, y = view.dots.get_data()
+    assert x == [0.01, 0.05, 0.2, 0.02]
+    assert list(y) == pytest.approx([float(plots.logit(g.run.score.accuracy)) for g in trial.ghosts])
+
+
+def test_labels_say_what_differs():
+    assert label_of(0.1, "cosine", 0.0, SGD, 128) == "0.1 cosine"
+    assert label_of(1e-4, "step", 0.1, ADAMW, 32) == "1e-4 step, warm-up 10%, AdamW, batch 32"
+
+
+def test_the_range_test_is_drawn_with_its_readings(view, conv, digits):
+    trained(view)
+    shown = trained(view, job="test")
+    how = dict(lowest=1e-5, highest=10.0, batch_size=64, optimizer=OPTIMIZERS[SGD])
+    expected = lr_range_test(fresh(conv, 0), digits.train, **how)
+    last = shown[-1]
+    assert last.test.equals(expected)
+    assert last.run.ended  # the run is still there
+    view.draw(last)
+    raw, smoothed, dots = view.range_lines
+    assert list(smoothed.get_xdata()) == expected["lr"].tolist()
+    assert max(smoothed.get_ydata()) <= plots.learning_rate.HIGHEST
+    assert [dot.get_xdata()[0] for dot in dots] == list(suggested_lrs(expected).values())
+    label, value, note = view.tell(last).cards[4]
+    assert (label, value) == ("steepest at", f"{suggested_lrs(expected)['steepest']:.2g}")
+    assert "diverged at" in note
+    assert next(view.results(**SETTINGS | dict(lr=0.5))).test is not None  # of every rate
+    assert next(view.results(**SETTINGS | dict(batch_size=32))).test is None
+
+
+def test_a_run_that_the_range_test_stopped_starts_again(view):
+    assert trained(view, job="test")[-1].run.ended
+
+
+@pytest.mark.parametrize("calls", [0, 3, 40])
+@pytest.mark.parametrize("job", ["train", "test"])
+def test_an_overtaken_job_leaves_nothing(view, calls, job):
+    asked = []
+
+    def overtaken():
+        asked.append(1)
+        return len(asked) > calls
+
+    trained(view, overtaken, job)
+    assert next(view.results(**SETTINGS)).test is None
+    assert next(view.results(**SETTINGS | dict(lr=1.0))).ghosts == ()
+
+
+def test_the_panel_runs_by_itself_and_a_move_overtakes_within_a_fifth_of_a_second(conv, digits, monkeypatch):
+    ends = []
+    train = LearningRate.train
+
+    def timed(view, settings, show, overtaken):
+        train(view, settings, show, overtaken)
+        ends.append((time.perf_counter(), overtaken()))
+
+    monkeypatch.setattr(LearningRate, "train", timed)
+    monkeypatch.setattr(_learning_rate, "EPOCHS", 4)
+    panel = explore.learning_rate(conv, digits)
+    assert set(panel.controls) == {"lr", "schedule", "warmup", "optimizer", "batch_size"}
+    assert "scored on all 300" in panel.live.status
+    assert "0.1 cosine" in panel.live.alt
+    monkeypatch.setattr(_learning_rate, "EPOCHS", 500)
+
+    def until(condition):
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end, panel.live.status
+            time.sleep(0.002)
+
+    panel.controls["lr"].value = 0.02
+    until(lambda: panel.live.status.startswith("training:"))
+    before, moved = len(ends), time.perf_counter()
+    panel.controls["lr"].value = 0.03
+    until(lambda: len(ends) > before)
+    ended, overtaken = ends[-1]
+    assert overtaken
+    assert ended - moved < 0.2
+    until(lambda: panel.live.status.startswith("training:"))
+    assert "0.03 cosine" in panel.live.alt
+
+
+def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
+    together = "model and data belong together: give both or neither"
+    refuses(ValueError, together, explore.learning_rate, conv)
+    refuses(TypeError, "model is a Data; allowed: a torch.nn.Module", explore.learning_rate, digits, conv)
+
+
+def test_lines_of_the_range_test_are_emptied(view, mine):
+    trained(view, job="test")
+    view.draw(next(view.results(**SETTINGS)))
+    view.draw(next(view.results(**SETTINGS | dict(optimizer=ADAMW))))
+    raw, smoothed, dots = view.range_lines
+    assert [len(np.atleast_1d(line.get_xdata())) for line in (raw, smoothed, *dots)] == [0, 0, 0, 0]
+    assert view.untested.get_text() == "press “range test”"
