@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna._hypervolume import compute_hypervolume
 
-from labkit.frontier import frontier, pareto_mask
+from labkit.frontier import frontier, hypervolume, pareto_mask
 
 few = st.tuples(st.integers(1, 4), st.integers(0, 4))  # few values, so that there are ties
 many = st.tuples(st.floats(0, 1e6), st.floats(0, 1))
@@ -71,3 +72,17 @@ def test_it_refuses(refuses):
 def test_of_two_equally_good_the_smaller_stays(swap):
     rows = pd.DataFrame(dict(size_bytes=[1, 2], accuracy=[0.5, 0.5]))
     assert frontier(rows[::-1] if swap else rows)["size_bytes"].tolist() == [1]
+
+
+@given(st.lists(st.tuples(st.floats(10, 1e6), st.floats(0, 1)), max_size=12))
+def test_the_hypervolume_is_that_of_optuna(cloud):
+    table = pd.DataFrame(cloud, columns=["size_bytes", "accuracy"], dtype=float)
+    inside = table[(table["size_bytes"] < 1e5) & (table["accuracy"] > 0.5)]
+    losses = np.column_stack([np.log10(inside["size_bytes"]), -inside["accuracy"]])
+    expected = compute_hypervolume(losses, np.array([5, -0.5])) if len(inside) else 0
+    assert hypervolume(table, 1e5, 0.5) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_hypervolume_of_one_point_is_a_rectangle():
+    table = pd.DataFrame({"size_bytes": [1_000, 2_000], "accuracy": [0.9, 0.8]})
+    assert hypervolume(table, 100_000, 0.5) == pytest.approx(2 * 0.4)

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 from sklearn.model_selection import KFold
@@ -16,13 +17,16 @@ from sklearn.model_selection import KFold
 from labkit.data import Split, take
 from labkit.search import (
     Cancelled,
+    best_so_far,
     check_space,
     cross_validate,
     finished,
     fit_trial,
     grid,
+    importance,
     k_folds,
     open_study,
+    restored,
     search,
     trials,
 )
@@ -315,3 +319,32 @@ def test_cross_validation_trains_on_the_rest_and_scores_what_was_left_out(digits
     kept, held = k_folds(split, 4, seed=2)[1]
     expected = count_correct(fit(mlp, kept, epochs=3, lr=1e-2, progress=False)[0], held)
     assert table.loc[1, ["fold", "correct", "accuracy"]].tolist() == [1, expected, expected / 75]
+
+
+# tables of trials
+
+
+def test_the_best_so_far_is_of_complete_trials_only():
+    rows = [("complete", 9, 0.5, 0.4), ("pruned", 3, 0.9, None), ("complete", 9, 0.5, 0.7), ("complete", 9, 0.6, 0.3)]
+    table = pd.DataFrame(rows, columns=["state", "trained", "accuracy", "fresh"])
+    assert best_so_far(table).to_dict() == {9: 0.5, 12: 0.5, 21: 0.5, 30: 0.6}
+    assert best_so_far(table, "fresh").to_dict() == {9: 0.4, 12: 0.4, 21: 0.4, 30: 0.3}
+    assert len(best_so_far(table[:0])) == 0
+
+
+def test_a_study_is_restored_from_its_table():
+    study = search(bowl, SPACE, trials=20)
+    again = restored(trials(study).to_dict("records"), SPACE, {"accuracy": "maximize"})
+    assert again.best_params == study.best_params
+    assert [t.distributions for t in again.trials] == [t.distributions for t in study.trials]
+    assert importance(again) == importance(study)
+
+
+def test_importance_finds_the_setting_that_matters():
+    def steep(trial, lr, width, kind):
+        return {"accuracy": -((math.log10(lr) + 1) ** 2)}
+
+    found = importance(search(steep, SPACE, trials=60, sampler="random"))
+    assert list(found)[0] == "lr"
+    assert found["lr"] > 0.5
+    assert sum(found.values()) == pytest.approx(1)
