@@ -27,7 +27,7 @@ LOT = 256  # training images that set the ranges of activations
 
 def squeeze(
     model: nn.Module,
-    sparsity: float = 0.0,
+    sparsity: float | Mapping[str, float] = 0.0,
     bits: int = 32,
     activation_bits: int = 32,
     *,
@@ -37,7 +37,8 @@ def squeeze(
 ) -> nn.Module:
     """The three knobs in a row: prune globally, round the weights, round what enters the layers; 32 bits: left alone.
 
-    `calibration` images are needed below 32 `activation_bits`; the rest as `prune` and `quantize` take it.
+    `calibration` images are needed below 32 `activation_bits`; the rest, a mapping from layer to sparsity too, as
+    `prune` and `quantize` take it.
     """
     names = None if layers is None else list(layers)
     small = prune(model, sparsity, layers=names)
@@ -50,7 +51,7 @@ def squeeze(
 
 ACROSS_GRID = {
     "sparsity": (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9),
-    "bits": (2, 3, 4, 5, 6, 8),
+    "bits": (2, 3, 4, 5, 6, 8, 32),  # with sparsity 0: the dense network
     "granularity": ("tensor", "channel"),
 }
 
