@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import labkit as lk
-from labkit.compress.deep_compression import deep_compress, without_biases
+from labkit.compress.deep_compression import deep_compress, embed, keep_units, without_biases
 from labkit.compress.magnitude import sparsity_of
 from labkit.store import CODERS
 from labkit.store.file import check_equal
@@ -65,3 +65,50 @@ def test_settings_out_of_range_are_refused(digits):
         with pytest.raises(ValueError, match="allowed"):
             deep_compress(model, digits.train, **wrong, epochs=(0, 0), lr=1e-3, progress=False)
     assert torch.isfinite(model[1].weight).all()
+
+
+def test_units_leave_first_and_their_places_are_zeros(trained, digits):
+    n = sum(w.numel() for w in (trained[1].weight, trained[3].weight))
+    small, _ = deep_compress(
+        trained, digits.train, sparsity=0.9, bits=3, units={"1": 16}, epochs=(12, 6), lr=5e-3, progress=False
+    )
+    kept = [int((w != 0).sum()) for w in (small[1].weight, small[3].weight)]
+    assert sum(kept) == pytest.approx(0.1 * n, rel=0.05)
+    assert not small[1].weight[16:].any()
+    assert not small[1].bias[16:].any()
+    assert not small[3].weight[:, 16:].any()
+    assert lk.accuracy(small, digits.validation)["accuracy"] > 0.8
+    raw = lk.encode(small, coders=CODERS)
+    check_equal(small, lk.decode(raw, into=trained))
+
+
+@pytest.mark.parametrize(("layer", "kept"), [("0", 3), ("3", 5)])
+def test_an_embedded_network_computes_what_the_small_one_does(digits, layer, kept):
+    torch.manual_seed(0)
+    conv = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 12, 3, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(48, 10),
+    )  # fmt: skip
+    conv(digits.train.x[:100])  # so that BatchNorm has seen something
+    small = keep_units(conv, digits.train.x[:2], layer, kept)
+    assert len(small.get_submodule(layer).weight) == kept
+    again = embed(small, conv)
+    assert [p.shape for p in again.parameters()] == [p.shape for p in conv.parameters()]
+    x = digits.validation.x[:50]
+    torch.testing.assert_close(again.eval()(x), small.eval()(x), rtol=0, atol=1e-5)
+
+
+def test_the_units_with_the_largest_weights_stay(digits):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[3.0], [1.0], [4.0], [2.0]]).expand(4, 64))
+    small = keep_units(model, digits.train.x[:2], "1", 2)
+    assert small[1].weight[:, 0].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("units", "sparsity"), [({"1": 0}, 0.9), ({"1": 10_000}, 0.9), ({"7": 2}, 0.9), ({"1": 1}, 0.1)]
+)
+def test_units_that_cannot_be_are_refused(trained, digits, units, sparsity):
+    with pytest.raises(ValueError, match="allowed"):
+        deep_compress(trained, digits.train, sparsity=sparsity, bits=3, units=units, epochs=(1, 1), lr=1e-3)
