@@ -21,7 +21,7 @@ Importance = Callable[[Tensor], Tensor]
 
 
 def keep_mask(importance: Tensor, sparsity: float) -> Tensor:
-    """True for all but the round(sparsity · n) least important entries; of equal ones any may go."""
+    """True for all but the round(sparsity · n) least important entries; equal ones go evenly, wherever they lie."""
     values = importance.flatten().cpu().numpy()
     pruned = round(sparsity * values.size)
     # numpy's partial sort: ten times faster here than torch.topk
@@ -29,7 +29,8 @@ def keep_mask(importance: Tensor, sparsity: float) -> Tensor:
     keep = values > cut
     equal = values.size - pruned - np.count_nonzero(keep)  # so many of those at the threshold stay
     if equal:
-        keep[np.flatnonzero(values == cut)[-equal:]] = True
+        tied = np.flatnonzero(values == cut)  # many, where weights are rounded: the last ones would be whole neurons
+        keep[tied[np.arange(equal) * len(tied) // equal]] = True
     return torch.from_numpy(keep).to(importance.device).view_as(importance)
 
 

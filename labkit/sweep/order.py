@@ -16,7 +16,7 @@ POINTS = {4: 0.9, 3: 0.95, 2: 0.98}  # how far to compress: sparsity by bits
 ORDERS = {
     ", ".join(steps) or "fine-tune": steps for length in range(4) for steps in itertools.permutations(STEPS, length)
 }
-ORDER_GRID = {"steps": tuple(ORDERS), "bits": tuple(POINTS), "seed": (0, 1, 2)}
+ORDER_GRID = {"bits": tuple(POINTS), "steps": tuple(ORDERS), "seed": (0, 1, 2)}
 
 
 def order_sweep(model_name: str, data_name: str) -> pd.DataFrame:

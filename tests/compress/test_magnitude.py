@@ -50,6 +50,15 @@ def test_a_mask_drops_the_asked_number_and_the_smallest(n, sparsity, seed, ties)
         assert weight[~mask].abs().max() <= weight[mask].abs().min()
 
 
+@given(st.integers(1, 60), st.integers(1, 60), st.floats(0, 1, exclude_max=True))
+def test_of_equal_weights_every_neuron_loses_alike(rows, columns, sparsity):
+    """A quantized layer has more equal weights than there are places between the levels: no end of it may go first."""
+    mask = keep_mask(torch.ones(rows, columns), sparsity)
+    left = mask.sum(1)
+    assert int(left.sum()) == rows * columns - round(sparsity * rows * columns)
+    assert left.max() - left.min() <= 1
+
+
 def test_the_model_gets_the_mask_it_should():
     model = nn.Linear(4, 1, bias=False)
     model.weight.data = torch.tensor([[0.5, -0.1, -3.0, 0.2]])
