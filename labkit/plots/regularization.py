@@ -1,0 +1,122 @@
+"""What regularization does: the histogram of the weights, accuracy against sparsity, and the measured sweeps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, logit, tidy
+
+PENALTY_LOOKS = {
+    "none": (BLACK, "D", ":"),
+    "L1": (BLUE, "o", "-"),
+    "proximal L1": (SKY, "^", "-"),
+    "L2": (ORANGE, "s", "--"),
+    "weight decay": (RED, "v", "--"),
+    "none, fine-tuned": (GREY, "P", ":"),
+    "L1, fine-tuned": (GREEN, "X", "-"),
+}
+TICKS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
+
+
+def magnitude_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPatch]:
+    """Empty histograms of the weights' magnitudes, filled for this network and outlined for an earlier one.
+
+    `edges` are powers of ten, log10 |w|; what is smaller than the first is counted in the first bin.
+    """
+    nothing = np.full(len(edges) - 1, 0.0)
+    now = ax.stairs(nothing, edges, fill=True, color=BLUE, label="this network")
+    before = ax.stairs(nothing, edges, color=BLACK, lw=1.3, label="the run before")
+    ax.set_xlim(edges[0], edges[-1])
+    whole = range(int(np.ceil(edges[0])), int(edges[-1]) + 1)
+    names = {-4: "0.0001", -3: "0.001", -2: "0.01", -1: "0.1", 0: "1", 1: "10"}
+    ax.set_xticks([edges[0] + (edges[1] - edges[0]) / 2, *list(whole)[1:]], ["0", *(names[e] for e in list(whole)[1:])])
+    ax.set_ylim(0, 0.35)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0%}"))
+    ax.set_xlabel("magnitude of a weight (log scale)")
+    tidy(ax)
+    ax.legend(loc="upper right", fontsize=8, framealpha=0.9)
+    return now, before
+
+
+def gap_axis(ax: Axes) -> None:
+    """Let a `run_accuracy_axis` reach from guessing to 100 %, which training images are read with."""
+    _accuracies(ax, 0.09, 1.0)
+    ax.set_ylim(top=float(logit(1.0)) + 0.25)
+    ax.set_ylabel("accuracy")
+
+
+def pruned_axis(ax: Axes, sparsities: Sequence[float], ghosts: Sequence[str]) -> tuple[Line2D, list[Line2D]]:
+    """Empty lines of accuracy against sparsity, for this network and for `ghosts`, colours of earlier ones."""
+    earlier = [ax.plot([], [], "-", lw=1.3, color=colour, alpha=0.8)[0] for colour in ghosts]
+    (now,) = ax.plot([], [], "-o", ms=5, lw=2, color=BLUE)
+    ax.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
+    ax.set_xlim(-0.2, len(sparsities) - 0.8)
+    _accuracies(ax, 0.08, 0.99)
+    ax.set_xlabel("zeros, pruned one-shot")
+    tidy(ax)
+    return now, earlier
+
+
+def penalty_curves(ax: Axes, records: pd.DataFrame, column: str, methods: Sequence[str] = ("L1", "L2")) -> list[Artist]:
+    """Accuracy against λ, one line a method: dense (thin) and by `column` (thick, with the band of the seeds).
+
+    `records` has the columns method, strength, accuracy and `column`, a row a seed; "none" is drawn as two levels.
+    """
+    for method in methods:
+        rows = records[records["method"] == method]
+        colour, marker, line = PENALTY_LOOKS[method]
+        dense, small = (rows.groupby("strength")[c] for c in ("accuracy", column))
+        x = dense.mean().index.to_numpy()
+        ax.plot(x, logit(dense.mean().to_numpy()), line, lw=1, color=colour, label=f"{method}, dense")
+        ax.plot(x, logit(small.mean().to_numpy()), line, lw=2, marker=marker, color=colour, label=f"{method}, pruned")
+        ax.fill_between(x, logit(small.min().to_numpy()), logit(small.max().to_numpy()), color=colour, alpha=0.2, lw=0)
+    none = records[records["method"] == "none"]
+    for c, width in (("accuracy", 1), (column, 2)):
+        label = "no penalty, " + ("dense" if c == "accuracy" else "pruned")
+        ax.axhline(float(logit(none[c].mean())), color=BLACK, ls=":", lw=width, label=label)
+    ax.set_xscale("log")
+    ax.set_xlabel("λ (log scale)")
+    _accuracies(ax, 0.95 * records[records["method"].isin([*methods, "none"])][column].min(), 0.985)
+    ax.legend(loc="lower center", fontsize=8, ncol=3, framealpha=0.9)
+    return list(ax.lines)
+
+
+def prunable_plane(ax: Axes, records: pd.DataFrame, column: str) -> None:
+    """What a network keeps by `column` against its dense accuracy: a line a method, a labelled point a strength.
+
+    `records` has the columns method, strength, accuracy and `column`, a row a seed; a cross spans the seeds.
+    """
+    for method, rows in records.groupby("method", sort=False):
+        colour, marker, line = PENALTY_LOOKS[str(method)]
+        by = rows.groupby("strength")[["accuracy", column]]
+        low, mean, high = (logit(table.to_numpy()) for table in (by.min(), by.mean(), by.max()))
+        spread = [np.abs(mean - end).T for end in (low, high)]
+        across, upright = ([s[i] for s in spread] for i in (0, 1))
+        ax.errorbar(mean[:, 0], mean[:, 1], xerr=across, yerr=upright, fmt="none", ecolor=colour, lw=1)
+        ax.plot(*mean.T, line, lw=1.3, marker=marker, ms=7, color=colour, label=str(method))
+        for strength, (x, y) in zip(by.mean().index, mean, strict=True):
+            if len(by) > 1:
+                ax.annotate(f"{strength:g}", (x, y), (5, -10), textcoords="offset points", fontsize=8, color=colour)
+    _accuracies(ax, 0.95 * records[column].min(), 0.985)
+    dense = records.groupby(["method", "strength"])["accuracy"].mean()
+    shares = [p for p in (0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98) if dense.min() - 0.02 < p < dense.max() + 0.01]
+    ax.xaxis.set_major_locator(FixedLocator([float(logit(p)) for p in shares]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{100 / (1 + np.exp(-value)):.3g} %"))
+    ax.set_xlabel("validation accuracy, dense")
+    ax.legend(loc="lower left", fontsize=8, framealpha=0.9)
+
+
+def _accuracies(ax: Axes, lowest: float, highest: float) -> None:
+    """An axis of accuracies with ticks close enough for either end; plot `logit(accuracy)` against it."""
+    ax.set_ylim(*logit(np.array([lowest, highest])))
+    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in TICKS]))
+    labels = {round(float(logit(p)), 6): f"{p:.0%}" for p in TICKS}
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: labels.get(round(value, 6), "")))
+    ax.set_ylabel("validation accuracy")

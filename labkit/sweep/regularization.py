@@ -1,0 +1,181 @@
+"""Every regularizer on few images, and what a penalty on all of them makes prunable: what notebook 06 measures."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from labkit import augment, losses, optim
+from labkit.compress.magnitude import keep_zeros, prune
+from labkit.compress.quantize import quantize
+from labkit.data import Data, Split, data_dir, load_data, register, take
+from labkit.measure import accuracy, counts
+from labkit.models import mlp
+from labkit.sweep._run import kept, sweep, sweep_path
+from labkit.train import fit, fit_early
+
+SEEDS = (0, 1, 2)
+SPARSITIES = (0.8, 0.9, 0.95, 0.98)
+FEW_IMAGES, HELD_OUT = 1_000, 200  # training images; those of them that early stopping cannot train on
+LR = 1e-3
+FEW_BUDGET: dict[str, Any] = dict(epochs=60, batch_size=50, progress=False)
+PENALTY_NAMES = ("L1", "proximal L1", "L2", "weight decay")
+# what `strength` is: λ; the decay; a probability; ε; a multiple of `augment.affine`; the patience; the images
+REGULARIZERS: dict[str, tuple[float, ...]] = {
+    "none": (0,),
+    "L1": (1e-4, 3e-4, 1e-3, 3e-3),
+    "proximal L1": (0.03, 0.1, 0.3),
+    "L2": (1e-3, 1e-2, 3e-2),
+    "weight decay": (0.3, 1, 3),
+    "dropout": (0.25, 0.5, 0.75),
+    "label smoothing": (0.1, 0.2, 0.4),
+    "augmentation": (0.5, 1, 1.5),
+    "augmentation and L1": (1e-4, 3e-4, 1e-3),
+    "none, constant lr": (0,),
+    "early stopping, constant lr": (3, 10),
+    "none, more images": (2_000, 5_000),
+}
+
+
+def regularizers(
+    penalty: str = "none", lam: float = 0.0, smoothing: float = 0.0, augmentation: float = 0.0, lr: float = LR
+) -> dict[str, Any]:
+    """What to give to `fit` for these regularizers at once; without weight decay, AdamW's own is switched off.
+
+    `penalty` is one of PENALTY_NAMES, `augmentation` a multiple of `augment.affine`. Dropout is in the network.
+    """
+    loss = losses.label_smoothing(smoothing) if smoothing else losses.cross_entropy
+    added = {"L1": losses.with_l1, "L2": losses.with_l2}.get(penalty)
+    decay = lam if penalty == "weight decay" else 0.0
+    settings: dict[str, Any] = dict(
+        lr=lr,
+        loss=added(lam, loss) if added else loss,
+        optimizer=functools.partial(torch.optim.AdamW, weight_decay=decay),
+    )
+    if penalty == "proximal L1":
+        settings["after_step"] = losses.proximal_l1(lam, lr)
+    if augmentation:
+        settings["augment"] = functools.partial(augment.affine, strength=augmentation)
+    return settings
+
+
+def settings_of(method: str, strength: float) -> dict[str, Any]:
+    """What to give to `fit` for one method of REGULARIZERS."""
+    chosen: dict[str, dict[str, Any]] = {
+        "label smoothing": dict(smoothing=strength),
+        "augmentation": dict(augmentation=strength),
+        "augmentation and L1": dict(penalty="L1", lam=strength, augmentation=1),
+    }
+    penalty: dict[str, Any] = dict(penalty=method, lam=strength) if method in PENALTY_NAMES else {}
+    return regularizers(**chosen.get(method, penalty))
+
+
+def untrained_lenet(seed: int, dropout: float = 0.0) -> nn.Module:
+    """LeNet-300-100 before its first step, the same one for a seed whatever the dropout."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return mlp(784, 300, 100, 10, dropout=dropout)
+
+
+def regularization_sweep(data_name: str) -> pd.DataFrame:
+    """LeNet-300-100 on 1,000 images, each regularizer at each strength in equally many steps; 3 seeds, validation."""
+    data = load_data(data_name)
+
+    def run(method: str, strength: float, seed: int) -> dict:
+        model, train = regularized(data, method, strength, seed)
+        return described(model, train, data.validation)
+
+    return _method_by_method(run, REGULARIZERS, "regularization", data_name)
+
+
+def _method_by_method(
+    run: Callable[..., dict], methods: Mapping[str, tuple[float, ...]], kind: str, data_name: str
+) -> pd.DataFrame:
+    """A sweep in which every method has strengths of its own; entered in the manifest once it is whole."""
+    path = sweep_path(kind, "lenet-300-100", data_name)
+    grids = [{"method": (method,), "strength": strengths, "seed": SEEDS} for method, strengths in methods.items()]
+    tables = [sweep(run, grid, data_dir() / path) for grid in grids]
+    register(path)
+    return pd.concat(tables, ignore_index=True)
+
+
+def regularized(data: Data, method: str, strength: float, seed: int) -> tuple[nn.Module, Split]:
+    """One run on few images: the network, and what it was trained on."""
+    how = FEW_BUDGET | settings_of(method, strength) | dict(seed=seed)
+    model, train = untrained_lenet(seed, strength if method == "dropout" else 0.0), take(data.train, FEW_IMAGES)
+    if method == "none, more images":
+        train = take(data.train, int(strength))
+        how["epochs"] = how["epochs"] * FEW_IMAGES // len(train)
+    if method.endswith("constant lr"):
+        how["schedule"] = optim.constant
+    if not method.startswith("early stopping"):
+        return fit(model, train, **how)[0], train
+    held_out, rest = (Split(train.x[part], train.y[part]) for part in (slice(HELD_OUT), slice(HELD_OUT, None)))
+    return fit_early(model, rest, held_out, patience=int(strength), **how)[0], rest
+
+
+def described(model: nn.Module, train: Split, held_out: Split) -> dict[str, float]:
+    """Accuracy on training and held-out images; zeros; what is left of it pruned one-shot, and rounded to few bits."""
+    row = dict(train_accuracy=accuracy(model, train)["accuracy"], sparsity=counts(model)["sparsity"])
+    for sparsity in SPARSITIES:
+        row[f"accuracy_at_{sparsity:g}"] = accuracy(prune(model, sparsity), held_out)["accuracy"]
+    for bits in (4, 3):
+        row[f"accuracy_{bits}_bits"] = accuracy(quantize(model, bits), held_out)["accuracy"]
+    return accuracy(model, held_out) | row
+
+
+def chosen_strengths(table: pd.DataFrame) -> dict[str, float]:
+    """For every method the strength whose mean validation accuracy over the seeds is highest."""
+    mean = table.groupby(["method", "strength"], sort=False)["accuracy"].mean().reset_index()
+    best = mean.loc[mean.groupby("method", sort=False)["accuracy"].idxmax()]
+    return dict(zip(best["method"], best["strength"], strict=True))
+
+
+def regularization_test(data_name: str) -> pd.DataFrame:
+    """Every method at the strength that validation chose, trained again and scored on the test images: once."""
+    data = load_data(data_name)
+    strengths = chosen_strengths(regularization_sweep(data_name))
+
+    def run(method: str, seed: int) -> dict:
+        model, _ = regularized(data, method, strengths[method], seed)
+        return dict(strength=strengths[method]) | accuracy(model, data.test)
+
+    grid = {"method": tuple(REGULARIZERS), "seed": SEEDS}
+    return kept(run, grid, "regularization-test", "lenet-300-100", data_name)
+
+
+PENALTIES: dict[str, tuple[float, ...]] = {
+    "none": (0,),
+    "L1": (1e-4, 3e-4, 3e-5, 1e-3),
+    "L2": (1e-3, 3e-3, 1e-2),
+    "none, fine-tuned": (0,),
+    "L1, fine-tuned": (1e-4,),
+    "proximal L1": (0.1, 0.03),
+    "weight decay": (0.3, 1),
+}
+EPOCHS = 3  # of which one is fine-tuning, where there is any
+
+
+def penalty_sweep(data_name: str) -> pd.DataFrame:
+    """LeNet-300-100 on all images for 3 epochs, by penalty and λ: what is left of it pruned; 3 seeds, validation.
+
+    One-shot, but for "…, fine-tuned": 2 epochs, then 1 epoch without the penalty for each sparsity.
+    """
+    data = load_data(data_name)
+
+    def run(method: str, strength: float, seed: int) -> dict:
+        penalty, _, then = method.partition(", ")
+        how: dict[str, Any] = dict(seed=seed, progress=False)
+        epochs = EPOCHS - 1 if then else EPOCHS
+        model, _ = fit(untrained_lenet(seed), data.train, epochs=epochs, **how, **settings_of(penalty, strength))
+        row = described(model, data.train, data.validation)
+        for sparsity in SPARSITIES if then else ():
+            small = prune(model, sparsity)
+            small, _ = fit(small, data.train, epochs=1, after_step=keep_zeros(small), **how, **settings_of("none", 0))
+            row[f"accuracy_at_{sparsity:g}"] = accuracy(small, data.validation)["accuracy"]
+        return row
+
+    return _method_by_method(run, PENALTIES, "penalty", data_name)
