@@ -79,7 +79,7 @@ def changes(images: Tensor) -> dict[str, Change]:
     """What a scan does to a part, by its name; `images` set the ranges of activations."""
     made = [
         functools.partial(prune, sparsity=0.8),
-        functools.partial(prune, sparsity=0.8, importance=random_importance(0)),
+        lambda model, layers: prune(model, 0.8, layers=layers, importance=random_importance(0)),
         functools.partial(quantize, bits=4),
         functools.partial(quantize, bits=4, percentile=99),
         functools.partial(quantize, bits=4, granularity="channel"),
