@@ -26,6 +26,7 @@ from labkit.plots._base import (
     size_axis,
     tidy,
 )
+from labkit.plots.architectures import KIND_COLOURS, kind_bars, lost_plane, lost_scale
 from labkit.plots.article import (
     NO_SLOPE,
     clipping_curves,
@@ -35,7 +36,6 @@ from labkit.plots.article import (
     step_curves,
     threshold_axis,
 )
-from labkit.plots.architectures import KIND_COLOURS, kind_bars, lost_plane, lost_scale
 from labkit.plots.bars import class_bars, layer_bars, signed_bars, width_bars
 from labkit.plots.curves import (
     FEW_BITS,
@@ -57,6 +57,7 @@ from labkit.plots.learning_rate import (
     lr_background,
     lr_curves,
     lr_range_axis,
+    lr_sequences,
     lr_smaller_curves,
     lr_text,
     schedule_axis,
@@ -148,6 +149,7 @@ __all__ = [
     "lr_background",
     "lr_curves",
     "lr_range_axis",
+    "lr_sequences",
     "lr_smaller_curves",
     "lr_text",
     "schedule_axis",

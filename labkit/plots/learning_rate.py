@@ -137,3 +137,18 @@ def lr_smaller_curves(ax: Axes, records: pd.DataFrame, columns: dict[str, str]) 
         ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
     _rate_axes(ax, records, 0.08)
     ax.legend(fontsize=8, loc="lower left", framealpha=0.9)
+
+
+def lr_sequences(ax: Axes, sequences: dict[str, Sequence[float]], batches: int) -> None:
+    """The learning rate of every batch against the epoch, `batches` an epoch; what is below 1e-7 is drawn there."""
+    for (name, rates), (colour, line) in zip(sequences.items(), ((RED, "-"), (BLUE, "--")), strict=False):
+        ax.plot(np.arange(len(rates)) / batches, np.maximum(rates, 1e-7), line, color=colour, lw=2, label=name)
+    ax.set_yscale("log")
+    ax.set_ylim(0.7e-7, 0.3)
+    ax.yaxis.set_major_locator(FixedLocator([10.0**-i for i in range(1, 8)]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: lr_text(value)))
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("learning rate (log scale)")
+    tidy(ax)
+    ax.legend(fontsize=8)
