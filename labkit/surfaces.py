@@ -4,6 +4,7 @@ A surface maps places (..., 2) to losses (...); it is looked at within FRAME of 
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -19,10 +20,19 @@ Surface = Callable[[Tensor], Tensor]
 FRAME = 2.0
 
 
-def ravine(condition: float) -> Surface:
-    """(x² + κ y²) / 2: `condition` κ ≥ 1 times as steep across as along. Plain descent diverges above η = 2 / κ."""
+def ravine(condition: float, angle: float = 0.0) -> Surface:
+    """(u² + κ v²) / 2: `condition` κ ≥ 1 times as steep across as along; plain descent diverges above η = 2 / κ.
+
+    u and v are x and y turned by `angle` degrees: at 0 the ravine lies along x, at 45 both coordinates share it.
+    """
     _check.number("condition", condition, 1, float("inf"), open_high=True)
-    return lambda place: (place[..., 0] ** 2 + condition * place[..., 1] ** 2) / 2
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+
+    def surface(place: Tensor) -> Tensor:
+        x, y = place.unbind(-1)
+        return ((cosine * x + sine * y) ** 2 + condition * (cosine * y - sine * x) ** 2) / 2
+
+    return surface
 
 
 def rosenbrock(place: Tensor) -> Tensor:

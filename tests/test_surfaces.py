@@ -1,6 +1,7 @@
 """Surfaces against their slopes in closed form, walks against algebra and torch, the slice against the network."""
 
 import copy
+import math
 from functools import partial
 
 import pytest
@@ -58,6 +59,19 @@ def test_descent_diverges_above_two_over_the_curvature(lr, arrives):
     walk = paths({"SGD": partial(sgd, lr=lr)}, ravine(50), (1.0, 1.0), 2_000)["SGD"]
     assert (abs(float(walk[-1, 1])) < 1e-6) == arrives
     assert (abs(float(walk[-1, 1])) > 1e6) != arrives
+
+
+def test_turning_a_ravine_turns_the_walk_of_descent_and_not_that_of_adam():
+    def last(name, angle):
+        turn = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64) if angle else torch.eye(2).double()
+        start = turn @ torch.tensor([1.0, 0.5], dtype=torch.float64)
+        walk = paths({name: partial(RULES[name], lr=0.05)}, ravine(10, angle), start.tolist(), 30)[name]
+        return turn.T @ walk[-1]
+
+    degrees = math.degrees(math.atan2(0.6, 0.8))
+    for name in ("SGD", "momentum", "Nesterov"):
+        torch.testing.assert_close(last(name, degrees), last(name, 0))
+    assert float((last("Adam", degrees) - last("Adam", 0)).norm()) > 0.01
 
 
 def test_several_walk_as_each_would_alone_and_as_torch_does():

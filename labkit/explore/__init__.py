@@ -8,9 +8,11 @@ from labkit.explore._article_mlp import article_mlp
 from labkit.explore._deep_compression import deep_compression
 from labkit.explore._distillation import distillation
 from labkit.explore._learning_rate import learning_rate
+from labkit.explore._optimizers import optimizers
 from labkit.explore._overview import overview
 from labkit.explore._pruning import pruning
 from labkit.explore._quantization import quantization
+from labkit.explore._race import race
 from labkit.explore._regularization import regularization
 from labkit.explore._search import search
 from labkit.explore._sharing import sharing
@@ -22,9 +24,11 @@ __all__ = [
     "deep_compression",
     "distillation",
     "learning_rate",
+    "optimizers",
     "overview",
     "pruning",
     "quantization",
+    "race",
     "regularization",
     "search",
     "sharing",

@@ -39,6 +39,11 @@ def choice(label: str, options: Sequence[tuple[str, Any]] | Sequence[str], value
     return widgets.Dropdown(options=options, value=value, description=label, **_style())
 
 
+def tick(label: str, value: bool) -> widgets.Checkbox:
+    """A box to tick."""
+    return widgets.Checkbox(value, description=label, indent=False, layout=widgets.Layout(width="auto"))
+
+
 def bits(label: str = "bits", value: int = 4, floating: bool = True) -> widgets.SelectionSlider:
     """1 to 8 bits, and (floating) 32 for weights that are not rounded."""
     options = [(str(b), b) for b in range(1, 9)] + ([("32 (float)", 32)] if floating else [])
@@ -48,6 +53,11 @@ def bits(label: str = "bits", value: int = 4, floating: bool = True) -> widgets.
 def real(label: str, value: float, high: float, step: float) -> widgets.FloatSlider:
     """A slider over [0, high]."""
     return _Slider(value, min=0, max=high, step=step, description=label, readout_format=".3f", **_style())
+
+
+def between(label: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:
+    """A slider over [low, high]."""
+    return _Slider(value, min=low, max=high, step=step, description=label, readout_format=".1f", **_style())
 
 
 def layers(names: Sequence[str], everything: bool = True) -> widgets.Dropdown:

@@ -19,7 +19,7 @@ from labkit.train import evaluating, fit
 from labkit.zoo import load_model
 
 FEW_IMAGES, ALL_IMAGES = 2_200, 55_000  # 25 passes over the few are as many steps as one pass over all
-BATCH = 100
+BATCH = 100  # so there are 550 steps
 DEFAULT_LR = {"SGD": 1e-3, "momentum": 1e-3, "Nesterov": 1e-3, "Adagrad": 1e-2, "RMSprop": 1e-2, "Adam": 1e-3,
               "AMSGrad": 1e-3, "AdamW": 1e-3}  # fmt: skip  # torch.optim's own
 HIGH, MIDDLE, LOW = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03, 0.1), (1e-4, 3e-4, 0.001, 0.003, 0.01)
@@ -81,7 +81,7 @@ def _trained(train: Split, held_out: Split, optimizer: str, lr: float, seed: int
     model, _ = fit(build("lenet-300-100"), train, lr=lr, optimizer=TORCHS[optimizer], **how)
     seen = take(train, FEW_IMAGES)
     row = dict(train_loss=_mean_loss(model, seen.x, seen.y), train_accuracy=accuracy(model, seen)["accuracy"])
-    return row | accuracy(model, held_out) | _made_smaller(model, held_out)
+    return row | accuracy(model, held_out) | made_smaller(model, held_out)
 
 
 @torch.inference_mode()
@@ -90,7 +90,7 @@ def _mean_loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
         return float(F.cross_entropy(model(x), y))
 
 
-def _made_smaller(model: nn.Module, split: Split) -> dict[str, float]:
+def made_smaller(model: nn.Module, split: Split) -> dict[str, float]:
     """Accuracy one-shot at two sparsities and two widths, nothing trained; NaN for a network that diverged."""
     columns = [f"accuracy_{s}_sparse" for s in (80, 90)] + [f"accuracy_{b}_bits" for b in (4, 3)]
     if not all(p.isfinite().all() for p in model.parameters()):

@@ -1,0 +1,125 @@
+"""Walks of optimizers over a surface, and what each learning rate leads to."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from labkit.plots._base import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    YELLOW,
+    accuracy_axis,
+    logit,
+    tidy,
+)
+from labkit.plots.learning_rate import lr_axis
+
+OPTIMIZERS = {
+    "SGD": (BLACK, "o"),
+    "momentum": (BLUE, "s"),
+    "Nesterov": (SKY, "^"),
+    "Adagrad": (GREEN, "v"),
+    "RMSprop": (PURPLE, "D"),
+    "Adam": (RED, "P"),
+    "AMSGrad": (YELLOW, "X"),
+    "AdamW": (ORANGE, "*"),
+}
+PLAIN = ("SGD", "momentum", "Nesterov")  # one rate for all weights; the others adapt it to each
+
+
+def surface_map(ax: Axes, losses: np.ndarray, reach: float, lowest: Sequence[tuple[float, float]]) -> None:
+    """Contours, evenly spaced in log loss, of losses (n, n) over [-reach, reach]², rows y; rings at `lowest` points."""
+    axis = np.linspace(-reach, reach, len(losses))
+    heights = np.log10(losses - losses.min() + 1e-3 * (losses.max() - losses.min()))
+    levels = np.linspace(heights.min(), heights.max(), 16)
+    ax.contourf(axis, axis, heights, levels, cmap="Greys_r", alpha=0.35)
+    ax.contour(axis, axis, heights, levels, colors="#b0b0b0", linewidths=0.6, linestyles="solid")
+    for x, y in lowest:
+        ax.plot([x], [y], "o", ms=13, mfc="none", mec=BLACK, mew=1.5)
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(-reach, reach)
+    ax.set_xticks([-2, -1, 0, 1, 2])
+    ax.set_yticks([-2, -1, 0, 1, 2])
+    ax.set_xlabel("x", labelpad=1)
+    ax.set_ylabel("y", labelpad=-2)
+
+
+def walk_axis(ax: Axes, steps: int, lowest: float, highest: float) -> None:
+    """Losses against steps, both in plain numbers, the losses on a logarithmic scale; what is beyond is at the edge."""
+    ax.set_xlim(0, steps)
+    ax.set_yscale("log")
+    ax.set_ylim(lowest, highest)
+    powers = range(round(np.log10(lowest)), round(np.log10(highest)) + 1)
+    ax.yaxis.set_major_locator(FixedLocator([10.0**p for p in powers if (powers[-1] - p) % 2 == 0 or len(powers) < 6]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+    ax.set_xlabel("step", labelpad=1)
+    tidy(ax)
+
+
+def walk_lines(ax: Axes, mark_every: int = 1) -> dict[str, Line2D]:
+    """An empty line for each optimizer, in its colour and with its marker."""
+    look = dict(ms=5, markevery=mark_every, lw=1.5, mec="white", mew=0.4)
+    return {name: ax.plot([], [], "-", color=c, marker=m, **look)[0] for name, (c, m) in OPTIMIZERS.items()}
+
+
+def optimizer_key(ax: Axes) -> dict[str, Text]:
+    """A key in two columns, colour and marker of each optimizer; returns the texts beside them, empty so far."""
+    ax.set_axis_off()
+    ax.set_xlim(0, 2)
+    ax.set_ylim(3.5, -0.5)
+    texts = {}
+    for i, (name, (colour, marker)) in enumerate(OPTIMIZERS.items()):
+        x, y = divmod(i, 4)
+        ax.plot([x, x + 0.1], [y, y], "-", color=colour, lw=2)
+        ax.plot([x + 0.05], [y], marker, color=colour, ms=8, mec="white", mew=0.5)
+        texts[name] = ax.text(x + 0.13, y, "", fontsize=9, va="center")
+    return texts
+
+
+def rate_curves(ax: Axes, records: pd.DataFrame, legend: bool = True) -> None:
+    """Accuracy against the learning rate, one line an optimizer: the mean over the seeds, a band from worst to best.
+
+    `records` has the columns optimizer, lr, accuracy (a row a seed) and may be empty.
+    """
+    for name, rows in records.groupby("optimizer", sort=False):
+        colour, marker = OPTIMIZERS[str(name)]
+        by = rows.groupby("lr")["accuracy"]
+        x = by.mean().index.to_numpy()
+        line = "-" if name in PLAIN else "--"
+        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=6, color=colour, label=name, lw=1.4)
+        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.12, lw=0)
+    lr_axis(ax, 6e-5, 1.6, "learning rate (log scale)")
+    accuracy_axis(ax, 0.09, 0.9)
+    tidy(ax)
+    if legend and len(records):
+        ax.legend(fontsize=8, ncol=2, loc="lower center", framealpha=0.9)
+
+
+def optimizer_dots(ax: Axes, table: pd.DataFrame, columns: Mapping[str, str]) -> None:
+    """One row an optimizer, one dot a column of `table` (mean over the seeds), a bar from the worst to the best seed.
+
+    `table` has the column optimizer (a row a seed); `columns` maps columns of accuracies to labels.
+    """
+    looks = [(BLACK, "o"), (BLUE, "s"), (SKY, "^"), (ORANGE, "D"), (GREY, "v")]
+    names = list(dict.fromkeys(table["optimizer"]))
+    for (column, label), (colour, marker) in zip(columns.items(), looks, strict=False):
+        by = 100 * table.groupby("optimizer", sort=False)[column].agg(["mean", "min", "max"]).loc[names]
+        ax.hlines(range(len(names)), by["min"], by["max"], color=colour, lw=2)
+        ax.plot(by["mean"], range(len(names)), marker, color=colour, ms=7, mec="white", label=label)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlabel("test accuracy, per cent")
+    tidy(ax)
+    ax.legend(fontsize=8, loc="lower left", framealpha=0.9)
