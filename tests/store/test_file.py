@@ -16,22 +16,9 @@ from labkit.compress.parts import Quantized, parts
 from labkit.compress.quantize import Grid, install, quantize
 from labkit.models import build
 from labkit.store import check_equal, decode, encode, load, save
+from tests.store.nets import small, tiny
 
 INPUTS = {"lenet-300-100": (4, 1, 28, 28), "lenet-5": (4, 1, 28, 28), "resnet-20": (2, 3, 32, 32)}
-
-
-def tiny(seed: int = 0) -> nn.Module:
-    """A net of every kind of part: convolution, BatchNorm with its int64 counter, bias, a pruned linear layer."""
-    torch.manual_seed(seed)
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3))
-    net(torch.randn(8, 1, 6, 6))
-    return net.eval()
-
-
-def small(seed: int = 0) -> nn.Module:
-    """`tiny`, pruned and quantized, activations too."""
-    net = quantize(prune(tiny(seed), 0.8), 3, activation_bits=8, calibration=torch.randn(8, 1, 6, 6))
-    return net.eval()
 
 
 def returns(model: nn.Module, into: nn.Module, x: Tensor | None = None) -> bytes:

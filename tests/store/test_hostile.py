@@ -5,31 +5,14 @@ import tracemalloc
 import zlib
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from labkit.compress.magnitude import prune
 from labkit.compress.parts import parts
-from labkit.compress.quantize import quantize
 from labkit.store import _wire, decode, encode
 from labkit.store import file as lk
-
-
-def tiny(seed: int = 0) -> nn.Module:
-    """A net of every kind of part: convolution, BatchNorm with its int64 counter, bias, a pruned linear layer."""
-    torch.manual_seed(seed)
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3))
-    net(torch.randn(8, 1, 6, 6))
-    return net.eval()
-
-
-def small(seed: int = 0) -> nn.Module:
-    """`tiny`, pruned and quantized, activations too."""
-    net = quantize(prune(tiny(seed), 0.8), 3, activation_bits=8, calibration=torch.randn(8, 1, 6, 6))
-    return net.eval()
-
+from tests.store.nets import small, tiny
 
 SMALL, INTO = encode(small()), tiny()
 

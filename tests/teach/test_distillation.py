@@ -7,17 +7,7 @@ import torch.nn.functional as F
 from labkit import losses
 from labkit.compress.distill import answers, best_offset
 from labkit.teach import check_distillation_loss, check_offset, check_soften
-
-
-def verdict(check, *arguments):
-    answer = check(*arguments)
-    return answer.passed, answer.message
-
-
-def named(function, name):
-    function.__name__ = name
-    return function
-
+from tests.teach.answers import named, verdict
 
 # softening
 

@@ -6,18 +6,9 @@ import torch
 from labkit.compress.magnitude import cubic_sparsity, keep_mask, prune
 from labkit.measure import accuracy
 from labkit.teach import check_cubic_sparsity, check_mask, check_sensitivity
+from tests.teach.answers import named, verdict
 
 FIRST = "([0.5, -0.125, -3.0, 0.25], 0.25)"
-
-
-def verdict(check, *arguments):
-    answer = check(*arguments)
-    return answer.passed, answer.message
-
-
-def named(function, name):
-    function.__name__ = name
-    return function
 
 
 # the mask

@@ -6,18 +6,9 @@ import torch
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize
 from labkit.measure import accuracy
 from labkit.teach import check_fake_quantize, check_scale, check_weakest_layer
+from tests.teach.answers import named, verdict
 
 CALL = "my_fake_quantize([-1.3125, -0.3125, 0.0625, 0.5625, 1.25], 0.25, 3)"
-
-
-def verdict(check, *arguments):
-    answer = check(*arguments)
-    return answer.passed, answer.message
-
-
-def named(function, name):
-    function.__name__ = name
-    return function
 
 
 # the scale
