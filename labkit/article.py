@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import nn
 
 from labkit import _check
@@ -184,16 +184,17 @@ def gradient_check(
     h: float = 1e-5,
     entries: int | None = None,
     seed: int = 0,
+    dtype: DTypeLike = np.float64,
 ) -> dict[str, tuple[Array, Array]]:
     """(analytic, numeric) slopes of every parameter, or of `entries` drawn ones of each, flat.
 
     numeric = (L(w + h) - L(w - h)) / 2h. Its error falls as h² until rounding, about ε · L / h, takes over: in float64
-    (ε = 2·10⁻¹⁶) the best h is near 10⁻⁵; float32 is good to a few digits at best. So everything is cast to float64.
+    (ε = 2·10⁻¹⁶) the best h is near 10⁻⁵; float32 is good to a few digits at best. So network and data are cast.
     """
     _check.number("h", h, 0, 1, open_low=True)
     variant, rng = variant or Variant(), np.random.default_rng(seed)
-    net = {name: w.astype(np.float64) for name, w in net.items()}
-    x, y = x.astype(np.float64), y.astype(np.float64)
+    net = {name: w.astype(dtype) for name, w in net.items()}
+    x, y = x.astype(dtype), y.astype(dtype)
     _, slopes = variant.gradient(net, x, y, variant.head)
     checked = {}
     for name, w in net.items():
@@ -217,6 +218,13 @@ def relative_error(analytic: Array, numeric: Array) -> float:
     """‖a - n‖ / (‖a‖ + ‖n‖): 0 where they agree, 1 where one is zero or they point in opposite directions."""
     scale = np.linalg.norm(analytic) + np.linalg.norm(numeric)
     return float(np.linalg.norm(analytic - numeric) / scale) if scale else 0.0
+
+
+def gradient_errors(
+    net: Net, x: Array, y: Array, variant: "Variant | None" = None, **settings: Any
+) -> dict[str, float]:
+    """The relative error of each parameter in `gradient_check` with the same settings."""
+    return {name: relative_error(*pair) for name, pair in gradient_check(net, x, y, variant, **settings).items()}
 
 
 # --- pruning: the 裁剪 that the article announces ---------------------------------------------------------------------

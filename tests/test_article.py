@@ -25,6 +25,7 @@ from labkit.article import (
     forward,
     gradient,
     gradient_check,
+    gradient_errors,
     new_net,
     one_hot,
     predict,
@@ -62,8 +63,7 @@ def autograd(net, x, y, head):
 
 
 def errors(variant, **shape):
-    net, x, y = case(**shape)
-    return {k: relative_error(*pair) for k, pair in gradient_check(net, x, y, variant).items()}
+    return gradient_errors(*case(**shape), variant)
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +181,17 @@ def test_a_check_of_some_entries_is_that_of_all_of_them():
 def test_a_float32_network_is_checked_in_float64():
     net, x, y = case()
     single = {k: v.astype(np.float32) for k, v in net.items()}
-    checked = gradient_check(single, x.astype(np.float32), y.astype(np.float32))
-    assert max(relative_error(*pair) for pair in checked.values()) < 1e-8
+    given = single, x.astype(np.float32), y.astype(np.float32)
+    assert max(gradient_errors(*given).values()) < 1e-8
+
+
+def test_single_precision_and_steps_too_long_or_too_short_spoil_the_check():
+    worst = {h: max(gradient_errors(*case(), h=h).values()) for h in (1e-1, 1e-5, 1e-12)}
+    assert worst[1e-5] < 1e-8
+    assert worst[1e-1] > 1e4 * worst[1e-5] < worst[1e-12]
+    single = {h: max(gradient_errors(*case(), h=h, dtype=np.float32).values()) for h in (1e-1, 1e-2, 1e-3, 1e-5)}
+    assert min(single.values()) > 1e-5
+    assert single[1e-5] > 1e-2
 
 
 @pytest.mark.parametrize(
