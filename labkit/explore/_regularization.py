@@ -27,8 +27,9 @@ IMAGES = (200, 500, 1_000, 2_000, 5_000, 20_000)
 BATCH, STEPS = 50, 600
 LOOKS = 20  # on all of validation, spread over a run: for early stopping
 LAMBDAS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-USUAL = {"L1": 3e-4, "proximal L1": 0.1, "L2": 3e-3, "weight decay": 1.0}  # where the menu sets λ
+USUAL = {"L1": 1e-3, "proximal L1": 0.1, "L2": 3e-3, "weight decay": 1.0}  # where the menu sets λ
 SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98)
+KEY = 21  # letters of a recipe in the key
 EDGES = np.linspace(-5, 0.5, 45)  # of the histogram, powers of ten; what is smaller is called 0
 
 
@@ -44,12 +45,18 @@ class Recipe:
     dropout: float = 0.0
 
     @property
-    def label(self) -> str:
-        """What is switched on and the number of images, as short as the key of the picture needs it."""
+    def words(self) -> str:
+        """What is switched on."""
         parts = [f"{self.penalty} {self.lam:g}"] if self.penalty != "none" else []
         named = {"dropout": self.dropout, "smooth": self.smoothing, "augment": self.augmentation}
         parts += [f"{name} {value:g}" for name, value in named.items() if value]
-        return f"{', '.join(parts) or 'nothing'} · {self.images:,}"
+        return ", ".join(parts) or "nothing"
+
+    @property
+    def label(self) -> str:
+        """The same and the number of images, cut to the width of a row in the key."""
+        words = self.words if len(self.words) <= KEY else self.words[: KEY - 1] + "…"
+        return f"{words} · {self.images:,}"
 
     def settings(self) -> dict[str, Any]:
         """What to give to `fit`, in about STEPS steps whatever the number of images."""
@@ -98,8 +105,8 @@ class Regularization:
         self.live, self._own = LiveFigure(10.4, 5.6), own
         self._ended: list[Trial] = []
         add = self.live.figure.add_axes
-        self.accuracies, self.losses = add((0.065, 0.6, 0.4, 0.35)), add((0.535, 0.6, 0.21, 0.35))
-        self.weights, self.sparsities = add((0.065, 0.095, 0.27, 0.35)), add((0.42, 0.095, 0.325, 0.35))
+        self.accuracies, self.losses = add((0.075, 0.6, 0.39, 0.35)), add((0.535, 0.6, 0.21, 0.35))
+        self.weights, self.sparsities = add((0.075, 0.095, 0.26, 0.35)), add((0.42, 0.095, 0.325, 0.35))
         self.key = add((0.765, 0.3, 0.23, 0.45))
         self._draw_still()
 
@@ -191,7 +198,9 @@ class Regularization:
     def tell(self, trial: Trial) -> Words:
         """The trial in words."""
         cards = [accuracy_card(trial), gap_card(trial), pruned_card(trial), zeros_card(trial), best_card(trial)]
-        setting = f"{trial.dense.name}, new weights, {trial.run.label} images"
+        setting = (
+            f"{trial.dense.name}, new weights, {trial.recipe.images:,} images, regularized by {trial.recipe.words}"
+        )
         scored = trial.run.score
         words = trial.run.words
         if trial.run.ended and not trial.run.diverged and len(trial.pruned) < len(SPARSITIES):

@@ -45,10 +45,17 @@ def magnitude_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPat
 
 
 def gap_axis(ax: Axes) -> None:
-    """Let a `run_accuracy_axis` reach from guessing to 100 %, which training images are read with."""
-    _accuracies(ax, 0.09, 1.0)
-    ax.set_ylim(top=float(logit(1.0)) + 0.25)
+    """Make a `run_accuracy_axis` linear, from 40 to 100 %: the gap shall look as large as it is."""
+    ax.set_yscale("function", functions=(_share, lambda share: np.log(share / (1 - share))))
+    ax.set_ylim(float(logit(0.4)), float(logit(1.0)) + 1)
+    shares = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in shares]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{_share(value):.0%}"))
     ax.set_ylabel("accuracy")
+
+
+def _share(logit: np.ndarray | float) -> np.ndarray | float:
+    return 1 / (1 + np.exp(-np.asarray(logit)))
 
 
 def pruned_axis(ax: Axes, sparsities: Sequence[float], ghosts: Sequence[str]) -> tuple[Line2D, list[Line2D]]:
