@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labkit import _check
 from labkit.data import Split
-from labkit.losses import check_distillation, mixed_loss
+from labkit.losses import Loss, check_distillation, mixed_loss
 from labkit.train import evaluating, fit
 
 
@@ -47,15 +47,23 @@ def distill(
     if said.ndim != 2 or len(said) != len(train):
         raise ValueError(f"teacher has the shape {tuple(said.shape)}; allowed: logits ({len(train)}, classes)")
     _check.finite("teacher", said)
+    beside, loss = with_answers(train, said, temperature, alpha)
+    return fit(student, beside, loss=loss, **settings)
+
+
+def with_answers(train: Split, said: Tensor, temperature: float, alpha: float) -> tuple[Split, Loss]:
+    """A split in which the answers `said`, logits (n, classes), travel behind the pixels, and the loss that reads them.
+
+    For a loss is handed no more than x and y. Give both to `fit`, or to a recipe that ends in it.
+    """
     shape, classes = train.x.shape[1:], said.shape[1]
-    # a loss is handed no more than x and y, so the answers travel behind the pixels
     beside = Split(torch.cat([train.x.flatten(1), said], 1), train.y)
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         images = x[:, :-classes].reshape(-1, *shape)
         return mixed_loss(model(images), x[:, -classes:], y, temperature, alpha)
 
-    return fit(student, beside, loss=loss, **settings)
+    return beside, loss
 
 
 def best_offset(logits: Tensor, y: Tensor, label: int, offsets: Tensor) -> float:
