@@ -6,6 +6,7 @@ A surface maps places (..., 2) to losses (...); it is looked at within FRAME of 
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from labkit import _check
 from labkit.data import Split
-from labkit.optim import Rule, State
+from labkit.optim import RULES, Rule, State
 from labkit.train import evaluating
 
 Surface = Callable[[Tensor], Tensor]
@@ -66,11 +67,22 @@ def fitted(losses: Tensor, degree: int = 8) -> Surface:
     return surface
 
 
+def walker(name: str, lr: float, momentum: float) -> Rule:
+    """The rule of that name with its settings bound: `momentum` is μ where there is one, and β₁ of Adam's kind."""
+    _check.one_of("name", name, RULES)
+    _check.number("lr", lr, 0, float("inf"), open_low=True, open_high=True)
+    _check.number("momentum", momentum, 0, 1, open_high=True)
+    if name in ("momentum", "Nesterov"):
+        return partial(RULES[name], lr=lr, momentum=momentum)
+    betas = {"betas": (momentum, 0.999)} if name in ("Adam", "AMSGrad", "AdamW") else {}
+    return partial(RULES[name], lr=lr, **betas)
+
+
 def paths(rules: Mapping[str, Rule], surface: Surface, start: Sequence[float], steps: int) -> dict[str, Tensor]:
     """The places (steps + 1, 2), float64, through which each rule walks from `start`; one that diverges ends in NaN.
 
-    The settings of a rule are bound to it: {"Adam": partial(adam, lr=0.1)}. All take their gradients in one call, which
-    is what such walks spend their time on. ValueError for steps outside 1 to 10,000.
+    Each rule has its settings bound, as by `walker`. All take their gradients in one call, which is what such walks
+    spend their time on. ValueError for steps outside 1 to 10,000.
     """
     _check.whole("steps", steps, 1, 10_000)
     place = torch.tensor([start] * len(rules), dtype=torch.float64)

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from labkit import plots
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
-from labkit.optim import RULES, Rule
-from labkit.surfaces import FRAME, Surface, fitted, paths, ravine, rosenbrock, saddle
+from labkit.optim import RULES
+from labkit.surfaces import FRAME, Surface, fitted, paths, ravine, rosenbrock, saddle, walker
 from labkit.sweep import shipped_sweep
 
 STEPS = 100
@@ -67,20 +66,12 @@ def lenet_slice() -> Surface:
     return fitted(torch.tensor(table.drop(columns="y").to_numpy()))
 
 
-def told(name: str, lr: float, momentum: float) -> Rule:
-    """A rule with its settings: `momentum` is μ where there is one, and Adam's β₁."""
-    rule = partial(RULES[name], lr=lr)
-    if name in ("momentum", "Nesterov"):
-        return partial(rule, momentum=momentum)
-    return partial(rule, betas=(momentum, 0.999)) if name.startswith(("Adam", "AMS")) else rule
-
-
 def walk(
     name: str, condition: float, angle: float, lr: float, momentum: float, start: tuple[float, float], shown: list[str]
 ) -> Walks:
     """Let the shown optimizers walk STEPS steps."""
     surface = surface_of(name, condition, angle)
-    found = paths({optimizer: told(optimizer, lr, momentum) for optimizer in shown}, surface, start, STEPS)
+    found = paths({optimizer: walker(optimizer, lr, momentum) for optimizer in shown}, surface, start, STEPS)
     places = {optimizer: way.numpy() for optimizer, way in found.items()}
     losses = {optimizer: surface(way).numpy() for optimizer, way in found.items()}
     return Walks(name, surface, condition, angle, lr, momentum, start, places, losses)
