@@ -17,10 +17,10 @@ from labkit.explore._start import Dense, shipped, start
 from labkit.explore._training import GHOSTS, Curves, Run, stream, training_set
 from labkit.optim import TORCHS
 from labkit.sweep import DEFAULT_LR, fresh
-from labkit.sweep.optimizers import ALL_IMAGES, BATCH, FEW_IMAGES, made_smaller
+from labkit.sweep.optimizers import BATCH, FEW_IMAGES, PASSES, made_smaller
 
 RATES = (*(float(f"{m}e{e}") for e in range(-4, 0) for m in (1, 3)), 1.0)
-SIZES = {"all images, 1 pass": ALL_IMAGES, "few images, 25 passes": FEW_IMAGES}
+SIZES = {"few images, 25 passes": (FEW_IMAGES, PASSES), "all images, 1 pass": (FEW_IMAGES * PASSES, 1)}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Racer:
     @property
     def train(self) -> Split:
         """The images it is trained on."""
-        return training_set(self.dense.data, SIZES[self.size])
+        return training_set(self.dense.data, SIZES[self.size][0])
 
 
 class Race:
@@ -62,11 +62,10 @@ class Race:
     def train(self, settings: dict, show: Callable[[Racer], None], overtaken: Callable[[], bool]) -> None:
         """Train the architecture from new weights, as the sweep did; at the end, make it smaller."""
         racer, seed = next(self.results(**settings)), settings["seed"]
-        steps_a_pass = max(1, len(racer.train) // BATCH)
         ended = stream(
             fresh(racer.dense.model, seed), racer.train, racer.dense.data.validation, racer.run.label,
             lambda run, model: show(replace(racer, run=run)), overtaken, optimizer=TORCHS[racer.optimizer],
-            lr=racer.lr, epochs=max(1, ALL_IMAGES // BATCH // steps_a_pass) if racer.size.startswith("few") else 1,
+            lr=racer.lr, epochs=SIZES[racer.size][1],
             batch_size=min(BATCH, len(racer.train)), seed=seed,
         )  # fmt: skip
         if ended:
@@ -90,15 +89,13 @@ class Race:
         for ax in (self.rates, self.losses, self.accuracies, self.key):
             ax.clear()
         self.live.moving.clear()
-        records = racer.dense.sweep("optimizers")
-        if len(records):
-            records = records[records["images"] == SIZES[racer.size]]
-        plots.rate_curves(self.rates, records)
+        measured = racer.dense.sweep("optimizers")
+        plots.rate_curves(self.rates, measured if racer.size.startswith("few") else measured[:0])
         self.curves = Curves(self.losses, self.accuracies, self.key)
         self.accuracies.set_ylabel("")
         (self.dots,) = self.rates.plot([], [], "o", ms=8, color=plots.SKY, mec="black")
         (self.star,) = self.rates.plot([], [], "*", ms=20, color=plots.ORANGE, mec="black", mew=1.3)
-        self.rates.set_title("★ this run, ● earlier ones; lines: measured, 3 seeds", fontsize=10, loc="left")
+        self.rates.set_title("★ this run, ● earlier ones; lines: measured, few images", fontsize=10, loc="left")
         self.losses.set_title("training loss", fontsize=10, loc="left")
         self.accuracies.set_title("accuracy", fontsize=10, loc="left")
         self.live.move([*self.curves.artists, self.dots, self.star])

@@ -1,6 +1,7 @@
 """Walks of optimizers over a surface, and what each learning rate leads to."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ def walk_axis(ax: Axes, steps: int, lowest: float, highest: float) -> None:
 
 def walk_lines(ax: Axes, mark_every: int = 1) -> dict[str, Line2D]:
     """An empty line for each optimizer, in its colour and with its marker."""
-    look = dict(ms=5, markevery=mark_every, lw=1.5, mec="white", mew=0.4)
+    look: dict[str, Any] = dict(ms=5, markevery=mark_every, lw=1.5, mec="white", mew=0.4)
     return {name: ax.plot([], [], "-", color=c, marker=m, **look)[0] for name, (c, m) in OPTIMIZERS.items()}
 
 
@@ -93,7 +94,7 @@ def rate_curves(ax: Axes, records: pd.DataFrame, legend: bool = True) -> None:
 
     `records` has the columns optimizer, lr, accuracy (a row a seed) and may be empty.
     """
-    for name, rows in records.groupby("optimizer", sort=False):
+    for name, rows in records.groupby("optimizer", sort=False) if len(records) else ():
         colour, marker = OPTIMIZERS[str(name)]
         by = rows.groupby("lr")["accuracy"]
         x = by.mean().index.to_numpy()

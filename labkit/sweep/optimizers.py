@@ -1,6 +1,7 @@
 """Eight optimizers, each at several learning rates, in equally many steps: the tables of notebook 08."""
 
 import math
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,8 +19,8 @@ from labkit.sweep._run import kept, shipped_sweep
 from labkit.train import evaluating, fit
 from labkit.zoo import load_model
 
-FEW_IMAGES, ALL_IMAGES = 2_200, 55_000  # 25 passes over the few are as many steps as one pass over all
-BATCH = 100  # so there are 550 steps
+FEW_IMAGES = 2_200
+BATCH, PASSES = 100, 25  # 550 steps, as many as in one pass over all 55,000 images
 DEFAULT_LR = {"SGD": 1e-3, "momentum": 1e-3, "Nesterov": 1e-3, "Adagrad": 1e-2, "RMSprop": 1e-2, "Adam": 1e-3,
               "AMSGrad": 1e-3, "AdamW": 1e-3}  # fmt: skip  # torch.optim's own
 HIGH, MIDDLE, LOW = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03, 0.1), (1e-4, 3e-4, 0.001, 0.003, 0.01)
@@ -29,14 +30,15 @@ TUNED_ON, TESTED_ON = (0, 1, 2), (3, 4, 5, 6, 7)  # seeds: those a rate was chos
 
 
 def optimizers_sweep(data_name: str) -> pd.DataFrame:
-    """LeNet-300-100 trained by every optimizer at every one of its learning rates, 3 seeds, scored on validation."""
+    """LeNet-300-100 trained on few images by every optimizer at each of its learning rates; 3 seeds, validation."""
     data = load_data(data_name)
+    few = take(data.train, FEW_IMAGES)
 
-    def run(images: int, optimizer: str, lr: float, seed: int) -> dict:
-        return _trained(take(data.train, images), data.validation, optimizer, lr, seed)
+    def run(optimizer: str, lr: float, seed: int) -> dict:
+        return _trained(few, data.validation, optimizer, lr, seed)
 
     for optimizer, lrs in LRS.items():
-        grid = dict(images=(FEW_IMAGES, ALL_IMAGES), optimizer=(optimizer,), lr=lrs, seed=TUNED_ON)
+        grid = dict(optimizer=(optimizer,), lr=lrs, seed=TUNED_ON)
         kept(run, grid, "optimizers", "lenet-300-100", data_name)
     return shipped_sweep("optimizers", "lenet-300-100", data_name)
 
@@ -44,12 +46,12 @@ def optimizers_sweep(data_name: str) -> pd.DataFrame:
 def tested_optimizers_sweep(data_name: str) -> pd.DataFrame:
     """Each optimizer at the rate that `optimizers_sweep` found best; 5 fresh seeds, on test: looked at once."""
     data, best = load_data(data_name), tuned(shipped_sweep("optimizers", "lenet-300-100", data_name))
+    few = take(data.train, FEW_IMAGES)
 
-    def run(images: int, optimizer: str, seed: int) -> dict:
-        lr = best[images, optimizer]
-        return dict(lr=lr) | _trained(take(data.train, images), data.test, optimizer, lr, seed)
+    def run(optimizer: str, seed: int) -> dict:
+        return dict(lr=best[optimizer]) | _trained(few, data.test, optimizer, best[optimizer], seed)
 
-    grid = dict(images=(FEW_IMAGES, ALL_IMAGES), optimizer=tuple(TORCHS), seed=TESTED_ON)
+    grid = dict(optimizer=tuple(TORCHS), seed=TESTED_ON)
     return kept(run, grid, "tested-optimizers", "lenet-300-100", data_name)
 
 
@@ -68,19 +70,18 @@ def slice_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     return kept(run, {"y": places}, "slice", model_name, data_name)
 
 
-def tuned(table: pd.DataFrame) -> dict[tuple[int, str], float]:
-    """The learning rate with the best mean accuracy over the seeds, by (images, optimizer)."""
-    mean = table.groupby(["images", "optimizer", "lr"])["accuracy"].mean()
-    return {(row[0], row[1]): row[2] for row in mean.groupby(["images", "optimizer"]).idxmax()}
+def tuned(table: pd.DataFrame) -> dict[str, float]:
+    """The learning rate with the best mean accuracy over the seeds, by optimizer."""
+    mean = table.groupby(["optimizer", "lr"])["accuracy"].mean()
+    return dict(mean.groupby("optimizer").idxmax().tolist())
 
 
 def _trained(train: Split, held_out: Split, optimizer: str, lr: float, seed: int) -> dict[str, float]:
-    """One run, measured: on the first FEW_IMAGES training images, on `held_out`, and once more when made smaller."""
+    """One run, measured: on its training images, on `held_out`, and there once more when made smaller."""
     torch.manual_seed(seed)
-    how = dict(epochs=ALL_IMAGES // len(train), batch_size=BATCH, seed=seed, progress=False)
+    how: dict[str, Any] = dict(epochs=PASSES, batch_size=BATCH, seed=seed, progress=False)
     model, _ = fit(build("lenet-300-100"), train, lr=lr, optimizer=TORCHS[optimizer], **how)
-    seen = take(train, FEW_IMAGES)
-    row = dict(train_loss=_mean_loss(model, seen.x, seen.y), train_accuracy=accuracy(model, seen)["accuracy"])
+    row = dict(train_loss=_mean_loss(model, train.x, train.y), train_accuracy=accuracy(model, train)["accuracy"])
     return row | accuracy(model, held_out) | made_smaller(model, held_out)
 
 

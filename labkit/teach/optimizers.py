@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labkit.optim import adam
+from labkit.optim import State, adam
 from labkit.surfaces import paths, rosenbrock, walker
 from labkit.teach._verdict import Verdict, compare, name_of
 
@@ -17,7 +17,8 @@ GOAL, STEPS, START = 0.05, 100, (-1.7, 1.2)
 
 def check_adam_step(answer: Callable[..., Any]) -> Verdict:
     """`answer(w, g, m, s, t, lr)`: step t = 1, 2, … of Adam with β₁ = 0.9, β₂ = 0.999, ε = 1e-8; returns (w, m, s)."""
-    w, state, lr = torch.tensor([1.0, -1.0], dtype=torch.float64), {}, 0.1
+    state: State = {}
+    w, lr = torch.tensor([1.0, -1.0], dtype=torch.float64), 0.1
     mine: Any = (w, torch.zeros_like(w), torch.zeros_like(w))
     for t, g in enumerate(GRADIENTS, 1):
         call = f"step {t}, g = {g.tolist()}: {name_of(answer)}"
