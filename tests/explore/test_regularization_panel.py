@@ -1,0 +1,246 @@
+"""The panel of notebook 06: its run is labkit's own, what is shown is measured, a move overtakes it."""
+
+import math
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import labkit as lk
+from labkit import explore, losses, plots
+from labkit.augment import affine
+from labkit.data import take
+from labkit.explore import _regularization
+from labkit.explore._regularization import (
+    EDGES,
+    GHOSTS,
+    SPARSITIES,
+    USUAL,
+    Recipe,
+    Regularization,
+    best_look,
+    histogram_of,
+    untrained,
+)
+from labkit.explore._start import own
+from labkit.models import mlp
+
+OFF = dict(images=200, penalty="none", lam=1e-3, smoothing=0.0, augmentation=0.0)
+
+
+@pytest.fixture(scope="module")
+def mine(digits):
+    """A network of the user's own, with dropout."""
+    torch.manual_seed(7)
+    return own(mlp(64, 32, 10, dropout=0.2), digits)
+
+
+@pytest.fixture
+def view(mine, monkeypatch):
+    monkeypatch.setattr(_regularization, "STEPS", 80)
+    return Regularization(mine)
+
+
+def trained(view, overtaken=lambda: False, **changes):
+    shown = []
+    view.train(OFF | changes, shown.append, overtaken)
+    return shown
+
+
+def setting(view, **changes):
+    (trial,) = view.results(**OFF | changes)
+    return trial
+
+
+DECAYED = partial(torch.optim.AdamW, weight_decay=0.3)
+PLAIN = partial(torch.optim.AdamW, weight_decay=0.0)
+SMOOTH = losses.label_smoothing(0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "how"),
+    [
+        ({}, dict(optimizer=PLAIN)),
+        (dict(penalty="L1"), dict(optimizer=PLAIN, loss=losses.with_l1(1e-3))),
+        (dict(penalty="L2", smoothing=0.1), dict(optimizer=PLAIN, loss=losses.with_l2(1e-3, SMOOTH))),
+        (dict(penalty="weight decay", lam=0.3), dict(optimizer=DECAYED)),
+        (dict(penalty="proximal L1", lam=0.1), dict(optimizer=PLAIN, after_step=losses.proximal_l1(0.1, 1e-3))),
+        (dict(augmentation=0.5), dict(optimizer=PLAIN, augment=partial(affine, strength=0.5))),
+        (dict(images=500, dropout=0.5), dict(optimizer=PLAIN)),
+    ],
+    ids=["nothing", "L1", "L2, smoothing", "decay", "proximal", "augmentation", "dropout"],
+)  # fmt: skip
+def test_the_run_is_the_one_that_fit_does(view, mine, digits, changes, how):
+    last = trained(view, **changes)[-1]
+    images = changes.get("images", 200)
+    train = take(digits.train, images)
+    model, _ = lk.fit(
+        untrained(mine, changes.get("dropout", 0.0)), train, epochs=80 // (images // 50), batch_size=50, lr=1e-3,
+        progress=False, **how,
+    )  # fmt: skip
+    assert last.run.ended
+    assert last.run.score.correct == lk.accuracy(model, digits.validation)["correct"]
+    assert last.train_accuracy == lk.accuracy(model, train)["accuracy"]
+    for sparsity, score in zip(SPARSITIES, last.pruned, strict=True):
+        assert score.correct == lk.accuracy(lk.prune(model, sparsity), digits.validation)["correct"]
+    assert last.zeros == pytest.approx(lk.measure(model, digits.validation)["sparsity"])
+    np.testing.assert_array_equal(last.histogram, histogram_of(model))
+
+
+def test_new_weights_are_the_same_whatever_is_done_and_the_users_network_is_left_alone(mine):
+    before = [p.clone() for p in mine.model.parameters()]
+    first, other = untrained(mine, 0.0), untrained(mine, 0.7)
+    assert all(a.equal(b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+    assert [layer.p for m in (first, other, mine.model) for layer in m if isinstance(layer, nn.Dropout)] == [
+        0,
+        0.7,
+        0.2,
+    ]
+    assert all(a.equal(b) for a, b in zip(before, mine.model.parameters(), strict=True))
+    assert not any(a.equal(b) for a, b in zip(before, first.parameters(), strict=True))
+
+
+def test_the_histogram_counts_every_weight_once():
+    model = mlp(4, 2, 2)
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[0.0, 1e-9, 0.011, -0.011], [0.3, -0.3, 100.0, 0.3]]))
+        model[3].weight.zero_()
+    shares = histogram_of(model)
+    assert shares.sum() == pytest.approx(1)
+    assert shares[0] == pytest.approx(6 / 12)
+    assert shares[-1] == pytest.approx(1 / 12)
+    for magnitude, share in ((0.011, 2 / 12), (0.3, 3 / 12)):
+        bin_of = np.searchsorted(EDGES, math.log10(magnitude)) - 1
+        assert shares[bin_of] == pytest.approx(share)
+
+
+def test_the_words_state_the_figures(view, digits):
+    last = trained(view, penalty="proximal L1", lam=1.0)[-1]
+    words = view.tell(last)
+    by = {label: (value, note) for label, value, note in words.cards}
+    assert by["validation accuracy"][0] == f"{last.run.score.accuracy:.2%}"
+    gap = 100 * (last.train_accuracy - last.run.score.accuracy)
+    assert by["training accuracy"] == (f"{last.train_accuracy:.2%}", f"gap: {gap:.1f} points")
+    assert by["at 90 % zeros"][0] == f"{last.pruned[SPARSITIES.index(0.9)].accuracy:.2%}"
+    assert by["weights that are 0"][0] == f"{last.zeros:.1%}"
+    assert last.zeros > 0.2
+    assert all(f"{label} {value} ({note})" in words.alt for label, (value, note) in by.items())
+    assert "200 images, regularized by proximal L1 1" in words.alt
+    assert words.status == f"trained: {last.run.moments[-1].step} steps; scored on all 300 validation images"
+
+
+def test_before_the_run_the_cards_say_so(view):
+    words = view.tell(setting(view))
+    assert [value for _, value, _ in words.cards] == ["–"] * 5
+    assert words.status == "starting …"
+
+
+def test_the_picture_follows_the_run(view, monkeypatch):
+    monkeypatch.setattr("labkit.explore._training.FRAME", 0.0)
+    shown = trained(view)
+    during = [t for t in shown if not t.run.ended]
+    assert len(during) > 20
+    assert all(t.histogram is not None and not t.pruned for t in during)
+    assert len(shown[-1].looks) == 20  # one in four steps
+    assert best_look(shown[-1])[1] == max(accuracy for _, accuracy in shown[-1].looks)
+    view.draw(shown[-1])
+    assert view.now.get_data().values.tolist() == shown[-1].histogram.tolist()
+    x, y = view.line.get_data()
+    assert list(x) == list(range(len(SPARSITIES)))
+    assert y.tolist() == plots.logit(np.array([s.accuracy for s in shown[-1].pruned])).tolist()
+    assert view.best.get_xdata()[0] == 100 * best_look(shown[-1])[0]
+
+
+def test_earlier_runs_stay_and_a_repeated_one_is_no_ghost_of_its_own(view):
+    for smoothing in (0.1, 0.2, 0.3, 0.4, 0.5):
+        trained(view, smoothing=smoothing)
+    ghosts = setting(view, smoothing=0.5).ghosts
+    assert [ghost.recipe.smoothing for ghost in ghosts] == [0.1, 0.2, 0.3, 0.4][-GHOSTS:]
+    trial = setting(view)
+    assert [ghost.recipe.smoothing for ghost in trial.ghosts] == [0.2, 0.3, 0.4, 0.5][-GHOSTS:]
+    view.draw(trial)
+    assert view.before.get_data().values.tolist() == trial.ghosts[-1].histogram.tolist()
+    newest = [s.accuracy for s in trial.ghosts[-1].pruned]
+    assert view.ghost_lines[0].get_ydata().tolist() == plots.logit(np.array(newest)).tolist()
+
+
+def test_an_overtaken_run_leaves_nothing(view):
+    asked = []
+
+    def overtaken():
+        asked.append(1)
+        return len(asked) > 10
+
+    trained(view, overtaken)
+    assert len(asked) < 15
+    assert setting(view, smoothing=0.1).ghosts == ()
+
+
+def test_a_diverged_run_is_said_to_and_is_not_pruned(view):
+    last = trained(view, penalty="weight decay", lam=3e40)[-1]
+    assert last.run.diverged
+    assert last.pruned == ()
+    view.draw(last)
+    assert view.tell(last).status.startswith("diverged: the loss is ")
+
+
+def test_labels_fit_the_key():
+    plain = Recipe(1_000, "none", 0.0, 0.0, 0.0)
+    assert plain.label == "nothing · 1,000"
+    much = Recipe(20_000, "proximal L1", 0.03, 0.05, 1.25, 0.5)
+    assert much.words == "proximal L1 0.03, dropout 0.5, smooth 0.05, augment 1.25"
+    assert much.label == "proximal L1 0.03, dr… · 20,000"
+    assert plain.settings()["epochs"] == round(_regularization.STEPS / 20)
+    assert much.settings()["epochs"] == round(_regularization.STEPS / 400)
+
+
+# the panel
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_the_panel_trains_at_once_and_the_next_move_overtakes(mine, digits, monkeypatch):
+    monkeypatch.setattr(_regularization, "STEPS", 80)
+    panel = explore.regularization(mine.model, digits)
+    assert set(panel.controls) == {*OFF, "dropout"}
+    assert panel.live.status.startswith("trained: ")
+    assert [n for _, n in panel.controls["images"].options] == [200, 500, 1_000, 1_197]
+    panel.controls["smoothing"].value = 0.1
+    panel.controls["smoothing"].value = 0.2
+    until(
+        lambda: (
+            "smooth 0.2" in panel.live.alt
+            and "; scored on all" in panel.live.status
+            and "–" not in panel.live.cards[2][1]
+        )
+    )
+    assert [t.recipe.smoothing for t in panel.view._ended] == [0.0, 0.2]
+
+
+def test_a_penalty_brings_its_usual_lambda(mine, digits, monkeypatch):
+    monkeypatch.setattr(_regularization, "STEPS", 20)
+    panel = explore.regularization(mine.model, digits)
+    for penalty, lam in USUAL.items():
+        panel.controls["penalty"].value = penalty
+        assert panel.controls["lam"].value == lam
+    until(lambda: "weight decay 1" in panel.live.alt and panel.live.status.startswith("trained: "))
+
+
+def test_without_dropout_layers_there_is_no_control_for_them(conv, digits, monkeypatch):
+    monkeypatch.setattr(_regularization, "STEPS", 20)
+    panel = explore.regularization(conv, digits)
+    assert "dropout" not in panel.controls
+    assert panel.live.status.startswith("trained: ")
+
+
+def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
+    together = "model and data belong together: give both or neither"
+    refuses(ValueError, together, explore.regularization, conv)
