@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from labkit import plots, store
 from labkit.compress._weights import weights
-from labkit.data import Data, manifest, take
+from labkit.data import Data, take
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._score import Score, scores, workers
 from labkit.explore._start import Dense, Key, shipped, start
 from labkit.measure import difference, kinds
-from labkit.sweep import NETWORKS, shipped_sweep, squeeze, sweep_path
+from labkit.sweep import NETWORKS, across, squeeze
 from labkit.sweep.architectures import LOT
 
 SCANNED = 1_000  # validation images on which a layer is scored alone
@@ -78,8 +78,7 @@ class Architectures:
         self._shown: Dense | None = None
         self.plane = self.live.figure.add_axes((0.065, 0.115, 0.475, 0.815))
         self.layers = self.live.figure.add_axes((0.69, 0.115, 0.3, 0.815))
-        measured = [key for key in NETWORKS if sweep_path("across", *key) in manifest()]
-        self.tables = {" on ".join(key): shipped_sweep("across", *key) for key in measured}
+        self.tables = {" on ".join(key): across(*key) for key in NETWORKS}
 
     def results(self, checkpoint: Key | None = None, **setting: Any) -> Iterator[Squeezed]:
         """Measure one setting of the controls."""

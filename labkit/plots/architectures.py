@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
+from torch import Tensor
 
 from labkit.frontier import frontier
 from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, tidy
@@ -34,16 +35,17 @@ def lost_scale(points: np.ndarray | float) -> np.ndarray:
 def lost_plane(ax: Axes, tables: Mapping[str, pd.DataFrame], shown: str, most: float = 60) -> None:
     """Points of accuracy lost against compression ratio: the frontier of each network, that of `shown` in full colour.
 
-    Each table has the columns size_bytes, accuracy, lost, won and images, and a dense row (sparsity 0, 32 bits).
+    Each table has the columns sparsity, bits, size_bytes and accuracy, and a dense row (sparsity 0, 32 bits).
     """
     for (name, table), (marker, colour) in zip(tables.items(), STYLES, strict=False):
-        dense = table.query("sparsity == 0 and bits == 32")["size_bytes"].iloc[0]
+        dense = table.query("sparsity == 0 and bits == 32").iloc[0]
         best = frontier(table)
-        y = lost_scale(100 * ((best["lost"] - best["won"]) / best["images"]).to_numpy())
+        x = (dense["size_bytes"] / best["size_bytes"]).to_numpy()
+        y = lost_scale(100 * (dense["accuracy"] - best["accuracy"]).to_numpy())
         alone = name == shown
         ax.plot(
-            dense / best["size_bytes"], y, "-", marker=marker, color=colour, label=name, lw=2.4 if alone else 1.3,
-            ms=7 if alone else 5, alpha=1 if alone else 0.55, zorder=4 if alone else 3,
+            x, y, "-", marker=marker, color=colour, label=name, lw=2.4 if alone else 1.3, ms=7 if alone else 5,
+            alpha=1 if alone else 0.55, zorder=4 if alone else 3,
         )  # fmt: skip
     ax.plot([1], [0], "P", ms=10, color=RED, mec="black", label="dense fp32", zorder=5)
     ax.set_xscale("log")
@@ -76,3 +78,21 @@ def kind_bars(ax: Axes, kinds: Mapping[str, str]) -> list[Rectangle]:
     handles = [Patch(color=KIND_COLOURS[kind], label=kind) for kind in dict.fromkeys(kinds.values())]
     ax.legend(handles=handles, loc="lower right", fontsize=8, framealpha=0.9)
     return cast(list[Rectangle], list(bars))
+
+
+def reach_dots(ax: Axes, weights: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
+    """How far each filter of a layer reaches, its largest |w| over that of the layer: one dot a filter, log scale."""
+    for row, (name, weight) in enumerate(weights.items()):
+        reach = weight.flatten(1).abs().amax(1)
+        share = (reach / reach.max()).clamp(min=1e-3).numpy()
+        ax.plot(share, np.full(len(share), row), "o", ms=4, alpha=0.5, mew=0, color=KIND_COLOURS[kinds[name]])
+    ax.set_yticks(range(len(weights)), [name.removesuffix(".weight") for name in weights], fontsize=8)
+    ax.set_ylim(len(weights) - 0.4, -0.6)
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(FixedLocator([0.001, 0.01, 0.1, 1]))
+    ax.xaxis.set_major_formatter(FixedFormatter(["0.1 %", "1 %", "10 %", "100 %"]))
+    ax.set_xlabel("reach of a filter, as a share of its layer's (log scale)")
+    tidy(ax)
+    handles = [Patch(color=KIND_COLOURS[kind], label=kind) for kind in dict.fromkeys(kinds.values())]
+    ax.legend(handles=handles, loc="lower left", fontsize=8, framealpha=0.9)

@@ -5,14 +5,15 @@ python -m labkit.sweep        make the shipped sweeps anew, in data/sweeps/, or 
 
 from labkit.sweep._run import shipped_sweep, sweep, sweep_path
 from labkit.sweep.architectures import (
-    ACROSS_GRID,
     CALIBRATION_GRID,
     CHANGES,
+    CHANNELS_GRID,
     NETWORKS,
     SCANNED,
-    across_sweep,
+    across,
     calibration_sweep,
-    sensitivity_sweep,
+    channels_sweep,
+    kinds_sweep,
     squeeze,
 )
 from labkit.sweep.article import CLIPPING_GRID, FAULTS_GRID, clipping_sweep, faults_sweep
@@ -38,6 +39,7 @@ from labkit.sweep.learning_rate import (
 )
 from labkit.sweep.one_shot import FRONTIER_GRID, QUANTIZATION_GRID, compress, frontier_sweep, quantization_sweep
 from labkit.sweep.optimizers import DEFAULT_LR, LRS, optimizers_sweep, slice_sweep, tested_optimizers_sweep, tuned
+from labkit.sweep.order import ORDER_GRID, ORDERS, POINTS, interactions, order_effects, order_sweep
 from labkit.sweep.pruning import FINE_TUNE, PRUNING_GRID, pruning_sweep
 from labkit.sweep.search import folds_sweep, optimism_sweep, recipes_sweep, search_sweep
 from labkit.sweep.structured import CALIBRATION, STRUCTURED_GRID, STRUCTURED_GRIDS, fresh, structured_sweep
@@ -46,14 +48,15 @@ __all__ = [
     "shipped_sweep",
     "sweep",
     "sweep_path",
-    "ACROSS_GRID",
     "CALIBRATION_GRID",
     "CHANGES",
+    "CHANNELS_GRID",
     "NETWORKS",
     "SCANNED",
-    "across_sweep",
+    "across",
     "calibration_sweep",
-    "sensitivity_sweep",
+    "channels_sweep",
+    "kinds_sweep",
     "squeeze",
     "CLIPPING_GRID",
     "FAULTS_GRID",
@@ -70,6 +73,12 @@ __all__ = [
     "slice_sweep",
     "tested_optimizers_sweep",
     "tuned",
+    "ORDERS",
+    "ORDER_GRID",
+    "POINTS",
+    "interactions",
+    "order_effects",
+    "order_sweep",
     "FINE_TUNE",
     "PRUNING_GRID",
     "pruning_sweep",

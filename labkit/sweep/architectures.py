@@ -12,7 +12,7 @@ from labkit.compress.magnitude import prune, random_importance
 from labkit.compress.quantize import quantize, quantize_inputs
 from labkit.data import load_data, take
 from labkit.measure import Change, accuracy, against, kinds, right, size_bytes
-from labkit.sweep._run import kept
+from labkit.sweep._run import kept, shipped_sweep
 from labkit.zoo import load_model
 
 NETWORKS = (
@@ -49,23 +49,25 @@ def squeeze(
     return small
 
 
-ACROSS_GRID = {
-    "sparsity": (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9),
-    "bits": (2, 3, 4, 5, 6, 8, 32),  # with sparsity 0: the dense network
-    "granularity": ("tensor", "channel"),
-}
+CHANNELS_GRID = {"sparsity": (0.0, 0.3, 0.5, 0.7, 0.8, 0.9), "bits": (2, 3, 4, 5, 6, 8)}
 
 
-def across_sweep(model_name: str, data_name: str) -> pd.DataFrame:
-    """Sparsity and bits, one scale a tensor or a channel, beside the dense network on 2,000 validation images."""
-    model, split = load_model(model_name, data_name), take(load_data(data_name).validation, SCANNED)
-    before = right(model, split)
+def channels_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """What `frontier_sweep` does with one scale for each output channel: scored on validation, no training."""
+    model, split = load_model(model_name, data_name), load_data(data_name).validation
 
-    def run(sparsity: float, bits: int, granularity: str) -> dict:
-        small = squeeze(model, sparsity, bits, granularity=granularity)
-        return against(before, small, split) | dict(size_bytes=size_bytes(small))
+    def run(sparsity: float, bits: int) -> dict:
+        small = squeeze(model, sparsity, bits, granularity="channel")
+        return accuracy(small, split) | dict(size_bytes=size_bytes(small))
 
-    return kept(run, ACROSS_GRID, "across", model_name, data_name)
+    return kept(run, CHANNELS_GRID, "channels", model_name, data_name)
+
+
+def across(model_name: str, data_name: str) -> pd.DataFrame:
+    """Every shipped one-shot setting, one scale a tensor or a channel; sparsity 0 with 32 bits is the dense network."""
+    sweeps = {"tensor": "frontier", "channel": "channels"}
+    tables = {name: shipped_sweep(kind, model_name, data_name) for name, kind in sweeps.items()}
+    return pd.concat([table.assign(granularity=name) for name, table in tables.items()], ignore_index=True)
 
 
 SCANNED = 2_000  # validation images: all of CIFAR-10's that ship
@@ -90,30 +92,30 @@ def changes(images: Tensor) -> dict[str, Change]:
 
 
 def kind_parts(model: nn.Module) -> dict[str, list[str]]:
-    """The layers of each kind: "every depthwise", …"""
+    """The layers of each kind."""
     parts: dict[str, list[str]] = {}
     for name, kind in kinds(model).items():
-        parts.setdefault(f"every {kind}", []).append(name)
+        parts.setdefault(kind, []).append(name)
     return parts
 
 
-def sensitivity_sweep(model_name: str, data_name: str) -> pd.DataFrame:
-    """Each weight alone, then all of a kind, changed in seven ways; scored on 2,000 validation images."""
+def kinds_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """All weights of a kind at once, changed in seven ways; scored on 2,000 validation images."""
     model, data = load_model(model_name, data_name), load_data(data_name)
     split, made = take(data.validation, SCANNED), changes(data.train.x)
-    every, names, before = weights(model), kinds(model), right(model, split)
-    parts = {name: [name] for name in every} | kind_parts(model)
+    every, before = weights(model), right(model, split)
+    parts = kind_parts(model)
 
-    def run(part: str, change: str) -> dict:
-        layers = parts[part]
-        about = dict(kind=names[layers[0]], weights=sum(every[layer].numel() for layer in layers))
-        return about | against(before, made[change](model, layers=layers), split)
+    def run(kind: str, change: str) -> dict:
+        layers = parts[kind]
+        weighs = sum(every[layer].numel() for layer in layers)
+        return dict(weights=weighs) | against(before, made[change](model, layers=layers), split)
 
-    return kept(run, {"part": tuple(parts), "change": CHANGES}, "sensitivity", model_name, data_name)
+    return kept(run, {"kind": tuple(parts), "change": CHANGES}, "kinds", model_name, data_name)
 
 
 CALIBRATION_GRID: Mapping[str, Sequence[Any]] = {
-    "activation_bits": (8, 6, 4),
+    "activation_bits": (8, 4),
     "percentile": (100.0, 99.9, 99.0),
     "seed": (0, 1, 2),  # which LOT training images
 }
