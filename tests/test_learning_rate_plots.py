@@ -9,8 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from labkit import optim, plots
-from labkit.plots.learning_rate import HIGHEST, SCHEDULE_LOOKS
+from labkit.plots.learning_rate import HIGHEST, SCHEDULE_LOOKS, SMALLER_LOOKS
 from labkit.sweep import LEARNING_RATE_GRID
+from labkit.sweep.learning_rate import SMALLER
 
 TABLE = pd.DataFrame(
     [
@@ -88,9 +89,10 @@ def test_the_background_is_grey_and_may_be_empty(ax):
 
 
 def test_smaller_networks_get_a_line_a_column(ax):
-    plots.lr_smaller_curves(ax, TABLE, {"accuracy": "dense", "small": "at 3 bits"})
-    assert labels(ax) == ["dense", "at 3 bits"]
-    assert list(ax.get_lines()[1].get_ydata()) == pytest.approx([float(plots.logit(a)) for a in (0.51, 0.6)])
+    more = {name: TABLE["small"] for name in SMALLER_LOOKS if name != "accuracy"}
+    plots.lr_smaller_curves(ax, TABLE.assign(**more))
+    assert labels(ax) == ["dense", *SMALLER]
+    assert list(ax.get_lines()[-1].get_ydata()) == pytest.approx([float(plots.logit(a)) for a in (0.51, 0.6)])
 
 
 def test_sequences_stop_at_the_edge(ax):

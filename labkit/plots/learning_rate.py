@@ -22,6 +22,13 @@ SCHEDULE_LOOKS = {
     "one-cycle": (PURPLE, "v", "-"),
     "plateau": (RED, "P", "-."),
 }
+SMALLER_LOOKS = {
+    "accuracy": (BLACK, "o", "-"),
+    "80 % zeros": (SKY, "^", "--"),
+    "90 % zeros": (BLUE, "s", "-"),
+    "4 bits": (ORANGE, "v", "--"),
+    "3 bits": (RED, "D", "-"),
+}
 READINGS = {"steepest": ORANGE, "tenth of minimum": GREEN}
 HIGHEST = 4.0  # of the losses of a range test; what is above is drawn at the edge
 
@@ -124,14 +131,13 @@ def _rate_axes(ax: Axes, records: pd.DataFrame, lowest: float) -> None:
     tidy(ax)
 
 
-def lr_smaller_curves(ax: Axes, records: pd.DataFrame, columns: dict[str, str]) -> None:
-    """Accuracy against the peak learning rate for one schedule, dense and made smaller: mean and range over the seeds.
+def lr_smaller_curves(ax: Axes, records: pd.DataFrame) -> None:
+    """Accuracy against the peak learning rate of one schedule, dense and made smaller: mean and range over the seeds.
 
-    `columns` maps columns of `records` to labels.
+    `records` has the columns lr and those of SMALLER_LOOKS, a row a seed; "accuracy" is that of the dense network.
     """
-    looks = [(BLACK, "o", "-"), (BLUE, "s", "-"), (SKY, "^", "--"), (RED, "D", "-"), (ORANGE, "v", "--")]
-    for (column, label), (colour, marker, line) in zip(columns.items(), looks, strict=False):
-        by = records.groupby("lr")[column]
+    for column, (colour, marker, line) in SMALLER_LOOKS.items():
+        label, by = "dense" if column == "accuracy" else column, records.groupby("lr")[column]
         x = by.mean().index.to_numpy()
         ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=label, lw=1.6)
         ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
