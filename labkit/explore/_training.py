@@ -142,20 +142,22 @@ class Curves:
         (self._cross,) = loss.plot([], [], "X", ms=13, color=plots.RED, mec="black")
         self._now = (now, held_out)
         accuracy.legend(loc="lower right", fontsize=8, framealpha=0.9)
-        self._rows = plots.key_rows(key, [plots.BLUE, *GHOST_COLOURS])
+        self._dashes, self._rows = plots.key_rows(key, [plots.BLUE, *GHOST_COLOURS])
 
     @property
     def artists(self) -> list[Artist]:
         """What moves, in the order in which it is drawn."""
         ghosts = [line for pair in self._ghosts for line in pair]
-        return [*ghosts, self._train, *self._now, self._cross, *self._rows]
+        return [*ghosts, self._train, *self._now, self._cross, *self._dashes, *self._rows]
 
     def show(self, run: Run, ghosts: Sequence[Run]) -> None:
         """Move the lines; the newest ghosts come first, what is beyond an axis is drawn at its end."""
         shown = list(ghosts)[::-1][:GHOSTS]
         runs = [run, *shown, *[Run("")] * (GHOSTS - len(shown))]
-        for pair, text, one in zip([self._now, *self._ghosts], self._rows, runs, strict=True):
+        rows = zip([self._now, *self._ghosts], self._dashes, self._rows, runs, strict=True)
+        for pair, dash, text, one in rows:
             self._place(pair, one)
+            dash.set_visible(bool(one.label))
             text.set_text(caption(one))
         self._train.set_data(_percent(run), plots.logit(np.array([m.train_accuracy for m in run.moments])))
         self._cross.set_data([100 * run.progress], [0.92 * self.loss.get_ylim()[1]])

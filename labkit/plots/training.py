@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -37,11 +38,10 @@ def run_accuracy_axis(ax: Axes, lowest: float = 0.09, highest: float = 0.99) -> 
     tidy(ax)
 
 
-def key_rows(ax: Axes, colours: Sequence[str]) -> list[Text]:
-    """A key: one row a colour, from the top; returns the texts behind the colours, empty so far."""
+def key_rows(ax: Axes, colours: Sequence[str]) -> tuple[list[Line2D], list[Text]]:
+    """A key of one row a colour, from the top: the dashes, and the texts behind them, empty so far."""
     ax.set_axis_off()
     ax.set_xlim(0, 1)
     ax.set_ylim(len(colours) - 0.5, -0.5)
-    for i, colour in enumerate(colours):
-        ax.plot([0, 0.06], [i, i], "-", color=colour, lw=3)
-    return [ax.text(0.08, i, "", fontsize=9, va="center") for i in range(len(colours))]
+    dashes = [ax.plot([0, 0.06], [i, i], "-", color=colour, lw=3)[0] for i, colour in enumerate(colours)]
+    return dashes, [ax.text(0.08, i, "", fontsize=9, va="center") for i in range(len(colours))]

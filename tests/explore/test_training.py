@@ -251,6 +251,7 @@ def test_curves_keep_the_newest_ghosts_and_draw_divergence_at_the_edge():
     assert cross.get_visible()
     curves.show(old[0], [])
     assert not cross.get_visible()
+    assert [line.get_visible() for line in key.lines] == [True] + [False] * GHOSTS
 
 
 def test_a_small_training_set_is_the_first_images(digits):
