@@ -11,8 +11,8 @@
     lk.measure(again, data.validation)                # accuracy with its interval, bytes, MACs, latency
     lk.explore.overview()                             # the same, live
 
-Data flows one way: data → models → train → compress → store → measure → explore. `plots`, `explore` and `teach` load
-when they are first used.
+Data flows one way: data → models → train → compress → store → measure → explore. `search`, `plots`, `explore` and `teach`
+load when they are first used.
 """
 
 import importlib
@@ -25,6 +25,7 @@ from types import ModuleType
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from labkit.compress.codebook import share
+from labkit.compress.compose import compose
 from labkit.compress.distill import distill
 from labkit.compress.fold import fold_batchnorm
 from labkit.compress.gradients import integer_gradients
@@ -41,7 +42,7 @@ from labkit.store import comparison, compression_ratio, decode, encode, ledger, 
 from labkit.train import fit
 from labkit.zoo import load_model
 
-_LATER = ("explore", "plots", "teach")
+_LATER = ("explore", "plots", "search", "teach")
 
 __all__ = [
     "Data",
@@ -50,6 +51,7 @@ __all__ = [
     "build",
     "compare",
     "comparison",
+    "compose",
     "compression_ratio",
     "decode",
     "distill",

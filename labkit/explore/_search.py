@@ -15,6 +15,7 @@ from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._searches import (
     AXES,
+    DRAWS,
     MOST,
     SHIPPED,
     SPACES,
@@ -23,6 +24,8 @@ from labkit.explore._searches import (
     Rows,
     best_curve,
     importances,
+    judged,
+    optimism,
     run,
     shipped_rows,
     space_of,
@@ -30,7 +33,7 @@ from labkit.explore._searches import (
 from labkit.explore._start import Dense, shipped, start
 from labkit.frontier import frontier, hypervolume
 from labkit.measure import wilson
-from labkit.search import finished, row
+from labkit.search import Objective, finished, row
 from labkit.sweep import search as experiments
 
 MENUS = {"training": ("grid", "random", "tpe", "tpe, hyperband"), "recipe": ("grid", "random", "tpe", "nsga2")}
@@ -46,6 +49,8 @@ class Search:
         self._storage = optuna.storages.InMemoryStorage()
         self._found: dict[Key, Rows] = {}  # by the latest search
         self._seeds: dict[Key, int] = {}  # of the latest search; what ships has seed 0
+        self._judges: dict[Key, int] = {}  # the images it is judged by
+        self._right: dict[Key, dict[int, np.ndarray]] = {}  # by trial: which validation images it gets right
         figure = self.live.figure
         self.curve = figure.add_axes((0.065, 0.125, 0.30, 0.79))
         self.parallel = figure.add_axes((0.405, 0.19, 0.38, 0.72))
@@ -61,22 +66,21 @@ class Search:
         return self._own.data if self._own else load_data(SHIPPED[what][2])
 
     def results(self, what: str, sampler: str, images: int, trials: int) -> Iterator[Found]:
-        """Look at the first `trials` trials of the latest search with these settings; nothing is trained."""
-        yield self.found(self.key(what, sampler, images), trials)
+        """Look at the first `trials` trials of the latest search, judged by `images`; nothing is trained."""
+        yield self.found((what, sampler), images, trials)
 
-    def key(self, what: str, sampler: str, images: int) -> Key:
-        """Recipes are always judged by a fifth of validation."""
-        return (what, sampler, images if what == "training" else len(self.data(what).validation) // 5)
-
-    def found(self, key: Key, trials: int, doing: str = "") -> Found:
+    def found(self, key: Key, images: int, trials: int, doing: str = "") -> Found:
         """The latest search under a key and, of the same task, by other samplers."""
-        what, sampler, images = key
-        others = {name: self.latest((what, name, images)) for name in MENUS[what] if name != sampler}
-        rows, fresh = self.latest(key), experiments.parts(self.data(what), 1)[1]
-        return Found(key, rows, min(trials, len(rows)), others, len(fresh), self.dense, doing)
+        what, sampler = key
+        fresh = experiments.parts(self.data(what), 1)[1]
+        if what == "recipe":
+            images = len(self.data(what).validation) - len(fresh)
+        others = {name: judged(self.latest((what, name)), images) for name in MENUS[what] if name != sampler}
+        rows = judged(self.latest(key), images)
+        return Found(key, images, rows, min(trials, len(rows)), others, len(fresh), self.dense, doing)
 
     def latest(self, key: Key) -> Rows:
-        """The trials of the last search here; without one, of the search that ships for these settings."""
+        """The trials of the last search here; without one, of the search that ships."""
         return self._found.get(key, () if self._own else shipped_rows(key))
 
     def draw(self, found: Found) -> None:
@@ -123,13 +127,13 @@ class Search:
             self.samplers[name].set_linewidth(1.4)
 
     def _draw_settings(self, found: Found) -> None:
-        what, sampler, _ = found.key
+        what, sampler = found.key
         axes, rows = AXES[what], found.seen
         self.lines.set_segments([plots.place_trial(row, axes) for row in rows])
         self.lines.set_array(np.array([plots.height(row["accuracy"], axes["accuracy"]) for row in rows]))
         chosen = plots.place_trial(found.chosen, axes) if found.chosen else np.zeros((0, 2))
         self.chosen.set_data(*chosen.T)
-        shares = importances(what, sampler, tuple(tuple(row.items()) for row in rows))
+        shares = importances(what, sampler, rows)
         for name, bar in zip(SPACES[what][0], self.importance, strict=True):
             bar.set_width(shares.get(name, 0))
 
@@ -165,51 +169,62 @@ class Search:
 
     def tell(self, found: Found) -> Words:
         """The search in words."""
-        what, sampler, images = found.key
+        what, sampler = found.key
         cards = training_cards(found) if what == "training" else recipe_cards(found)
         label = plots.SAMPLERS[sampler][3]
         setting = f"{label}, {len(found.seen)} of {len(found.rows)} trials"
-        judged = f"each scored on all {images:,} images to choose by and on {found.fresh_images:,} fresh ones"
-        status = f"{len(found.rows)} trials by {label}, {judged}" if found.rows else "no trials yet: press search"
+        scored = f"each scored on all {found.images:,} judging images and on {found.fresh_images:,} fresh ones"
+        status = f"{len(found.rows)} trials by {label}, {scored}" if found.rows else "no trials yet: press search"
         return Words(cards, f"{setting}: " + "; ".join(f"{a} {b} ({c})" for a, b, c in cards), found.doing or status)
 
     def search(self, settings: dict, show: Callable[[Found], None], overtaken: Callable[[], bool]) -> None:
         """Search until there are as many trials as asked for: go on where a search stopped short, or begin another."""
-        trials, key = settings["trials"], self.key(settings["what"], settings["sampler"], settings["images"])
-        self._begin(key, trials)
-        seed = self._seeds[key]
+        key, images, trials = (settings["what"], settings["sampler"]), settings["images"], settings["trials"]
+        self._begin(key, images, trials)
+        seed, right = self._seeds[key], self._right[key]
 
         def after_trial(study: optuna.Study) -> None:
-            self._found[key] = tuple(row(trial) for trial in finished(study))
-            show(self.found(key, trials, f"searching, seed {seed}: {len(self._found[key])} of {trials} trials done"))
+            self._found[key] = tuple(row(t) | {"right": right.get(t.number)} for t in finished(study))
+            doing = f"searching, seed {seed}: {len(self._found[key])} of {trials} trials done"
+            show(self.found(key, images, trials, doing))
 
-        show(self.found(key, trials, f"searching, seed {seed} …"))
+        show(self.found(key, images, trials, f"searching, seed {seed} …"))
+        objective = self._objective(key, images, overtaken, right)
         place = dict(name=f"{key}, seed {seed}", storage=self._storage)
-        run(key, self._own, self.dense, after_trial, overtaken, trials=trials, seed=seed, **place)
-        show(self.found(key, trials))
+        run(key, objective, after_trial, overtaken, trials=trials, seed=seed, **place)
+        show(self.found(key, images, trials))
 
-    def _begin(self, key: Key, trials: int) -> None:
-        """A new search under the key, unless the last one has fewer trials than asked for."""
-        last, points = self._found.get(key), [len(values) for values in space_of(*key[:2]).values()]
+    def _objective(self, key: Key, images: int, cancel: Callable[[], bool], right: dict[int, np.ndarray]) -> Objective:
+        if key[0] == "training":
+            return experiments.training_objective(self.data("training"), images, cancel, right.__setitem__)
+        data = self.data("recipe")
+        return experiments.recipe_objective(self.dense.model, data, len(data.validation) // 5, cancel)
+
+    def _begin(self, key: Key, images: int, trials: int) -> None:
+        """A new search under the key, unless the last one, by the same judges, has fewer trials than asked for."""
+        last, points = self._found.get(key), [len(values) for values in space_of(*key).values()]
         wanted = min(trials, int(np.prod(points))) if key[1] == "grid" else trials
-        if last is None or len(last) >= wanted:
-            self._found[key], self._seeds[key] = (), self._seeds.get(key, 0) + 1
+        if last is None or len(last) >= wanted or self._judges[key] != images:
+            self._found[key], self._judges[key], self._right[key] = (), images, {}
+            self._seeds[key] = self._seeds.get(key, 0) + 1
 
 
 def training_cards(found: Found) -> list[Card]:
     """What was chosen, by how many images, and what it does on images that nobody chose by."""
-    best, images, epochs = found.chosen, found.key[2], sum(row["trained"] for row in found.seen)
+    best, images, epochs = found.chosen, found.images, sum(row["trained"] for row in found.seen)
     stopped = sum(row["state"] == "pruned" for row in found.seen)
     spent = ("epochs trained", f"{epochs:,}", f"{len(found.seen)} trials, {stopped} of them stopped early")
     if best is None:
         return [("accuracy of the best", "–", "press search"), spent]
     fresh, n = best["fresh"], found.fresh_images
     low, high = wilson(round(fresh * n), n)
+    gaps = 100 * optimism(found.seen, images)
+    from_, to = np.percentile(gaps, [2.5, 97.5])
     rest = ", ".join(f"{k.replace('_', ' ')} {plots.short(best[k])}" for k in ("batch_size", "width", "weight_decay"))
     return [
-        ("accuracy of the best", f"{best['accuracy']:.1%}", f"on the {images:,} images it was chosen by"),
+        ("accuracy of the best", f"{best['accuracy']:.1%}", f"on the {images:,} images that it was chosen by"),
         ("on fresh images", f"{fresh:.1%}", f"{n:,} images, 95 %: {low:.1%}–{high:.1%}"),
-        ("optimism", f"{100 * (best['accuracy'] - fresh):+.1f} points", "the first figure minus the second"),
+        ("optimism", f"{gaps.mean():+.1f} points", f"mean of {DRAWS} draws of judges; most {from_:+.1f} to {to:+.1f}"),
         ("chosen", f"{best['optimizer']}, lr {plots.short(float(best['lr']))}", rest),
         spent,
     ]
@@ -240,11 +255,11 @@ def search(model: nn.Module | None = None, data: Data | None = None) -> Panel:
     mine, _ = start(model, data)
     view = Search(mine)
     fifth = min(len(view.data(what).validation) // 5 for _, what in TASKS)
-    images = [n for n in (50, 200, 1_000) if n <= fifth] or [fifth]
+    images = [n for n in (20, 50, 100, 200, 500, 1_000) if n <= fifth]
     controls = {
         "what": _controls.choice("search for", TASKS, "training"),
         "sampler": _controls.choice("sampler", menu("training"), "tpe"),
-        "images": _controls.steps("judged by", [(f"{n:,} images", n) for n in images], images[len(images) // 2]),
+        "images": _controls.steps("judged by", [(f"{n:,} images", n) for n in images], min(200, images[-1])),
         "trials": _controls.steps("trials", [(str(n), n) for n in range(1, MOST + 1)], 30),
     }
 

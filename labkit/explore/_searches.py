@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 
 from labkit import search
-from labkit.data import load_data
 from labkit.explore._start import Dense
 from labkit.sweep import search as experiments
 from labkit.sweep import shipped_sweep
@@ -25,18 +25,23 @@ SPACES = {
     "recipe": (experiments.RECIPE, experiments.RECIPE_GRID),
 }
 SHIPPED = {
-    "training": ("search", "mlp", "fashion-mnist", experiments.JUDGED),
-    "recipe": ("recipes", "lenet-300-100", "mnist", 1_000),
+    "training": ("search", "mlp", "fashion-mnist"),
+    "recipe": ("recipes", "lenet-300-100", "mnist"),
 }
-Key = tuple[str, str, int]  # what is searched for, sampler, images to choose by
+DRAWS = 200  # of judging images, for the optimism
+Key = tuple[str, str]  # what is searched for, sampler
 Rows = tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
 class Found:
-    """A search as far as it has gone, looked at behind its first `shown` trials; beside it those of other samplers."""
+    """A search as far as it has gone, looked at behind its first `shown` trials; beside it those of other samplers.
+
+    `accuracy` of its complete trials is that on the first `images` of validation, `fresh` that on the last four fifths.
+    """
 
     key: Key
+    images: int
     rows: Rows
     shown: int
     others: Mapping[str, Rows]  # by sampler
@@ -71,13 +76,37 @@ def space_of(what: str, sampler: str) -> search.Space:
 
 @functools.cache
 def shipped_rows(key: Key) -> Rows:
-    """The trials of seed 0 that ship for a key; none if it was not run."""
-    what, sampler, images = key
-    *names, judged = SHIPPED[what]
-    if images != judged:
-        return ()
-    table = shipped_sweep(*names).query("sampler == @sampler and seed == 0")
-    return tuple({str(k): v for k, v in row.items()} for row in table.to_dict("records"))
+    """The trials of seed 0 that ship for a key; `right` tells which validation images a network gets right."""
+    what, sampler = key
+    table = shipped_sweep(*SHIPPED[what]).query("sampler == @sampler and seed == 0")
+    right = experiments.shipped_right(sampler) if what == "training" else {}
+    rows = ({str(k): v for k, v in row.items()} for row in table.to_dict("records"))
+    return tuple(row | {"right": right.get(row["number"])} for row in rows)
+
+
+def judged(rows: Rows, images: int) -> Rows:
+    """The rows with the accuracy that the first `images` of validation give; those without `right` as they are."""
+    return tuple(
+        row if row.get("right") is None else row | {"accuracy": float(row["right"][:images].mean())} for row in rows
+    )
+
+
+def optimism(rows: Rows, images: int) -> np.ndarray:
+    """Judged minus other accuracy of the best trial, for DRAWS random choices of `images` judges among validation."""
+    right = np.stack([row["right"] for row in rows if row.get("right") is not None]).astype(np.float32)
+    by_judges = right @ draws(right.shape[1], images)
+    by_others = right.sum(1, keepdims=True) - by_judges
+    gaps = by_judges / images - by_others / (right.shape[1] - images)
+    return gaps[by_judges.argmax(0), np.arange(DRAWS)]
+
+
+@functools.lru_cache(maxsize=16)
+def draws(n: int, images: int) -> np.ndarray:
+    """DRAWS random choices of `images` among n: (n, DRAWS), 1 where chosen."""
+    ranks = np.random.default_rng(0).random((DRAWS, n)).argpartition(images - 1, axis=1)[:, :images]
+    chosen = np.zeros((n, DRAWS), np.float32)
+    np.put_along_axis(chosen, ranks.T, 1, axis=0)
+    return chosen
 
 
 def best_curve(rows: Rows, column: str = "accuracy") -> pd.Series:
@@ -85,9 +114,14 @@ def best_curve(rows: Rows, column: str = "accuracy") -> pd.Series:
     return search.best_so_far(pd.DataFrame(rows, columns=["state", "trained", "accuracy", "fresh"]), column)
 
 
+def importances(what: str, sampler: str, rows: Rows) -> dict[str, float]:
+    """How important each setting was; of fewer than 8 complete trials nothing can be said."""
+    names = ["state", *SPACES[what][0], *GOALS[what]]
+    return _importances(what, sampler, tuple(tuple((name, row[name]) for name in names) for row in rows))
+
+
 @functools.lru_cache(maxsize=256)
-def importances(what: str, sampler: str, rows: tuple[tuple, ...]) -> dict[str, float]:
-    """How important each setting was in trials (each a tuple of items); of fewer than 8 nothing can be said."""
+def _importances(what: str, sampler: str, rows: tuple[tuple, ...]) -> dict[str, float]:
     trials = [dict(row) for row in rows]
     if sum(row["state"] == "complete" for row in trials) < 8:
         return {}
@@ -96,19 +130,13 @@ def importances(what: str, sampler: str, rows: tuple[tuple, ...]) -> dict[str, f
 
 def run(
     key: Key,
-    mine: Dense | None,
-    dense: Dense,
+    objective: search.Objective,
     after_trial: Callable[[optuna.Study], None],
     cancel: Callable[[], bool],
     **settings: Any,
 ) -> optuna.Study:
-    """`search` under a key: on the user's own network and data, or on those that ship for the task."""
-    what, sampler, images = key
-    if what == "training":
-        data = mine.data if mine else load_data(SHIPPED[what][2])
-        objective = experiments.training_objective(data, images, cancel)
-    else:
-        objective = experiments.recipe_objective(dense.model, dense.data, images, cancel)
+    """`search` under a key."""
+    what, sampler = key
     name, pruner = sampler.split(",")[0], experiments.hyperband() if "hyperband" in sampler else None
     settings |= dict(sampler=name, goals=GOALS[what], pruner=pruner, cancel=cancel, after_trial=after_trial)
     return search.search(objective, space_of(what, sampler), **settings)

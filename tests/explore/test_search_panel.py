@@ -1,0 +1,227 @@
+"""The panel of notebook 05: what it says of a search against a recomputation, and the search behind its button."""
+
+import numpy as np
+import optuna
+import pytest
+
+from labkit import explore, plots, store
+from labkit.data import load_data
+from labkit.explore._search import Search
+from labkit.explore._searches import DRAWS, draws, judged, optimism, shipped_rows
+from labkit.frontier import frontier, hypervolume
+from labkit.measure import accuracy
+from labkit.search import search, trials
+from labkit.sweep import search as experiments
+from labkit.sweep import shipped_sweep
+
+TRAINING = dict(what="training", sampler="tpe", images=200, trials=30)
+
+
+def shown(view, **settings):
+    (found,) = view.results(**settings)
+    view.draw(found)
+    return found, view.tell(found)
+
+
+def never():
+    return False
+
+
+# looking back at the search that ships
+
+
+@pytest.mark.parametrize(("sampler", "n"), [("tpe", 30), ("random", 7), ("tpe, hyperband", 50), ("grid", 1)])
+def test_the_cards_are_those_of_the_first_trials(sampler, n):
+    found, words = shown(Search(), **TRAINING | dict(sampler=sampler, trials=n))
+    table = shipped_sweep("search", "mlp", "fashion-mnist").query("sampler == @sampler and seed == 0").iloc[:n]
+    best = table[table["state"] == "complete"].sort_values("accuracy", ascending=False, kind="stable").iloc[0]
+    assert words.cards[0][1] == f"{best['accuracy']:.1%}"
+    assert words.cards[1][1] == f"{best['fresh']:.1%}"
+    assert words.cards[3][1].startswith(f"{best['optimizer']}, lr ")
+    assert words.cards[4][1] == f"{table['trained'].sum()}"
+    assert len(found.seen) == len(table)
+    assert best["optimizer"] in words.alt
+    assert f"{best['accuracy']:.1%}" in words.alt
+
+
+def test_what_the_networks_get_right_is_what_training_them_again_gives():
+    rows = shipped_rows(("training", "random"))
+    quick = min((row for row in rows if row["batch_size"] == 256), key=lambda row: row["width"])
+    settings = {name: quick[name] for name in experiments.TRAINING}
+    kept = {}
+    objective = experiments.training_objective(load_data("fashion-mnist"), 200, keep=kept.__setitem__)
+    record = objective(optuna.trial.FixedTrial(settings), **settings)
+    assert record == {name: pytest.approx(quick[name]) for name in ("accuracy", "fresh")}
+    assert (kept[0] != quick["right"]).mean() < 0.002  # sums in another order may tip an image or two
+
+
+def test_judges_may_be_changed_without_training():
+    rows = shipped_rows(("training", "grid"))
+    again = judged(rows, 1_000)
+    assert [row["accuracy"] for row in judged(rows, 200)] == pytest.approx([row["accuracy"] for row in rows])
+    assert [row["accuracy"] for row in again] == [row["right"][:1_000].mean() for row in rows]
+    assert [row["fresh"] for row in rows] == pytest.approx([row["right"][1_000:].mean() for row in rows])
+    found, words = shown(Search(), **TRAINING | dict(sampler="grid", images=1_000))
+    assert words.cards[0][1:] == (
+        f"{max(r['accuracy'] for r in again):.1%}",
+        "on the 1,000 images that it was chosen by",
+    )
+
+
+def test_optimism_is_that_of_a_loop_over_the_draws():
+    rows = shipped_rows(("training", "random"))[:9]
+    chosen, gaps = draws(5_000, 50).astype(bool), []
+    assert chosen.sum(0).tolist() == [50] * DRAWS
+    for draw in chosen.T:
+        by = [row["right"][draw].mean() for row in rows]
+        best = rows[int(np.argmax(by))]["right"]
+        gaps.append(best[draw].mean() - best[~draw].mean())
+    assert optimism(rows, 50) == pytest.approx(gaps, abs=1e-6)
+
+
+def test_optimism_grows_with_the_trials_and_falls_with_the_judges():
+    rows = shipped_rows(("training", "random"))
+    one, few, many = (optimism(rows[:n], 50).mean() for n in (1, 5, 30))
+    assert abs(one) < 0.02
+    assert one < few < many
+    assert optimism(rows, 1_000).mean() < many / 2
+
+
+def test_recipes_are_chosen_by_their_size_among_those_that_keep_a_point_below_dense():
+    found, words = shown(Search(), what="recipe", sampler="nsga2", images=200, trials=60)
+    table = shipped_sweep("recipes", "lenet-300-100", "mnist").query("sampler == 'nsga2' and seed == 0")
+    good = table[table["accuracy"] >= found.dense.score.accuracy - 0.01]
+    smallest = good.sort_values("size_bytes", kind="stable").iloc[0]
+    assert words.cards[2][1] == f"{smallest['size_bytes']:,.0f} B"
+    assert words.cards[0][1] == f"{smallest['accuracy']:.1%}"
+    assert words.cards[4][1] == f"{len(frontier(table))} of 60"
+    assert f"{hypervolume(table, found.dense.size_bytes, 0.9):.3f}" in words.cards[4][2]
+
+
+def test_a_look_back_moves_curve_points_lines_and_bars():
+    view = Search()
+    shown(view, **TRAINING)
+    all_best = view.samplers["tpe"].get_xydata()
+    found, _ = shown(view, **TRAINING | dict(trials=12))
+    assert len(view.samplers["tpe"].get_xydata()) == 13 < len(all_best)
+    assert len(view.complete.get_xdata()) == 12
+    assert len(view.later.get_xdata()) == 18
+    assert len(view.lines.get_segments()) == 12
+    assert sum(bar.get_width() for bar in view.importance) == pytest.approx(1)
+    best = found.chosen
+    assert view.chosen.get_ydata()[-1] == pytest.approx((best["accuracy"] - 0.1) / 0.8)
+    assert view.star.get_ydata()[0] == pytest.approx(plots.logit(best["accuracy"]))
+    assert view.samplers["random"].get_xydata()[-1][0] == 270
+    shown(view, **TRAINING | dict(trials=3))
+    assert sum(bar.get_width() for bar in view.importance) == 0
+
+
+# searching
+
+
+@pytest.fixture
+def view(mine):
+    return Search(mine)
+
+
+HERE = dict(what="training", sampler="random", images=50, trials=3)
+
+
+def test_a_search_in_the_panel_is_that_of_labkit(view, digits):
+    seen = []
+    view.search(HERE, seen.append, never)
+    again = search(experiments.training_objective(digits, 50), experiments.TRAINING, trials=3, sampler="random", seed=1)
+    table = trials(again)
+    assert [len(found.rows) for found in seen] == [0, 1, 2, 3, 3]
+    assert [row["accuracy"] for row in seen[-1].rows] == pytest.approx(table["accuracy"].tolist())
+    assert [row["fresh"] for row in seen[-1].rows] == pytest.approx(table["fresh"].tolist())
+    assert "1 of 3 trials done" in view.tell(seen[1]).status
+    assert view.tell(seen[-1]).status == (
+        "3 trials by random, each scored on all 50 judging images and on 240 fresh ones"
+    )
+
+
+def test_a_search_goes_on_where_it_stopped_and_then_begins_anew(view):
+    counts = []
+
+    def show(found):
+        counts.append(len(found.rows))
+
+    view.search(HERE, show, lambda: counts[-1:] == [2])
+    assert counts[-1] == 2
+    first = view.latest(("training", "random"))
+    view.search(HERE, show, never)
+    assert view.latest(("training", "random"))[:2] == first
+    whole = Search(view._own)
+    whole.search(HERE, lambda found: None, never)
+    settings = list(experiments.TRAINING)
+    told = [[row[name] for name in settings] for row in view.latest(("training", "random"))]
+    assert told == [[row[name] for name in settings] for row in whole.latest(("training", "random"))]
+    view.search(HERE, show, never)
+    assert [[row[name] for name in settings] for row in view.latest(("training", "random"))] != told
+
+
+def test_cancelling_stops_a_trial_on_its_way(view):
+    asked = iter(range(10_000))
+    view.search(HERE, lambda found: None, lambda: next(asked) >= 20)
+    assert len(view.latest(("training", "random"))) < 3
+    assert next(asked) < 25
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "grid"])
+def test_recipes_for_a_network_of_the_users_own(view, conv, digits, sampler):
+    seen = []
+    view.search(dict(what="recipe", sampler=sampler, images=50, trials=2), seen.append, never)
+    view.draw(seen[-1])
+    last = seen[-1].rows[-1]
+    settings = {name: last[name] for name in experiments.RECIPE}
+    small = experiments.recipe(conv, digits.train, **settings)
+    assert last["size_bytes"] == len(store.encode(small))
+    fresh = experiments.parts(digits, 60)[1]
+    assert last["fresh"] == pytest.approx(accuracy(small, fresh)["accuracy"])
+    assert last["bits"] in range(2, 9)
+
+
+def test_without_trials_the_panel_says_what_to_press(view):
+    found, words = shown(view, **HERE)
+    assert found.rows == ()
+    assert words.status == "no trials yet: press search"
+    assert words.cards[0] == ("accuracy of the best", "–", "press search")
+    _, words = shown(view, what="recipe", sampler="nsga2", images=50, trials=3)
+    assert words.cards[0] == ("accuracy of the smallest file", "–", "press search")
+
+
+# the panel
+
+
+def test_the_menu_of_samplers_follows_the_task():
+    panel = explore.search()
+    assert panel.controls["sampler"].value == "tpe"
+    panel.controls["what"].value = "recipe"
+    assert [value for _, value in panel.controls["sampler"].options] == ["grid", "random", "tpe", "nsga2"]
+    assert panel.controls["sampler"].value == "nsga2"
+    assert panel.controls["images"].disabled
+    assert panel.live.status.startswith("60 trials by NSGA-II")
+    assert "smallest file" in panel.live.alt
+    panel.controls["what"].value = "training"
+    assert panel.controls["sampler"].value == "tpe"
+    assert not panel.controls["images"].disabled
+    assert panel.live.alt.startswith("TPE, 30 of 30 trials")
+
+
+def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
+    refuses(ValueError, "model and data belong together: give both or neither", explore.search, conv)
+    refuses(TypeError, "model is a Data; allowed: a torch.nn.Module", explore.search, digits, conv)
+
+
+def test_a_setting_lies_between_the_ends_of_its_axis():
+    assert plots.height(0.01, (1e-4, 1.0, "log")) == pytest.approx(0.5)
+    assert plots.height(64, [32, 64, 128]) == pytest.approx(0.5)
+    assert plots.height(0.3, (0.1, 0.9)) == pytest.approx(0.25)
+    assert plots.height(2.0, (0.1, 0.9)) == 1
+    assert [plots.short(v) for v in (0.00001, 0.0286, 64, "adamw", 100.0, 300_000)] == [
+        "1e-5", "0.0286", "64", "adamw", "100", "300 KB",
+    ]  # fmt: skip
+    assert plots.place_trial({"a": 1, "b": float("nan")}, {"a": [0, 1], "b": (0.0, 1.0), "c": (0, 1)}).tolist() == [
+        [0, 1]
+    ]
