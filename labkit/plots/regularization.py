@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
@@ -21,7 +20,7 @@ PENALTY_LOOKS = {
     "none, fine-tuned": (GREY, "P", ":"),
     "L1, fine-tuned": (GREEN, "X", "-"),
 }
-TICKS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
+TICKS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 
 
 def magnitude_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPatch]:
@@ -70,7 +69,7 @@ def pruned_axis(ax: Axes, sparsities: Sequence[float], ghosts: Sequence[str]) ->
     return now, earlier
 
 
-def penalty_curves(ax: Axes, records: pd.DataFrame, column: str, methods: Sequence[str] = ("L1", "L2")) -> list[Artist]:
+def penalty_curves(ax: Axes, records: pd.DataFrame, column: str, methods: Sequence[str] = ("L1", "L2")) -> None:
     """Accuracy against λ, one line a method: dense (thin) and by `column` (thick, with the band of the seeds).
 
     `records` has the columns method, strength, accuracy and `column`, a row a seed; "none" is drawn as two levels.
@@ -88,10 +87,10 @@ def penalty_curves(ax: Axes, records: pd.DataFrame, column: str, methods: Sequen
         label = "no penalty, " + ("dense" if c == "accuracy" else "pruned")
         ax.axhline(float(logit(none[c].mean())), color=BLACK, ls=":", lw=width, label=label)
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
     ax.set_xlabel("λ (log scale)")
     _accuracies(ax, 0.95 * records[records["method"].isin([*methods, "none"])][column].min(), 0.985)
     ax.legend(loc="lower center", fontsize=8, ncol=3, framealpha=0.9)
-    return list(ax.lines)
 
 
 def prunable_plane(ax: Axes, records: pd.DataFrame, column: str) -> None:
@@ -117,6 +116,7 @@ def prunable_plane(ax: Axes, records: pd.DataFrame, column: str) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{100 / (1 + np.exp(-value)):.3g} %"))
     ax.set_xlabel("validation accuracy, dense")
+    ax.set_ylabel("validation accuracy, pruned")
     ax.legend(loc="lower left", fontsize=8, framealpha=0.9)
 
 

@@ -42,6 +42,14 @@ from labkit.sweep.optimizers import DEFAULT_LR, LRS, optimizers_sweep, slice_swe
 from labkit.sweep.order import ORDER_GRID, ORDERS, POINTS, interactions, order_effects, order_sweep
 from labkit.sweep.pruning import FINE_TUNE, PRUNING_GRID, pruning_sweep
 from labkit.sweep.search import folds_sweep, optimism_sweep, recipes_sweep, search_sweep
+from labkit.sweep.regularization import (
+    PENALTIES,
+    REGULARIZERS,
+    chosen_strengths,
+    penalty_sweep,
+    regularization_sweep,
+    regularization_test,
+)
 from labkit.sweep.structured import CALIBRATION, STRUCTURED_GRID, STRUCTURED_GRIDS, fresh, structured_sweep
 
 __all__ = [
@@ -107,6 +115,12 @@ __all__ = [
     "optimism_sweep",
     "recipes_sweep",
     "search_sweep",
+    "PENALTIES",
+    "REGULARIZERS",
+    "chosen_strengths",
+    "penalty_sweep",
+    "regularization_sweep",
+    "regularization_test",
     "CALIBRATION",
     "STRUCTURED_GRID",
     "STRUCTURED_GRIDS",

@@ -10,6 +10,7 @@ from labkit.sweep.learning_rate import chosen_rates_sweep
 from labkit.sweep.one_shot import frontier_sweep, quantization_sweep
 from labkit.sweep.optimizers import optimizers_sweep, slice_sweep, tested_optimizers_sweep
 from labkit.sweep.pruning import pruning_sweep
+from labkit.sweep.regularization import penalty_sweep, regularization_test
 from labkit.sweep.structured import STRUCTURED_GRIDS, structured_sweep
 from labkit.zoo import RECIPES
 
@@ -46,6 +47,9 @@ def main() -> int:
     clipping_sweep()
     sys.stderr.write("schedules and learning rates of lenet-300-100 on fashion-mnist\n")
     chosen_rates_sweep("lenet-300-100", "fashion-mnist")  # makes the grid it chooses from, too
+    sys.stderr.write("regularizers and penalties of lenet-300-100 on mnist\n")
+    regularization_test("mnist")  # makes the grid it chooses from, too
+    penalty_sweep("mnist")
     return 0
 
 
