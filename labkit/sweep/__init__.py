@@ -41,7 +41,6 @@ from labkit.sweep.one_shot import FRONTIER_GRID, QUANTIZATION_GRID, compress, fr
 from labkit.sweep.optimizers import DEFAULT_LR, LRS, optimizers_sweep, slice_sweep, tested_optimizers_sweep, tuned
 from labkit.sweep.order import ORDER_GRID, ORDERS, POINTS, interactions, order_effects, order_sweep
 from labkit.sweep.pruning import FINE_TUNE, PRUNING_GRID, pruning_sweep
-from labkit.sweep.search import folds_sweep, optimism_sweep, recipes_sweep, search_sweep
 from labkit.sweep.regularization import (
     PENALTIES,
     REGULARIZERS,
@@ -50,6 +49,7 @@ from labkit.sweep.regularization import (
     regularization_sweep,
     regularization_test,
 )
+from labkit.sweep.search import folds_sweep, optimism_sweep, recipes_sweep, search_sweep
 from labkit.sweep.structured import CALIBRATION, STRUCTURED_GRID, STRUCTURED_GRIDS, fresh, structured_sweep
 
 __all__ = [
