@@ -9,6 +9,7 @@ from labkit.explore._deep_compression import deep_compression
 from labkit.explore._distillation import distillation
 from labkit.explore._learning_rate import learning_rate
 from labkit.explore._optimizers import optimizers
+from labkit.explore._order import order
 from labkit.explore._overview import overview
 from labkit.explore._pruning import pruning
 from labkit.explore._quantization import quantization
@@ -25,6 +26,7 @@ __all__ = [
     "distillation",
     "learning_rate",
     "optimizers",
+    "order",
     "overview",
     "pruning",
     "quantization",

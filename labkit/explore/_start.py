@@ -19,7 +19,7 @@ from labkit.explore._score import Score, scores
 from labkit.sweep import shipped_sweep, sweep_path
 from labkit.zoo import RECIPES, load_model
 
-COLUMNS = ["method", "sparsity", "bits", "symmetric", "granularity", "accuracy", "size_bytes"]
+COLUMNS = ["method", "steps", "sparsity", "bits", "symmetric", "granularity", "accuracy", "size_bytes"]
 Key = tuple[str, str]  # a checkpoint: model name, data name
 
 

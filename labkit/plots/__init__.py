@@ -26,8 +26,9 @@ from labkit.plots._base import (
     size_axis,
     tidy,
 )
-from labkit.plots.architectures import KIND_COLOURS, kind_bars, lost_plane, lost_scale
+from labkit.plots.architectures import KIND_COLOURS, kind_bars, lost_plane, lost_scale, reach_dots
 from labkit.plots.article import (
+    CLIPPED,
     NO_SLOPE,
     clipping_curves,
     fault_curves,
@@ -73,6 +74,7 @@ from labkit.plots.optimizers import (
     walk_axis,
     walk_lines,
 )
+from labkit.plots.order import ORDER_LOOKS, composed_caption, effects, order_plane
 from labkit.plots.planes import fill_waterfall, plane, published_plane, waterfall
 from labkit.plots.regularization import gap_axis, magnitude_histogram, penalty_curves, prunable_plane, pruned_axis
 from labkit.plots.search import (
@@ -96,6 +98,8 @@ __all__ = [
     "kind_bars",
     "lost_plane",
     "lost_scale",
+    "reach_dots",
+    "CLIPPED",
     "NO_SLOPE",
     "clipping_curves",
     "fault_curves",
@@ -124,6 +128,10 @@ __all__ = [
     "new_figure",
     "size_axis",
     "tidy",
+    "ORDER_LOOKS",
+    "composed_caption",
+    "effects",
+    "order_plane",
     "plane",
     "published_plane",
     "waterfall",

@@ -3,6 +3,7 @@
 import functools
 import itertools
 
+import numpy as np
 import pandas as pd
 
 from labkit.compress.compose import STEPS, compose
@@ -11,7 +12,7 @@ from labkit.measure import accuracy, size_bytes
 from labkit.sweep._run import kept
 from labkit.zoo import load_model
 
-IMAGES, EPOCHS = 20_000, 6  # the budget of each composition: so few that the panel runs one while somebody waits
+IMAGES, EPOCHS = 10_000, 6  # the budget of each composition: so few that the panel runs one while somebody waits
 POINTS = {4: 0.9, 3: 0.95, 2: 0.98}  # how far to compress: sparsity by bits
 ORDERS = {
     ", ".join(steps) or "fine-tune": steps for length in range(4) for steps in itertools.permutations(STEPS, length)
@@ -34,3 +35,46 @@ def order_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         return made(order, bits if "quantize" in order else 1, POINTS[bits] if "prune" in order else 0.0, seed)
 
     return kept(run, ORDER_GRID, "order", model_name, data_name)
+
+
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}  # the 97.5 % quantile of Student's t, by degrees of freedom
+
+
+def over_seeds(figures: pd.DataFrame) -> pd.DataFrame:
+    """The mean of every row over its columns, the seeds, and its 95 % interval by Student's t: mean, low, high."""
+    seeds = figures.shape[1]
+    mean, reach = figures.mean(axis=1), STUDENT[seeds - 1] * figures.std(axis=1, ddof=1) / np.sqrt(seeds)
+    return pd.DataFrame(dict(mean=mean, low=mean - reach, high=mean + reach))
+
+
+def logits(table: pd.DataFrame) -> pd.DataFrame:
+    """log(p / (1 - p)) of the accuracies p of an order sweep: a row for each (bits, steps), a column for each seed."""
+    p = table["accuracy"]
+    y = table.assign(logit=np.log(p / (1 - p)))
+    return y.pivot(index=["bits", "steps"], columns="seed", values="logit")
+
+
+def interactions(table: pd.DataFrame) -> pd.DataFrame:
+    """What a pair does beyond the sum of the two alone, in logits: (y_ab - y_b) - (y_a - y_0), mean, low, high.
+
+    y_0 is fine-tuning only. 0: the effects add up. Negative: each hurts more where the other is, too.
+    """
+    y, rows = logits(table), {}
+    for bits, (a, b) in itertools.product(y.index.unique("bits")[::-1], itertools.permutations(STEPS, 2)):
+        at = y.loc[bits]
+        rows[bits, f"{a}, {b}"] = at.loc[f"{a}, {b}"] - at.loc[b] - at.loc[a] + at.loc["fine-tune"]
+    return over_seeds(pd.DataFrame(rows).T)
+
+
+def order_effects(table: pd.DataFrame) -> pd.DataFrame:
+    """What doing one before the other is worth, in logits: mean, low, high.
+
+    The difference between the four compositions that hold both in this order and the four in the other.
+    """
+    y, rows = logits(table), {}
+    for bits, (a, b) in itertools.product(y.index.unique("bits")[::-1], itertools.combinations(STEPS, 2)):
+        both = [order for order in ORDERS.items() if {a, b} <= set(order[1])]
+        first = [name for name, steps in both if steps.index(a) < steps.index(b)]
+        then = [name for name, _ in both if name not in first]
+        rows[bits, f"{a} before {b}"] = y.loc[bits].loc[first].mean() - y.loc[bits].loc[then].mean()
+    return over_seeds(pd.DataFrame(rows).T)
