@@ -11,8 +11,8 @@
     lk.measure(again, data.validation)                # accuracy with its interval, bytes, MACs, latency
     lk.explore.overview()                             # the same, live
 
-Data flows one way: data → models → train → compress → store → measure → explore. `search`, `plots`, `explore` and `teach`
-load when they are first used.
+Data flows one way: data → models → train → compress → store → measure → explore. `search`, `plots`, `explore` and
+`teach` load when they are first used.
 """
 
 import importlib
