@@ -26,6 +26,13 @@ PANELS = {
     "distillation, LeNet-5's answers": ("lk.explore.distillation()", "temperature T"),
     "structured pruning, LeNet-300-100": ("lk.explore.structured()", "sparsity"),
     "deep compression, LeNet-300-100": ("lk.explore.deep_compression()", "sparsity"),
+    "order, LeNet-300-100": ("lk.explore.order()", "sparsity"),
+    "architectures, LeNet-300-100": ("""
+panel = lk.explore.architectures()
+panel.controls["checkpoint"].value = ("lenet-300-100", "fashion-mnist")
+panel
+""", "sparsity"),
+    "walks over a surface": ("lk.explore.optimizers()", "momentum, β₁"),
     "overview, LeNet-5 (preview)": ("""
 panel = lk.explore.overview()
 panel.controls["checkpoint"].value = ("lenet-5", "mnist")
