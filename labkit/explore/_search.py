@@ -155,7 +155,7 @@ class Search:
             plots.recipe_axes(self.curve, found.dense.size_bytes, found.dense.score.accuracy)
             self.fresh.set_label("_")
             title = "recipes and frontiers (★ chosen)"
-        self.curve.legend(loc="lower right", fontsize=7.5, framealpha=0.9)
+        self.curve.legend(loc="lower right", bbox_to_anchor=(1, 0.04), fontsize=7.5, framealpha=0.9)
         self.curve.set_title(title, fontsize=11, loc="left")
         self.lines, self.chosen = plots.parallel_axes(self.parallel, AXES[what])
         self.lines.set_clim(0.4, 1)

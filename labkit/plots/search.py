@@ -152,23 +152,21 @@ def sampler_curves(ax: Axes, records: pd.DataFrame, epochs: np.ndarray, column: 
 
 
 def optimism_curves(ax: Axes, records: pd.DataFrame) -> None:
-    """Optimism, `accuracy` minus `fresh` in points, against the trials, one line an amount of images to choose by.
+    """Optimism in points, with its 95 % interval, against the settings tried, one line an amount of judges.
 
-    The mean over the draws, with its 95 % interval. `records` has the columns images, trials, accuracy, fresh.
+    `records` has the columns images, trials, optimism, optimism_low and optimism_high.
     """
-    colours = (RED, ORANGE, BLUE, GREEN, SKY)
-    markers = ("o", "s", "D", "^", "x")
-    gaps = 100 * (records["accuracy"] - records["fresh"])
-    for (images, rows), colour, marker in zip(gaps.groupby(records["images"]), colours, markers, strict=False):
-        by = rows.groupby(records["trials"])
-        half = 1.96 * by.std().to_numpy() / np.sqrt(by.count().to_numpy())
-        ax.errorbar(by.mean().index, by.mean(), half, marker=marker, color=colour, capsize=3, label=f"{images}")
-    trials = sorted(records["trials"].unique())
+    colours, markers = (RED, ORANGE, BLUE, GREEN, SKY), ("o", "s", "D", "^", "x")
+    for (images, rows), colour, marker in zip(records.groupby("images"), colours, markers, strict=False):
+        half = 100 * (rows["optimism_high"] - rows["optimism"])
+        ax.errorbar(
+            rows["trials"], 100 * rows["optimism"], half, marker=marker, color=colour, capsize=3, label=f"{images:,}"
+        )
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(trials))
+    ax.xaxis.set_major_locator(FixedLocator(sorted(records["trials"].unique())))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0f}"))
     ax.axhline(0, color=BLACK, lw=1)
     ax.set_xlabel("settings tried (log scale)")
     ax.set_ylabel("optimism of the best, points")
-    ax.legend(title="images to choose by", fontsize=8, title_fontsize=8)
+    ax.legend(title="images to judge by", fontsize=8, title_fontsize=8)
