@@ -71,7 +71,8 @@ def walk(
 ) -> Walks:
     """Let the shown optimizers walk STEPS steps."""
     surface = surface_of(name, condition, angle)
-    found = paths({optimizer: walker(optimizer, lr, momentum) for optimizer in shown}, surface, start, STEPS)
+    rules = {optimizer: walker(optimizer, lr, momentum) for optimizer in shown}
+    found = paths(rules, surface, start, STEPS) if rules else {}
     places = {optimizer: way.numpy() for optimizer, way in found.items()}
     losses = {optimizer: surface(way).numpy() for optimizer, way in found.items()}
     return Walks(name, surface, condition, angle, lr, momentum, start, places, losses)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -143,10 +142,10 @@ def gap_card(racer: Racer) -> Card:
 
 def smaller_cards(racer: Racer) -> list[Card]:
     """What is left of the accuracy when the trained network is pruned and when it is rounded, nothing trained again."""
-    kept: dict[str, Any] = racer.smaller or {}
 
     def read(column: str) -> str:
-        return f"{kept[column]:.1%}" if column in kept else "–"
+        kept = (racer.smaller or {}).get(column, math.nan)
+        return "–" if math.isnan(kept) else f"{kept:.1%}"
 
     return [
         ("at 90 % zeros", read("accuracy_90_sparse"), f"at 80 %: {read('accuracy_80_sparse')} · one-shot"),
