@@ -221,11 +221,12 @@ def training_cards(found: Found) -> list[Card]:
     gaps = 100 * optimism(found.seen, images)
     from_, to = np.percentile(gaps, [2.5, 97.5])
     rest = ", ".join(f"{k.replace('_', ' ')} {plots.short(best[k])}" for k in ("batch_size", "width", "weight_decay"))
+    rest = f"{best['optimizer']}, {rest}"
     return [
         ("accuracy of the best", f"{best['accuracy']:.1%}", f"on the {images:,} images that it was chosen by"),
         ("on fresh images", f"{fresh:.1%}", f"{n:,} images, 95 %: {low:.1%}–{high:.1%}"),
         ("optimism", f"{gaps.mean():+.1f} points", f"mean of {DRAWS} draws of judges; most {from_:+.1f} to {to:+.1f}"),
-        ("chosen", f"{best['optimizer']}, lr {plots.short(float(best['lr']))}", rest),
+        ("chosen", f"lr {best['lr']:.2g}", rest),
         spent,
     ]
 

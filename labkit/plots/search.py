@@ -152,16 +152,16 @@ def sampler_curves(ax: Axes, records: pd.DataFrame, epochs: np.ndarray, column: 
 
 
 def optimism_curves(ax: Axes, records: pd.DataFrame) -> None:
-    """Optimism in points, with its 95 % interval, against the settings tried, one line an amount of judges.
+    """Optimism, `accuracy` minus `fresh` in points, against the settings tried, one line an amount of judges.
 
-    `records` has the columns images, trials, optimism, optimism_low and optimism_high.
+    The mean over the draws with its 95 % interval. `records` has the columns images, trials, accuracy and fresh.
     """
     colours, markers = (RED, ORANGE, BLUE, GREEN, SKY), ("o", "s", "D", "^", "x")
-    for (images, rows), colour, marker in zip(records.groupby("images"), colours, markers, strict=False):
-        half = 100 * (rows["optimism_high"] - rows["optimism"])
-        ax.errorbar(
-            rows["trials"], 100 * rows["optimism"], half, marker=marker, color=colour, capsize=3, label=f"{images:,}"
-        )
+    gaps = 100 * (records["accuracy"] - records["fresh"])
+    for (images, rows), colour, marker in zip(gaps.groupby(records["images"]), colours, markers, strict=False):
+        by = rows.groupby(records["trials"])
+        mean, half = by.mean(), 1.96 * by.sem().to_numpy()
+        ax.errorbar(mean.index, mean, half, marker=marker, color=colour, capsize=3, label=f"{images:,}")
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(FixedLocator(sorted(records["trials"].unique())))
     ax.xaxis.set_minor_locator(NullLocator())

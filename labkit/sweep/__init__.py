@@ -49,7 +49,7 @@ from labkit.sweep.regularization import (
     regularization_sweep,
     regularization_test,
 )
-from labkit.sweep.search import folds_sweep, optimism_sweep, recipes_sweep, search_sweep
+from labkit.sweep.search import optimism_sweep, recipes_sweep, search_sweep
 from labkit.sweep.structured import CALIBRATION, STRUCTURED_GRID, STRUCTURED_GRIDS, fresh, structured_sweep
 
 __all__ = [
@@ -111,7 +111,6 @@ __all__ = [
     "best_rates",
     "chosen_rates_sweep",
     "learning_rate_sweep",
-    "folds_sweep",
     "optimism_sweep",
     "recipes_sweep",
     "search_sweep",

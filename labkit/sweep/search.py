@@ -16,7 +16,7 @@ from labkit.compress.magnitude import keep_zeros, prune
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, data_dir, load_data, register, take, verified
 from labkit.models import mlp
-from labkit.search import Cancelled, Objective, Space, finished, fit_trial, k_folds, row, search
+from labkit.search import Cancelled, Objective, Space, finished, fit_trial, row, search
 from labkit.sweep._run import kept, shipped_sweep
 from labkit.train import count_correct, fit, predict
 from labkit.zoo import load_model
@@ -205,7 +205,7 @@ def shipped_right(sampler: str) -> dict[int, np.ndarray]:
         return dict(zip(bits[f"{sampler} numbers"].tolist(), rows, strict=True))
 
 
-RECIPES_GRID = {"sampler": ("nsga2", "tpe", "random"), "seed": (0, 1, 2), "number": tuple(range(60))}
+RECIPES_GRID = {"seed": (0, 1, 2), "sampler": ("random", "tpe", "nsga2"), "number": tuple(range(60))}
 ONE_GRID = {"sampler": ("grid",), "seed": (0,), "number": tuple(range(60))}  # all of it, so that no seed matters
 
 
@@ -225,16 +225,18 @@ def recipes_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     return kept(run, RECIPES_GRID, "recipes", model_name, data_name)
 
 
-OPTIMISM_GRID = {"images": (50, 100, 200, 500, 1000), "trials": (1, 2, 5, 10, 20, 50, 100, 200)}
-DRAWS = 200
+OPTIMISM_GRID = {
+    "images": (50, 100, 200, 500, 1000),
+    "trials": (1, 2, 5, 10, 20, 50, 100, 200),
+    "resample": tuple(range(40)),
+}
 
 
 def optimism_sweep(data_name: str) -> pd.DataFrame:
-    """The best of some random settings by some images: its accuracy on those, and on FRESH others (`fresh`).
+    """The best of some random settings by some images: its accuracy on those, and on FRESH others (`fresh`); 40 draws.
 
-    200 random settings of TRAINING are trained once. Each of DRAWS draws says which of them are tried and which of the
-    5,000 validation images they are judged by. Columns are means over the draws; `best_fresh` is the best that could
-    have been chosen; optimism is accuracy minus fresh, with the 95 % interval of its mean.
+    200 random settings of TRAINING are trained once; a draw says which of them are tried and which of the 5,000
+    validation images they are judged by. `best_fresh` is the best that could have been chosen.
     """
     data = load_data(data_name)
 
@@ -245,50 +247,11 @@ def optimism_sweep(data_name: str) -> pd.DataFrame:
         search(objective, TRAINING, trials=max(OPTIMISM_GRID["trials"]), sampler="random", seed=5)
         return np.stack(rows)
 
-    def run(images: int, trials: int) -> dict:
-        told = np.array([_draw(right(), images, trials, np.random.default_rng(draw)) for draw in range(DRAWS)])
-        gaps = told[:, 0] - told[:, 1]
-        half = 1.96 * float(gaps.std(ddof=1)) / DRAWS**0.5
-        optimism, means = float(gaps.mean()), dict(zip(("accuracy", "fresh", "best_fresh"), told.mean(0), strict=True))
-        return means | dict(optimism=optimism, optimism_low=optimism - half, optimism_high=optimism + half)
+    def run(images: int, trials: int, resample: int) -> dict:
+        rng = np.random.default_rng(resample)
+        tried, order = rng.permutation(len(right()))[:trials], rng.permutation(right().shape[1])
+        judged, fresh = (right()[np.ix_(tried, part)].mean(1) for part in (order[:images], order[-FRESH:]))
+        best = int(judged.argmax())
+        return dict(accuracy=judged[best], fresh=fresh[best], best_fresh=fresh.max())
 
     return kept(run, OPTIMISM_GRID, "optimism", "mlp", data_name)
-
-
-def _draw(right: np.ndarray, images: int, trials: int, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Choose the best of some settings by some images: its accuracy there, on FRESH others, and the best there is."""
-    tried, order = rng.permutation(len(right))[:trials], rng.permutation(right.shape[1])
-    judged, fresh = (right[np.ix_(tried, part)].mean(1) for part in (order[:images], order[-FRESH:]))
-    best = int(judged.argmax())
-    return float(judged[best]), float(fresh[best]), float(fresh.max())
-
-
-POOL = 1_000  # all the labelled images there are in a run of `folds_sweep`
-FOLDS_GRID = {"pool": tuple(range(12)), "number": tuple(range(20))}
-
-
-def folds_sweep(data_name: str) -> pd.DataFrame:
-    """20 random settings of TRAINING on 12 pools of POOL images, each judged by 5 folds and by the first fold alone.
-
-    `accuracy` and `fresh` are means over the five networks, `hold_out` and `hold_out_fresh` those of the first.
-    """
-    data = load_data(data_name)
-    _, fresh = parts(data, 1_000)
-
-    def objective(pool: int) -> Objective:
-        mine = slice(pool * POOL, (pool + 1) * POOL)
-        folds = k_folds(Split(data.train.x[mine], data.train.y[mine]), 5, seed=pool)
-
-        def judged(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
-            models = [(train_mlp(trial, most, take(held, 1), settings), held) for most, held in folds]
-            held_out, others = [share(m, held) for m, held in models], [share(m, fresh) for m, _ in models]
-            means = dict(accuracy=float(np.mean(held_out)), fresh=float(np.mean(others)))
-            return means | dict(hold_out=held_out[0], hold_out_fresh=others[0])
-
-        return judged
-
-    @functools.cache
-    def study(pool: int) -> list[optuna.trial.FrozenTrial]:
-        return finished(search(objective(pool), TRAINING, trials=20, sampler="random", seed=100 + pool))
-
-    return kept(lambda pool, number: row(study(pool)[number]), FOLDS_GRID, "folds", "mlp", data_name)

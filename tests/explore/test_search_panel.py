@@ -37,7 +37,8 @@ def test_the_cards_are_those_of_the_first_trials(sampler, n):
     best = table[table["state"] == "complete"].sort_values("accuracy", ascending=False, kind="stable").iloc[0]
     assert words.cards[0][1] == f"{best['accuracy']:.1%}"
     assert words.cards[1][1] == f"{best['fresh']:.1%}"
-    assert words.cards[3][1].startswith(f"{best['optimizer']}, lr ")
+    assert words.cards[3][1] == f"lr {best['lr']:.2g}"
+    assert words.cards[3][2].startswith(f"{best['optimizer']}, batch size {best['batch_size']}, width {best['width']},")
     assert words.cards[4][1] == f"{table['trained'].sum()}"
     assert len(found.seen) == len(table)
     assert best["optimizer"] in words.alt
