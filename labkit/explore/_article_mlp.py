@@ -182,7 +182,7 @@ def article_mlp(data: Data | None = None) -> Panel:
         "code": _controls.choice("code", CODES, "no tanh′"),
         "lr": _controls.steps("learning rate", [(f"{lr:g}", lr) for lr in RATES], 0.3),
         "hidden": _controls.steps("hidden width", [(str(width), width) for width in WIDTHS], 32),
-        "threshold": _controls.real("threshold θ", 0.1, float(THRESHOLDS[-1]), 0.01),
+        "threshold": _controls.real("prune at θ", 0.1, float(THRESHOLDS[-1]), 0.01),
     }
     view = ArticleMLP(data or load_data("mnist"))
     return Panel("article_mlp", view, controls, run=view.train)

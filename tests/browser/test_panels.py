@@ -25,7 +25,7 @@ PANELS = {
     "03_knowledge_distillation.ipynb": ["image", "temperature T", "teacher's α", "student width"],
     "04_structured_pruning.ipynb": ["sparsity"],
     "07_learning_rate.ipynb": ["peak lr", "warm-up"],
-    "09_the_article_mlp.ipynb": ["learning rate", "hidden width", "threshold θ"],
+    "09_the_article_mlp.ipynb": ["learning rate", "hidden width", "prune at θ"],
     "10_deep_compression.ipynb": ["sparsity", "bits"],
 }
 
