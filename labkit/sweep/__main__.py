@@ -9,8 +9,10 @@ from labkit.sweep.few_bits import gradients_sweep, qat_sweep, sharing_sweep
 from labkit.sweep.learning_rate import chosen_rates_sweep
 from labkit.sweep.one_shot import frontier_sweep, quantization_sweep
 from labkit.sweep.optimizers import optimizers_sweep, slice_sweep, tested_optimizers_sweep
+from labkit.sweep.order import order_sweep
 from labkit.sweep.pruning import pruning_sweep
 from labkit.sweep.regularization import penalty_sweep, regularization_test
+from labkit.sweep.search import optimism_sweep, recipes_sweep, right_sweep, search_sweep
 from labkit.sweep.structured import STRUCTURED_GRIDS, structured_sweep
 from labkit.zoo import RECIPES
 
@@ -38,6 +40,8 @@ def main() -> int:
     sys.stderr.write("codebooks, quantization-aware training and integer gradients of lenet-300-100 on mnist\n")
     for few_bits in (sharing_sweep, qat_sweep, gradients_sweep):
         few_bits("lenet-300-100", "mnist")
+    sys.stderr.write("orders of techniques, lenet-300-100 on mnist\n")
+    order_sweep("lenet-300-100", "mnist")
     sys.stderr.write("optimizers, lenet-300-100 on fashion-mnist\n")
     optimizers_sweep("fashion-mnist")
     tested_optimizers_sweep("fashion-mnist")
@@ -50,6 +54,11 @@ def main() -> int:
     sys.stderr.write("regularizers and penalties of lenet-300-100 on mnist\n")
     regularization_test("mnist")  # makes the grid it chooses from, too
     penalty_sweep("mnist")
+    sys.stderr.write("searches of an MLP on fashion-mnist, and of recipes for lenet-300-100 on mnist\n")
+    search_sweep("fashion-mnist")
+    right_sweep()
+    optimism_sweep("fashion-mnist")
+    recipes_sweep("lenet-300-100", "mnist")
     return 0
 
 

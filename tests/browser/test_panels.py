@@ -24,6 +24,7 @@ PANELS = {
     "02b_training_with_few_bits.ipynb": ["bits", "prune first"],
     "03_knowledge_distillation.ipynb": ["image", "temperature T", "teacher's α", "student width"],
     "04_structured_pruning.ipynb": ["sparsity"],
+    "05_hyperparameter_search.ipynb": ["trials", "judged by"],
     "07_learning_rate.ipynb": ["peak lr", "warm-up"],
     "09_the_article_mlp.ipynb": ["learning rate", "hidden width", "prune at θ"],
     "10_deep_compression.ipynb": ["sparsity", "bits"],
@@ -126,7 +127,7 @@ def test_every_slider_moves_the_picture_and_tells_its_value(opened):
         if label == "threshold θ":
             panel.get_by_label("prune by").select_option("threshold θ")
         before = shown_value(panel, label)
-        key = "ArrowLeft" if label in ("clip range at", "activation bits") else "ArrowRight"
+        key = "ArrowLeft" if label in ("clip range at", "activation bits", "trials") else "ArrowRight"
         press(panel, label, key)
         page.wait_for_function(
             "([h, v]) => h.getAttribute('aria-valuetext') !== v", arg=[handle(panel, label).element_handle(), before]

@@ -1,0 +1,66 @@
+"""The panel of notebook 05 in a real JupyterLab: other judges at once, a search starts, shows its trials, stops."""
+
+import re
+
+import pytest
+
+from benchmarks import lab
+from labkit.sweep import shipped_sweep
+from labkit.sweep.search import shipped_right
+from tests.browser.test_panels import card, press, shown_value
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def panel(url, chrome):
+    page, _ = lab.open_notebook(chrome, url, "05_hyperparameter_search.ipynb")
+    lab.run_all(page)
+    yield lab.panel(page)
+    page.close()
+
+
+def chosen(trials, judges):
+    """The accuracies, on judges and on fresh images, of the best of the first trials of TPE: from the shipped bits."""
+    table = shipped_sweep("search", "mlp", "fashion-mnist").query("sampler == 'tpe' and seed == 0").iloc[:trials]
+    right = [shipped_right("tpe")[number] for number in table["number"]]
+    best = max(right, key=lambda bits: bits[:judges].mean())
+    return f"{best[:judges].mean():.1%}", f"{best[1_000:].mean():.1%}"
+
+
+def test_looking_back_and_other_judges_equal_a_recomputation(panel):
+    press(panel, "trials", "PageDown")
+    press(panel, "judged by", "ArrowLeft")
+    trials = int(shown_value(panel, "trials"))
+    judges = int(shown_value(panel, "judged by").removesuffix(" images"))
+    assert (trials < 30, judges) == (True, 100)
+    assert (card(panel, "accuracy of the best")[0], card(panel, "on fresh images")[0]) == chosen(trials, judges)
+    press(panel, "trials", "PageUp")
+    press(panel, "judged by", "ArrowRight")
+
+
+def test_a_search_shows_its_trials_and_stops_within_one(panel):
+    panel.get_by_label("sampler").select_option("random")
+    panel.locator(".labkit-status", has_text="trials by random").wait_for()
+    panel.get_by_role("button", name="search", exact=True).click()
+    status = panel.locator(".labkit-status")
+    panel.locator(".labkit-status", has_text=re.compile(r"searching, seed 1: [1-9]\d* of \d+ trials done")).wait_for(
+        timeout=60_000
+    )
+    panel.get_by_role("button", name="stop").click()
+    panel.locator(".labkit-status", has_text="stopped").wait_for(timeout=2_000)
+    panel.get_by_role("button", name="search", exact=True).wait_for(timeout=10_000)
+    panel.page.wait_for_timeout(1_500)
+    assert status.text_content() == "stopped"
+    assert int(card(panel, "epochs trained")[0]) % 9 == 0
+    panel.get_by_label("sampler").select_option("TPE")
+    panel.locator(".labkit-status", has_text="30 trials by TPE").wait_for()
+
+
+def test_the_other_task_brings_its_own_samplers(panel):
+    panel.get_by_label("search for").select_option("a compression recipe")
+    panel.locator(".labkit-status", has_text="60 trials by NSGA-II, each scored on all 1,000").wait_for(timeout=20_000)
+    assert "keeps 97.1%" in card(panel, "accuracy of the smallest file")[1]
+    assert panel.get_by_label("sampler").locator("option").all_inner_texts() == ["grid", "random", "TPE", "NSGA-II"]
+    panel.get_by_label("search for").select_option("training settings")
+    panel.locator(".labkit-status", has_text="30 trials by TPE").wait_for(timeout=20_000)
