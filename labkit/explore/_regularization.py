@@ -218,10 +218,10 @@ def best_look(trial: Trial) -> tuple[float, float] | None:
 def accuracy_card(trial: Trial) -> Card:
     """Where the run stands on validation."""
     if trial.run.score is None:
-        return "validation accuracy", "–", "the run starts when the controls rest"
+        return "accuracy", "–", "the run starts when the controls rest"
     low, high = trial.run.score.interval
     note = f"95 %: {low:.1%}–{high:.1%} of {trial.run.score.images:,}"
-    return "validation accuracy", f"{trial.run.score.accuracy:.2%}", note
+    return "accuracy", f"{trial.run.score.accuracy:.2%}", note
 
 
 def gap_card(trial: Trial) -> Card:

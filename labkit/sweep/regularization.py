@@ -97,9 +97,10 @@ def _method_by_method(
     """A sweep in which every method has strengths of its own; entered in the manifest once it is whole."""
     path = sweep_path(kind, "lenet-300-100", data_name)
     grids = [{"method": (method,), "strength": strengths, "seed": SEEDS} for method, strengths in methods.items()]
-    tables = [sweep(run, grid, data_dir() / path) for grid in grids]
+    # from the last to the first: what is new in the file goes to its top
+    tables = [sweep(run, grid, data_dir() / path) for grid in reversed(grids)]
     register(path)
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(reversed(tables), ignore_index=True)
 
 
 def regularized(data: Data, method: str, strength: float, seed: int) -> tuple[nn.Module, Split]:
@@ -150,12 +151,12 @@ def regularization_test(data_name: str) -> pd.DataFrame:
 
 PENALTIES: dict[str, tuple[float, ...]] = {
     "none": (0,),
-    "L1": (1e-4, 3e-4, 3e-5, 1e-3),
+    "L1": (3e-5, 1e-4, 3e-4, 1e-3),
+    "proximal L1": (0.03, 0.1),
     "L2": (1e-3, 3e-3, 1e-2),
+    "weight decay": (0.3, 1),
     "none, fine-tuned": (0,),
     "L1, fine-tuned": (1e-4,),
-    "proximal L1": (0.1, 0.03),
-    "weight decay": (0.3, 1),
 }
 EPOCHS = 3  # of which one is fine-tuning, where there is any
 

@@ -121,7 +121,7 @@ def test_the_words_state_the_figures(view, digits):
     last = trained(view, penalty="proximal L1", lam=1.0)[-1]
     words = view.tell(last)
     by = {label: (value, note) for label, value, note in words.cards}
-    assert by["validation accuracy"][0] == f"{last.run.score.accuracy:.2%}"
+    assert by["accuracy"][0] == f"{last.run.score.accuracy:.2%}"
     gap = 100 * (last.train_accuracy - last.run.score.accuracy)
     assert by["training accuracy"] == (f"{last.train_accuracy:.2%}", f"gap: {gap:.1f} points")
     assert by["at 90 % zeros"][0] == f"{last.pruned[SPARSITIES.index(0.9)].accuracy:.2%}"
