@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from labkit.compress._weights import weights
 from labkit.compress.magnitude import prune, random_importance
 from labkit.compress.quantize import quantize, quantize_inputs
-from labkit.data import load_data, take
+from labkit.data import load_data, manifest, take
 from labkit.measure import Change, accuracy, against, kinds, right, size_bytes
-from labkit.sweep._run import kept, shipped_sweep
+from labkit.sweep._run import kept, shipped_sweep, sweep_path
 from labkit.zoo import load_model
 
 NETWORKS = (
@@ -64,10 +64,11 @@ def channels_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 
 def across(model_name: str, data_name: str) -> pd.DataFrame:
-    """Every shipped one-shot setting, one scale a tensor or a channel; sparsity 0 with 32 bits is the dense network."""
+    """Every one-shot setting that ships, one scale a tensor or a channel; sparsity 0, 32 bits: the dense network."""
     sweeps = {"tensor": "frontier", "channel": "channels"}
-    tables = {name: shipped_sweep(kind, model_name, data_name) for name, kind in sweeps.items()}
-    return pd.concat([table.assign(granularity=name) for name, table in tables.items()], ignore_index=True)
+    there = {name: kind for name, kind in sweeps.items() if sweep_path(kind, model_name, data_name) in manifest()}
+    tables = [shipped_sweep(kind, model_name, data_name).assign(granularity=name) for name, kind in there.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 SCANNED = 2_000  # validation images: all of CIFAR-10's that ship
