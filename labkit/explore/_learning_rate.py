@@ -190,7 +190,7 @@ class LearningRate:
         plots.lr_background(self.rates, dense.sweep("learning-rate"))
         plots.lr_axis(self.rates, LOWEST / 1.6, HIGHEST * 1.6)
         (self.dots,) = self.rates.plot([], [], "o", ms=7, color=plots.SKY, mec="black")
-        (self.star,) = self.rates.plot([], [], "*", ms=18, color=plots.ORANGE, mec="black", mew=1.2)
+        (self.star,) = self.rates.plot([], [], "*", ms=18, color=plots.ORANGE, mec="black", clip_on=False)
         titles = {
             self.schedules: "the schedule",
             self.losses: "training loss",
