@@ -184,7 +184,7 @@ def best_card(walks: Walks) -> Card:
     if not ends:
         return "lowest at the end", "–", "no walk has an end" if walks.losses else "tick an optimizer"
     best, worst = min(ends, key=lambda n: ends[n]), max(ends, key=lambda n: ends[n])
-    return "lowest at the end", best, f"loss {ends[best]:.3g} · highest {worst}, {ends[worst]:.3g}"
+    return "lowest at the end", best, f"{ends[best]:.3g} · highest {worst}: {ends[worst]:.3g}"
 
 
 def fast_card(walks: Walks) -> Card:
@@ -217,14 +217,14 @@ def diverged_card(walks: Walks) -> Card:
 
 def optimizers() -> Panel:
     """The live panel of notebook 08: walks over surfaces, recomputed at every move."""
-    controls: dict = {
+    controls: dict = {f"show {name}": _controls.tick(name, name in SHOWN_FIRST) for name in RULES}
+    controls |= {
         "surface": _controls.choice("surface", list(SURFACES), "ravine"),
         "condition": _controls.steps("ravine's κ", [(str(c), c) for c in CONDITIONS], 20),
         "angle": _controls.steps("turned by", [(f"{a}°", a) for a in range(0, 50, 5)], 0),
         "lr": _controls.steps("lr", [(plots.lr_text(lr), lr) for lr in RATES], 0.05),
-        "momentum": _controls.share("momentum, β₁", 0.9),
+        "momentum": _controls.real("momentum, β₁", 0.9, 0.99, 0.01),
         "x": _controls.between("start x", -1.7, -FRAME, FRAME, 0.1),
         "y": _controls.between("start y", 1.2, -FRAME, FRAME, 0.1),
     }
-    controls |= {f"show {name}": _controls.tick(name, name in SHOWN_FIRST) for name in RULES}
     return Panel("optimizers", Optimizers(), controls)
