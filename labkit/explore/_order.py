@@ -1,5 +1,6 @@
 """Panel of notebook 10b: three steps in any order, in one go at once, and trained at one budget behind it."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -111,8 +112,8 @@ class Order:
         self._shown: Dense | None = None
         self._ended: list[Composed] = []
         add = self.live.figure.add_axes
-        self.plane = add((0.07, 0.125, 0.5, 0.8))
-        self.layers = add((0.66, 0.635, 0.325, 0.29))
+        self.plane = add((0.085, 0.125, 0.485, 0.8))
+        self.layers = add((0.66, 0.635, 0.305, 0.29))
         self.key = add((0.6, 0.04, 0.395, 0.37))
 
     def results(
@@ -135,7 +136,7 @@ class Order:
         def after_step(model: nn.Module, progress: float) -> None:
             nonlocal point, due
             if time.perf_counter() > due and progress < 1:
-                point = next(described(replace(point, training=progress), as_stored(model)))
+                *_, point = described(replace(point, training=progress), as_stored(model))
                 point = replace(point, path=(*point.path, point.place))
                 show(point)
                 due = time.perf_counter() + FRAME
@@ -214,9 +215,9 @@ class Order:
 
 
 def stage(point: Composed) -> str:
-    """The step that is at work."""
+    """The step that is at work; at the border of two, the one that ends."""
     steps = point.steps or ("fine-tune",)
-    return steps[min(int((point.training or 0) * len(steps)), len(steps) - 1)]
+    return steps[max(0, math.ceil(round((point.training or 0) * len(steps), 6)) - 1)]
 
 
 def swap_card(point: Composed) -> Card:
@@ -226,9 +227,9 @@ def swap_card(point: Composed) -> Card:
         both = {"prune", "quantize"} <= set(point.steps)
         return label, "–", "measured when the controls rest" if both else "needs a prune and a quantize"
     if not point.swap.differ:
-        return label, f"{point.swap.accuracy:.2%}", "the same network, weight for weight"
-    this = f"this order {point.one_shot[1]:.2%} · " if point.one_shot else ""
-    return label, f"{point.swap.accuracy:.2%}", f"{this}{point.swap.differ:,} weights differ"
+        return label, f"{point.swap.accuracy:.2%}", "the same, weight for weight"
+    this = (point.one_shot or point.place)[1]
+    return label, f"{point.swap.accuracy:.2%}", f"this: {this:.2%} · {point.swap.differ:,} differ"
 
 
 def caption(point: Composed) -> str:

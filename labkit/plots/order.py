@@ -50,5 +50,5 @@ def composed_caption(steps: str, sparsity: float, bits: int, accuracy: float, si
     """A composition in a line: its steps, how far they go, where it ended."""
     names = steps.split(", ")
     far = [f"{sparsity:.0%}"] * ("prune" in names) + [f"{bits} bit"] * ("quantize" in names)
-    told = ", ".join([" → ".join(name[:5] for name in names), *far])
+    told = ", ".join([" → ".join(names).replace("quantize", "quant"), *far])
     return f"{told}: {accuracy:.1%}, {kilobytes(size)}"

@@ -17,6 +17,7 @@ from labkit.teach.deep_compression import check_bits_a_weight, check_mask_bytes
 from labkit.teach.distillation import check_distillation_loss, check_offset, check_soften
 from labkit.teach.learning_rate import check_scheduler_steps, check_stable_lr, check_warmup_cosine
 from labkit.teach.optimizers import check_adam_step, check_momentum_limit, check_valley
+from labkit.teach.order import check_interaction, check_tied
 from labkit.teach.pruning import check_cubic_sparsity, check_mask, check_sensitivity
 from labkit.teach.quantization import check_fake_quantize, check_scale, check_weakest_layer
 from labkit.teach.regularization import check_shrinkage, check_soft_threshold, check_stopping_epochs
@@ -39,6 +40,7 @@ __all__ = [
     "check_faulty_lines",
     "check_folds",
     "check_frailest",
+    "check_interaction",
     "check_lloyd_round",
     "check_log_uniform",
     "check_macs_left",
@@ -62,6 +64,7 @@ __all__ = [
     "check_stable_lr",
     "check_stochastic_rounding",
     "check_stopping_epochs",
+    "check_tied",
     "check_unit_importance",
     "check_valley",
     "check_warmup_cosine",
