@@ -43,6 +43,12 @@ RECIPES = {
              loss=losses.cross_entropy_bf16),
         trained_on="cifar10-full",
     ),
+    ("mobilenet", "cifar10"): Recipe(
+        dict(epochs=8, lr=0.2, batch_size=128, seed=0, optimizer=functools.partial(MOMENTUM, weight_decay=1e-4),
+             augment=augment.crop_flip),
+        trained_on="cifar10-full",
+    ),
+    ("vit", "fashion-mnist"): Recipe(LENET.settings | dict(epochs=14, augment=augment.crop_flip)),
 }  # fmt: skip
 
 
