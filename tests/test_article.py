@@ -331,6 +331,12 @@ def test_pruning_is_that_of_labkit(hidden, threshold, seed):
     assert not any((np.signbit(v) & (v == 0)).any() for v in thin.values())  # no -0.0, which a file would have to keep
 
 
+def test_a_weight_at_the_threshold_goes():
+    net = new_net(2, 2, 1) | dict(W1=np.array([[0.25, -0.25], [0.5, -0.26]], np.float32))
+    assert prune(net, 0.25)[0]["W1"].tolist() == [[0, 0], [0.5, pytest.approx(-0.26)]]
+    assert prune(net, 0)[1]["W1"].all()
+
+
 def test_a_torch_network_is_an_ordinary_one_and_draws_nothing_from_torchs_generator():
     state = torch.get_rng_state()
     model = to_torch(new_net(6, 4, 3))
