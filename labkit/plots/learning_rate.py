@@ -65,7 +65,7 @@ def schedule_curves(ax: Axes, schedules: dict, points: int = 501) -> None:
         colour, _, line = SCHEDULE_LOOKS.get(name, (GREY, ".", ":"))
         ax.plot(100 * progress, [schedule(p) for p in progress], line, color=colour, lw=1.8, label=name)
     schedule_axis(ax)
-    ax.legend(fontsize=8, loc="upper right", framealpha=0.9)
+    ax.legend(fontsize=8, loc="upper center", ncol=len(schedules), frameon=False)
 
 
 def lr_range_axis(ax: Axes, lowest: float = 1e-5, highest: float = 10.0) -> tuple[Line2D, Line2D, list[Line2D]]:
@@ -101,14 +101,14 @@ def _clipped(losses: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(losses, nan=HIGHEST, posinf=HIGHEST), 0, HIGHEST)
 
 
-def lr_curves(ax: Axes, records: pd.DataFrame, column: str = "accuracy", lowest: float = 0.08) -> None:
+def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
     """Accuracy against the peak learning rate, one line a schedule: the mean over the seeds, band from worst to best.
 
-    `records` has the columns schedule, lr, seed and `column` (a row a seed) and may be empty.
+    `records` has the columns schedule, lr, accuracy (a row a seed) and may be empty; what is below `lowest` is cut off.
     """
     for schedule, rows in records.groupby("schedule", sort=False):
         colour, marker, line = SCHEDULE_LOOKS[str(schedule)]
-        by = rows.groupby("lr")[column]
+        by = rows.groupby("lr")["accuracy"]
         x = by.mean().index.to_numpy()
         ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=schedule, lw=1.5)
         ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.12, lw=0)
@@ -131,17 +131,18 @@ def _rate_axes(ax: Axes, records: pd.DataFrame, lowest: float) -> None:
     tidy(ax)
 
 
-def lr_smaller_curves(ax: Axes, records: pd.DataFrame) -> None:
+def lr_smaller_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
     """Accuracy against the peak learning rate of one schedule, dense and made smaller: mean and range over the seeds.
 
     `records` has the columns lr and those of SMALLER_LOOKS, a row a seed; "accuracy" is that of the dense network.
+    What is below `lowest` is cut off.
     """
     for column, (colour, marker, line) in SMALLER_LOOKS.items():
         label, by = "dense" if column == "accuracy" else column, records.groupby("lr")[column]
         x = by.mean().index.to_numpy()
         ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=label, lw=1.6)
         ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
-    _rate_axes(ax, records, 0.08)
+    _rate_axes(ax, records, lowest)
     ax.legend(fontsize=8, loc="lower left", framealpha=0.9)
 
 

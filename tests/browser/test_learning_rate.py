@@ -1,0 +1,76 @@
+"""Panel 07 in a browser: a move starts a run, it streams, the next move ends it; its figure is that of fit."""
+
+import pytest
+import torch
+
+import labkit as lk
+from benchmarks import lab
+from benchmarks.slider import write_notebook
+from labkit import optim
+from labkit.sweep.learning_rate import IMAGES, TRAINING
+from tests.browser.test_panels import card, handle, shown_value
+
+pytestmark = pytest.mark.browser
+# one thread, as in the tests: with two the sums of a batch come in another order
+SOURCE = "import torch\ntorch.set_num_threads(1)\nlk.explore.learning_rate()"
+SECONDS = 120_000
+
+
+@pytest.fixture(scope="module")
+def panel(url, chrome, notebooks):
+    page, errors = lab.open_notebook(chrome, url, write_notebook(notebooks, "learning-rate", SOURCE))
+    lab.run_all(page)
+    found = lab.panel(page)
+    waited(found, "trained: ")
+    yield found
+    assert errors == []
+    page.close()
+
+
+def waited(panel, words):
+    panel.locator(".labkit-status", has_text=words).first.wait_for(timeout=SECONDS)
+
+
+def recomputed(lr, schedule):
+    data = lk.load_data("fashion-mnist")
+    torch.manual_seed(0)
+    train = lk.Split(data.train.x[:IMAGES], data.train.y[:IMAGES])
+    model, _ = lk.fit(lk.build("lenet-300-100"), train, **TRAINING, lr=lr, schedule=schedule)
+    return model, lk.accuracy(model, data.validation)["accuracy"]
+
+
+def test_a_move_starts_a_run_that_streams_and_the_next_move_ends_it(panel):
+    image, status = panel.locator("img.labkit-picture"), panel.locator(".labkit-status")
+    panel.get_by_label("schedule").select_option("exponential")
+    handle(panel, "peak lr").press("ArrowLeft")
+    waited(panel, "training: ")
+    seen = set()
+    while "training: " in status.text_content() and len(seen) < 5:
+        seen.add(image.get_attribute("src"))
+        image.page.wait_for_timeout(50)
+    assert len(seen) == 5
+    assert "0.05 exponential" in image.get_attribute("alt")
+    handle(panel, "peak lr").press("ArrowLeft")
+    waited(panel, "training: ")
+    assert "0.03 exponential" in image.get_attribute("alt")
+    waited(panel, "trained: ")
+    model, accuracy = recomputed(0.03, optim.exponential)
+    assert card(panel, "accuracy")[0] == f"{accuracy:.2%}"
+    pruned = lk.accuracy(lk.prune(model, 0.9), lk.load_data("fashion-mnist").validation)["accuracy"]
+    panel.locator(".labkit-value", has_text=f"{pruned:.1%}").first.wait_for(timeout=SECONDS)
+    assert card(panel, "at 90 % zeros")[0] == f"{pruned:.1%}"
+
+
+def test_the_range_test_is_behind_its_button(panel):
+    assert card(panel, "range test")[0] == "–"
+    panel.get_by_role("button", name="range test").click()
+    panel.locator(".labkit-label", has_text="steepest at").wait_for(timeout=SECONDS)
+    assert 0.001 < float(card(panel, "steepest at")[0]) < 1
+    assert "diverged at" in card(panel, "steepest at")[1]
+
+
+def test_divergence_is_said(panel):
+    handle(panel, "peak lr").press("End")
+    waited(panel, "diverged: the loss is nan")
+    assert shown_value(panel, "peak lr") == "10"
+    assert "10 exponential" in panel.locator("img.labkit-picture").get_attribute("alt")
