@@ -143,7 +143,7 @@ def check_card(seen: Seen) -> Card:
     still = [name for name, pair in seen.slopes.items() if np.abs(pair).max() < plots.NO_SLOPE]
     errors = {name: article.relative_error(*pair) for name, pair in seen.slopes.items() if name not in still}
     worst = max(errors, key=lambda name: errors[name], default="")
-    notes = [f"relative error up to {errors[worst]:.0e}, in {worst}"] if worst else []
+    notes = [f"relative error up to {errors[worst]:.2g}, in {worst}"] if worst else []
     notes += [f"no slope in {', '.join(still)}"] if still else []
     return "gradient check", "passes" if errors.get(worst, 0) < PASSES else "fails", " · ".join(notes)
 
@@ -153,7 +153,7 @@ def loss_card(seen: Seen) -> Card:
     if not seen.run.moments:
         return "loss", "–", "not trained"
     first, last = seen.run.moments[0].loss, seen.run.moments[-1].loss
-    return "loss", f"{first:.3f} → {last:.3f}", "first batch → mean of the last ones"
+    return "loss", f"{last:.3f}", f"mean of the last batches · first {first:.3f}"
 
 
 def pruned_cards(seen: Seen) -> list[Card]:
@@ -163,7 +163,8 @@ def pruned_cards(seen: Seen) -> list[Card]:
         return [("pruned", "–", "when trained"), ("file", "–", "when trained")]
     left = f"{pruned.left:,} of {pruned.weights:,} weights left"
     healed = f"retrained {again.accuracy:.2%}" if again else "not retrained"
-    return [(label, f"{pruned.accuracy:.2%}", f"{healed} · {left}"), ("file", f"{pruned.size_bytes:,} B", "pruned")]
+    smaller = f"{seen.dense_bytes / pruned.size_bytes:.1f}× smaller · dense {seen.dense_bytes:,} B"
+    return [(label, f"{pruned.accuracy:.2%}", f"{healed} · {left}"), ("file", f"{pruned.size_bytes:,} B", smaller)]
 
 
 def outcome(run: Run) -> str:

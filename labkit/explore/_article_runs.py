@@ -61,6 +61,7 @@ class Seen:
     slopes: Mapping[str, tuple[Array, Array]] | None = None
     error: str = ""  # why the code does not run
     curve: Array | None = None  # accuracy at each of THRESHOLDS, once trained
+    dense_bytes: int = 0  # of its file, once trained
     threshold: float = 0.0
     pruned: Pruned | None = None
     retrained: Pruned | None = None
@@ -117,7 +118,9 @@ def moved(rows: Rows, seen: Seen, net: Net, losses: list[float], step: int, tota
     right = float((article.predict(net, rows.x[:WATCHED]) == rows.labels[:WATCHED]).mean())
     moment = Moment(step / total, step, float(np.mean(losses)), right, rows.accuracy(net, None if ended else PREVIEW))
     run = replace(seen.run, moments=(*seen.run.moments, moment), ended=ended)
-    return replace(seen, net=net, run=run, curve=prunability(rows, net) if ended else None)
+    if not ended:
+        return replace(seen, net=net, run=run)
+    return replace(seen, net=net, run=run, curve=prunability(rows, net), dense_bytes=file_bytes(net))
 
 
 def prunability(rows: Rows, net: Net) -> Array:
@@ -134,7 +137,12 @@ def clip(rows: Rows, seen: Seen, threshold: float) -> Seen:
 def weighed(rows: Rows, net: Net, masks: Masks) -> Pruned:
     """A pruned network, scored on all of validation, its file written."""
     left, weights = sum(int(m.sum()) for m in masks.values()), sum(m.size for m in masks.values())
-    return Pruned(net, masks, rows.accuracy(net), left, weights, len(store.encode(article.to_torch(net))))
+    return Pruned(net, masks, rows.accuracy(net), left, weights, file_bytes(net))
+
+
+def file_bytes(net: Net) -> int:
+    """The length of the file that labkit writes of the network."""
+    return len(store.encode(article.to_torch(net)))
 
 
 def heal(rows: Rows, seen: Seen, pruned: Pruned, overtaken: Stop) -> Iterator[Seen]:

@@ -117,7 +117,8 @@ def test_a_run_streams_and_words_agree_with_it(digits, monkeypatch):
     assert view.tell(running[60]).status == "training: 17% done"
     words = view.tell(shown[-1])
     assert "trained: 360 steps; scored on all 300 validation images; retrained: 100% of 1 epoch" in words.status
-    values = dict((label, value) for label, value, _ in words.cards)
+    values = {label: value for label, value, _ in words.cards}
+    assert values["loss"] == f"{shown[-1].run.moments[-1].loss:.3f}"
     assert values["accuracy"] == f"{shown[-1].run.moments[-1].accuracy:.2%}"
     assert all(value in words.alt for value in values.values())
 
@@ -199,6 +200,13 @@ def test_a_threshold_is_what_labkit_prunes_at_and_shows_at_once(digits, flat):
     assert seen.pruned.left == sum(int((w != 0).sum()) for w in weights)
     assert seen.pruned.weights == sum(w.numel() for w in weights) == 64 * 16 + 160
     assert seen.retrained is None
+    dense = len(lk.encode(article.to_torch(end.net)))
+    said = (
+        "file",
+        f"{seen.pruned.size_bytes:,} B",
+        f"{dense / seen.pruned.size_bytes:.1f}× smaller · dense {dense:,} B",
+    )
+    assert view.tell(seen).cards[4] == said
     view.draw(seen)
     assert view.star.get_xdata() == [0.35]
     assert view.star.get_ydata() == plots.logit(seen.pruned.accuracy)
