@@ -1,0 +1,91 @@
+"""The shipped sweep of notebook 10b, and the statistics on it: scipy's t interval and a hand-made table as oracles."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from labkit.compress.compose import STEPS
+from labkit.data import load_data
+from labkit.measure import accuracy
+from labkit.sweep import ORDER_GRID, ORDERS, interactions, order_effects, shipped_sweep
+from labkit.sweep.order import over_seeds
+from labkit.zoo import load_model
+
+LENET = ("lenet-300-100", "mnist")
+
+
+def made_up(effects, noise=0.0):
+    """A sweep whose logits are 4 plus the effect of every ordered pair or single technique that a composition holds."""
+    rng, rows = np.random.default_rng(0), []
+    for steps in (p for n in range(4) for p in itertools.permutations(STEPS, n)):
+        name = ", ".join(steps) or "fine-tune"
+        parts = [*steps, *itertools.combinations(steps, 2)]
+        for seed in (0, 1, 2):
+            y = 4 + sum(effects.get(part, 0) for part in parts) + noise * rng.standard_normal()
+            rows.append(dict(bits=3, steps=name, seed=seed, accuracy=1 / (1 + np.exp(-y))))
+    return pd.DataFrame(rows)
+
+
+def test_the_interval_is_scipys():
+    figures = pd.DataFrame([[1.0, 2.0, 4.0], [0.5, 0.5, 0.6]])
+    found = over_seeds(figures)
+    for row, values in zip(found.itertuples(), figures.to_numpy(), strict=True):
+        low, high = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
+        assert (row.mean, row.low, row.high) == pytest.approx((values.mean(), low, high), abs=1e-3)
+
+
+def test_effects_that_add_up_have_no_interaction_and_no_order():
+    table = made_up({"prune": -1.0, "quantize": -0.5, "distil": 0.25})
+    assert np.abs(interactions(table).to_numpy()).max() < 1e-9
+    assert np.abs(order_effects(table).to_numpy()).max() < 1e-9
+
+
+def test_what_was_put_in_comes_out():
+    table = made_up({"prune": -1.0, ("prune", "quantize"): -0.25, ("quantize", "prune"): -2.0})
+    found = interactions(table)["mean"]
+    assert found[3, "prune, quantize"] == pytest.approx(-0.25)
+    assert found[3, "quantize, prune"] == pytest.approx(-2.0)
+    assert found[3, "prune, distil"] == pytest.approx(0, abs=1e-9)
+    before = order_effects(table)["mean"]
+    assert before[3, "prune before quantize"] == pytest.approx(1.75)
+    assert len(found) == 6
+    assert len(before) == 3
+
+
+def test_noise_widens_the_interval():
+    table = interactions(made_up({}, noise=0.1))
+    assert (table["high"] - table["low"] > 0.1).all()
+    assert ((table["low"] < 0) & (table["high"] > 0)).sum() >= 5
+
+
+def test_the_sweep_covers_its_grid():
+    table = shipped_sweep("order", *LENET)
+    assert list(table[list(ORDER_GRID)].itertuples(index=False, name=None)) == list(
+        itertools.product(*ORDER_GRID.values())
+    )
+    assert set(ORDERS.values()) >= {p for n in range(3) for p in itertools.permutations(STEPS, n)}
+
+
+def test_of_two_orders_alone_there_is_one_difference():
+    table = made_up({("prune", "quantize"): -0.25, ("quantize", "prune"): -2.0})
+    found = order_effects(table[table["steps"].isin(["prune, quantize", "quantize, prune", "prune, distil"])])
+    assert list(found.index) == [(3, "prune before quantize")]
+    assert found["mean"].tolist() == pytest.approx([1.75])
+
+
+def test_what_the_notebook_says():
+    table = shipped_sweep("order", *LENET)
+    pairs = table[table["steps"].isin(["prune, quantize", "quantize, prune"])]
+    assert order_effects(pairs).loc[(3, "prune before quantize"), "low"] > 0.5
+    found = interactions(table)
+    assert found.loc[(3, "quantize, prune"), "high"] < 0
+    assert found.loc[(3, "prune, quantize"), "low"] > found.loc[(3, "quantize, prune"), "high"]
+
+
+def test_fine_tuning_only_is_near_the_dense_network():
+    table = shipped_sweep("order", *LENET).query("steps == 'fine-tune'")
+    dense = accuracy(load_model(*LENET), load_data("mnist").validation)["accuracy"]
+    assert table["accuracy"].sub(dense).abs().max() < 0.005
