@@ -115,12 +115,13 @@ def optimizer_dots(ax: Axes, table: pd.DataFrame, columns: Mapping[str, str]) ->
     """
     looks = [(BLACK, "o"), (BLUE, "s"), (SKY, "^"), (ORANGE, "D"), (GREY, "v")]
     names = list(dict.fromkeys(table["optimizer"]))
-    for (column, label), (colour, marker) in zip(columns.items(), looks, strict=False):
+    for i, ((column, label), (colour, marker)) in enumerate(zip(columns.items(), looks, strict=False)):
         by = 100 * table.groupby("optimizer", sort=False)[column].agg(["mean", "min", "max"]).loc[names]
-        ax.hlines(range(len(names)), by["min"], by["max"], color=colour, lw=2)
-        ax.plot(by["mean"], range(len(names)), marker, color=colour, ms=7, mec="white", label=label)
+        rows = np.arange(len(names)) + 0.15 * (i - (len(columns) - 1) / 2)
+        ax.hlines(rows, by["min"], by["max"], color=colour, lw=1.6)
+        ax.plot(by["mean"], rows, marker, color=colour, ms=6, mec="white", mew=0.5, label=label)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel("test accuracy, per cent")
     tidy(ax)
-    ax.legend(fontsize=8, loc="lower left", framealpha=0.9)
+    ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncol=len(columns), frameon=False)
