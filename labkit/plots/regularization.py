@@ -20,7 +20,8 @@ PENALTY_LOOKS = {
     "none, fine-tuned": (GREY, "P", ":"),
     "L1, fine-tuned": (GREEN, "X", "-"),
 }
-TICKS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
+TICKS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+FINE_TICKS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98)
 
 
 def magnitude_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPatch]:
@@ -35,7 +36,7 @@ def magnitude_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPat
     whole = range(int(np.ceil(edges[0])), int(edges[-1]) + 1)
     names = {-4: "0.0001", -3: "0.001", -2: "0.01", -1: "0.1", 0: "1", 1: "10"}
     ax.set_xticks([edges[0] + (edges[1] - edges[0]) / 2, *list(whole)[1:]], ["0", *(names[e] for e in list(whole)[1:])])
-    ax.set_ylim(0, 0.35)
+    ax.set_ylim(0, 0.5)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0%}"))
     ax.set_xlabel("magnitude of a weight (log scale)")
     tidy(ax)
@@ -89,7 +90,7 @@ def penalty_curves(ax: Axes, records: pd.DataFrame, column: str, methods: Sequen
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
     ax.set_xlabel("λ (log scale)")
-    _accuracies(ax, 0.95 * records[records["method"].isin([*methods, "none"])][column].min(), 0.985)
+    _accuracies(ax, 0.95 * records[records["method"].isin([*methods, "none"])][column].min(), 0.98, FINE_TICKS)
     ax.legend(loc="lower center", fontsize=8, ncol=3, framealpha=0.9)
 
 
@@ -109,7 +110,7 @@ def prunable_plane(ax: Axes, records: pd.DataFrame, column: str) -> None:
         for strength, (x, y) in zip(by.mean().index, mean, strict=True):
             if len(by) > 1:
                 ax.annotate(f"{strength:g}", (x, y), (5, -10), textcoords="offset points", fontsize=8, color=colour)
-    _accuracies(ax, 0.95 * records[column].min(), 0.985)
+    _accuracies(ax, 0.95 * records[column].min(), 0.975, FINE_TICKS)
     dense = records.groupby(["method", "strength"])["accuracy"].mean()
     shares = [p for p in (0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98) if dense.min() - 0.02 < p < dense.max() + 0.01]
     ax.xaxis.set_major_locator(FixedLocator([float(logit(p)) for p in shares]))
@@ -120,10 +121,10 @@ def prunable_plane(ax: Axes, records: pd.DataFrame, column: str) -> None:
     ax.legend(loc="lower left", fontsize=8, framealpha=0.9)
 
 
-def _accuracies(ax: Axes, lowest: float, highest: float) -> None:
+def _accuracies(ax: Axes, lowest: float, highest: float, ticks: Sequence[float] = TICKS) -> None:
     """An axis of accuracies with ticks close enough for either end; plot `logit(accuracy)` against it."""
     ax.set_ylim(*logit(np.array([lowest, highest])))
-    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in TICKS]))
-    labels = {round(float(logit(p)), 6): f"{p:.0%}" for p in TICKS}
+    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in ticks]))
+    labels = {round(float(logit(p)), 6): f"{p:.0%}" for p in ticks}
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: labels.get(round(value, 6), "")))
     ax.set_ylabel("validation accuracy")
