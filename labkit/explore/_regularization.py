@@ -286,8 +286,8 @@ def regularization(model: nn.Module | None = None, data: Data | None = None) -> 
     if own is None or any(isinstance(layer, nn.Dropout) for layer in own.model.modules()):
         controls["dropout"] = _controls.share("dropout", 0.0, high=0.9, step=0.05)
     controls |= {
-        "smoothing": _controls.share("label smoothing", 0.0, high=0.5, step=0.05),
-        "augmentation": _controls.real("augmentation", 0.0, 2.0, 0.25),
+        "smoothing": _controls.share("smoothing", 0.0, high=0.5, step=0.05),
+        "augmentation": _controls.steps("augmentation", [(f"{a / 4:g}", a / 4) for a in range(9)], 0.0),
     }
     view = Regularization(own)
     panel = Panel("regularization", view, controls, run=view.train)

@@ -25,6 +25,7 @@ PANELS = {
     "03_knowledge_distillation.ipynb": ["image", "temperature T", "teacher's α", "student width"],
     "04_structured_pruning.ipynb": ["sparsity"],
     "05_hyperparameter_search.ipynb": ["trials", "judged by"],
+    "06_regularization.ipynb": ["dropout", "smoothing", "augmentation"],
     "07_learning_rate.ipynb": ["peak lr", "warm-up"],
     "09_the_article_mlp.ipynb": ["learning rate", "hidden width", "prune at θ"],
     "10_deep_compression.ipynb": ["sparsity", "bits"],
