@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -116,3 +117,14 @@ def test_a_picture_shows_the_mean_over_the_seeds_and_a_band(draw, kind, by, x):
         np.testing.assert_allclose(line.get_ydata(), plots.logit(shares.mean().to_numpy()))
     assert len(ax.collections) == len(lines)
     assert len({(line.get_color(), line.get_marker()) for line in lines.values()}) == len(lines)
+
+
+def test_the_errors_of_the_check_are_drawn_by_precision():
+    ax = Figure().add_subplot()
+    table = pd.DataFrame([("float64", 0.1, 1e-2), ("float64", 0.01, 1e-4), ("float32", 0.1, 1e-1)])
+    plots.step_curves(ax, table.set_axis(["precision", "h", "error"], axis=1))
+    assert {line.get_label(): list(line.get_ydata()) for line in ax.lines} == {
+        "float64": [1e-2, 1e-4],
+        "float32": [1e-1],
+    }
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
