@@ -14,7 +14,6 @@ from labkit.sweep import learning_rate as room
 from labkit.train import mean_loss
 
 LENET = ("lenet-300-100", "fashion-mnist")
-HEALTHY = (0.003, 0.01, 0.03, 0.1)  # the peaks at which no run diverged
 
 
 @pytest.fixture
@@ -78,3 +77,19 @@ def test_the_tables_cover_their_grids():
     assert len(chosen) == len(grid["seed"]) * len(grid["schedule"])
     assert chosen["lr"].tolist() == [best[schedule] for schedule in chosen["schedule"]]
     assert (chosen["images"] == len(lk.load_data("fashion-mnist").test)).all()
+
+
+def test_what_the_notebook_says():
+    table = shipped_sweep("learning-rate", *LENET)
+    mean = 100 * table.groupby(["schedule", "lr"])[["accuracy", "90 % zeros", "3 bits"]].mean().unstack("lr")
+    accuracy, pruned, rounded = (mean[column] for column in ("accuracy", "90 % zeros", "3 bits"))
+    assert 2 < (accuracy[0.03] - accuracy[0.003]).min() < (accuracy[0.03] - accuracy[0.003]).max() < 13
+    assert (accuracy[0.3].drop("exponential") < 11).all()
+    assert (accuracy[0.1] > accuracy[0.03])[lambda better: better].index.tolist() == ["exponential"]
+    worst, best = (accuracy[0.1].agg(how) for how in ("min", "max"))
+    assert best - worst == pytest.approx(6.7, abs=0.1)
+    longer = (pruned[0.1] - pruned[0.03]).drop("exponential")
+    assert (round(longer.min()), round(longer.max())) == (7, 11)
+    assert pruned.loc["exponential", 0.1] < pruned.loc["exponential", 0.03]
+    coarser = rounded[0.03] - rounded[0.1]
+    assert (round(coarser.min()), round(coarser.max())) == (8, 22)

@@ -113,7 +113,7 @@ def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
         ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=schedule, lw=1.5)
         ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.12, lw=0)
     _rate_axes(ax, records, lowest)
-    ax.legend(fontsize=8, loc="lower left", framealpha=0.9)
+    ax.legend(fontsize=8, loc="upper right", ncol=2, framealpha=0.9)
 
 
 def lr_background(ax: Axes, records: pd.DataFrame) -> None:
@@ -143,7 +143,7 @@ def lr_smaller_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> 
         ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=label, lw=1.6)
         ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
     _rate_axes(ax, records, lowest)
-    ax.legend(fontsize=8, loc="lower left", framealpha=0.9)
+    ax.legend(fontsize=8, loc="upper right", ncol=2, framealpha=0.9)
 
 
 def lr_sequences(ax: Axes, sequences: dict[str, Sequence[float]], batches: int) -> None:
