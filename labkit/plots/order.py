@@ -26,7 +26,7 @@ def order_plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accurac
         ax.plot(rows["size_bytes"], logit(rows["accuracy"].to_numpy()), marker, ms=5.5, color=colour, label=name)
     ax.plot([dense_bytes], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense fp32", zorder=4)
     size_axis(ax, min([3_000, *records["size_bytes"]]) * 0.8, dense_bytes * 1.7, most=8)
-    accuracy_axis(ax, min([0.6, *records["accuracy"]]) * 0.97, dense_accuracy + 0.4 * (1 - dense_accuracy))
+    accuracy_axis(ax, min([0.43, *records["accuracy"]]) * 0.97, dense_accuracy + 0.4 * (1 - dense_accuracy))
     tidy(ax)
     ax.legend(loc="lower right", fontsize=8, framealpha=0.9, title="measured, trained", title_fontsize=8)
 
