@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from labkit import plots, store
 from labkit.compress._weights import weights
-from labkit.data import Data, take
+from labkit.data import Data, manifest, take
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._score import Score, scores, workers
 from labkit.explore._start import Dense, Key, shipped, start
 from labkit.measure import difference, kinds
-from labkit.sweep import NETWORKS, across, squeeze
+from labkit.sweep import NETWORKS, across, squeeze, sweep_path
 from labkit.sweep.architectures import LOT
 
 SCANNED = 1_000  # validation images on which a layer is scored alone
@@ -78,7 +78,8 @@ class Architectures:
         self._shown: Dense | None = None
         self.plane = self.live.figure.add_axes((0.065, 0.115, 0.475, 0.815))
         self.layers = self.live.figure.add_axes((0.69, 0.115, 0.3, 0.815))
-        self.tables = {" on ".join(key): across(*key) for key in NETWORKS}
+        swept = [key for key in NETWORKS if sweep_path("frontier", *key) in manifest()]
+        self.tables = {" on ".join(key): across(*key) for key in swept}
 
     def results(self, checkpoint: Key | None = None, **setting: Any) -> Iterator[Squeezed]:
         """Measure one setting of the controls."""
@@ -162,8 +163,8 @@ def architectures(model: nn.Module | None = None, data: Data | None = None) -> P
         options = [(f"{m} on {d}", (m, d)) for m, d in NETWORKS]
         controls["checkpoint"] = _controls.choice("network", options, NETWORKS[-1])
     controls |= {
-        "sparsity": _controls.share("sparsity", 0.3, high=0.98),
-        "bits": _controls.bits("weight bits", 4),
+        "sparsity": _controls.share("sparsity", 0.0, high=0.98),
+        "bits": _controls.bits("weight bits", 3),
         "activation_bits": _controls.steps(
             "activation bits", [(str(b), b) for b in range(2, 9)] + [("32 (float)", 32)], 32
         ),

@@ -5,6 +5,7 @@ python -m labkit.sweep        make the shipped sweeps anew, in data/sweeps/, or 
 
 from labkit.sweep._run import shipped_sweep, sweep, sweep_path
 from labkit.sweep.architectures import (
+    CALIBRATED,
     CALIBRATION_GRID,
     CHANGES,
     CHANNELS_GRID,
@@ -56,6 +57,7 @@ __all__ = [
     "shipped_sweep",
     "sweep",
     "sweep_path",
+    "CALIBRATED",
     "CALIBRATION_GRID",
     "CHANGES",
     "CHANNELS_GRID",

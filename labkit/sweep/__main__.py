@@ -2,7 +2,7 @@
 
 import sys
 
-from labkit.sweep.architectures import NETWORKS, calibration_sweep, channels_sweep, kinds_sweep
+from labkit.sweep.architectures import CALIBRATED, NETWORKS, calibration_sweep, channels_sweep, kinds_sweep
 from labkit.sweep.article import clipping_sweep, faults_sweep
 from labkit.sweep.distillation import distillation_sweep, temperature_sweep, unseen_sweep
 from labkit.sweep.few_bits import gradients_sweep, qat_sweep, sharing_sweep
@@ -25,8 +25,10 @@ def main() -> int:
         quantization_sweep(model_name, data_name)
     for key in NETWORKS:
         sys.stderr.write(f"scans of {key[0]} on {key[1]}\n")
-        for of_architectures in (channels_sweep, kinds_sweep, calibration_sweep):
-            of_architectures(*key)
+        channels_sweep(*key)
+        kinds_sweep(*key)
+    for key in CALIBRATED:
+        calibration_sweep(*key)
     for data_name in ("mnist", "fashion-mnist"):
         sys.stderr.write(f"pruning of lenet-300-100 on {data_name}\n")
         pruning_sweep("lenet-300-100", data_name)
