@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def panel(url, chrome):
     page, _ = lab.open_notebook(chrome, url, "05_hyperparameter_search.ipynb")
-    lab.run_all(page)
+    lab.run_all(page, seconds=300)
     yield lab.panel(page)
     page.close()
 
