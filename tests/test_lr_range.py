@@ -39,6 +39,12 @@ def test_a_loss_that_is_not_a_number_ends_it(digits, mlp):
     assert test["smoothed_loss"].isna().tolist() == [False] * 6 + [True]
 
 
+def test_a_loss_that_is_infinite_from_the_start_ends_it_at_once(digits, mlp):
+    test = lr_range_test(mlp, digits.train, loss=lambda model, x, y: cross_entropy(model, x, y) * math.inf)
+    assert len(test) == 1
+    assert test.attrs["diverged"]
+
+
 def test_the_rate_grows_by_one_factor_from_end_to_end_over_several_epochs(digits, mlp):
     test = lr_range_test(mlp, digits.train, lowest=1e-5, highest=1e-3, steps=30, batch_size=400)  # 3 batches an epoch
     assert not test.attrs["diverged"]
