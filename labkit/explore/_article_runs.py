@@ -13,7 +13,9 @@ from labkit.data import Data, take
 from labkit.explore._training import FRAME, WATCHED, Moment, Run
 
 IMAGES, EPOCHS, RETRAIN, BATCH = 10_000, 3, 1, 10
-CHECKED = 40  # entries of each parameter that are checked, on the first BATCH images
+CHECKED = 40  # entries of each parameter that are checked, on the first BATCH images at most
+# multiply-adds that OpenBLAS leaves to one thread: with more, each of hundreds of products waits for the browser's core
+ONE_THREAD = 2**18
 PREVIEW = 1_000  # validation images that are scored while a run goes on
 THRESHOLDS = np.linspace(0, 0.5, 26)
 
@@ -79,9 +81,9 @@ def fresh(rows: Rows, key: Key) -> Seen:
     code, lr, hidden = key
     variant = article.VARIANTS[code]
     net = article.new_net(rows.x.shape[1], hidden, rows.classes, init=variant.init)
-    seen = Seen(key, net, Run(f"{code}, η {lr:g}, {hidden}"))
+    seen, few = Seen(key, net, Run(f"{code}, η {lr:g}, {hidden}")), min(BATCH, max(1, ONE_THREAD // net["W1"].size))
     try:
-        slopes = article.gradient_check(net, rows.x[:BATCH], rows.targets(code)[:BATCH], variant, entries=CHECKED)
+        slopes = article.gradient_check(net, rows.x[:few], rows.targets(code)[:few], variant, entries=CHECKED)
     except NameError as error:  # the code as printed
         return replace(seen, error=f"NameError: {error}")
     return replace(seen, slopes=slopes)

@@ -60,6 +60,15 @@ def test_a_move_shows_the_check_of_the_fresh_network_at_once(digits, flat, code)
     assert verdict == ("fails" if code in ("no tanh′", "sum, not mean", "all but A1") else "passes")
 
 
+def test_a_wide_network_is_checked_on_fewer_images(digits, monkeypatch):
+    monkeypatch.setattr(_article_runs, "ONE_THREAD", 64 * 16 * 3 + 1)
+    rows = ArticleMLP(digits).rows
+    seen = _article_runs.fresh(rows, ("mended", 0.3, 16))
+    expected = article.gradient_check(seen.net, rows.x[:3], rows.targets("mended")[:3], entries=CHECKED)
+    np.testing.assert_array_equal(seen.slopes["W2"], expected["W2"])
+    assert _article_runs.fresh(rows, ("mended", 0.3, 128)).slopes is not None
+
+
 def test_saturated_weights_pass_the_check_and_have_no_slope(digits):
     card = check_card(next(ArticleMLP(digits).results(**SETTINGS | dict(code="weights in [0, 1)", hidden=64))))
     assert card == ("gradient check", "passes", "no slope in W1, b1, W2, b2")
