@@ -1,0 +1,44 @@
+"""The searches that ship: whole, and made of the settings that their spaces allow."""
+
+import itertools
+
+import pytest
+
+from labkit.sweep import search as experiments
+from labkit.sweep import shipped_sweep
+
+SEARCHES = {
+    "search": (("mlp", "fashion-mnist"), [experiments.SEARCH_GRID, experiments.HYPERBAND_GRID], "TRAINING"),
+    "recipes": (("lenet-300-100", "mnist"), [experiments.ONE_GRID, experiments.RECIPES_GRID], "RECIPE"),
+    "optimism": (("mlp", "fashion-mnist"), [experiments.OPTIMISM_GRID], None),
+}
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_a_shipped_search_holds_every_trial_once(kind):
+    names, grids, _ = SEARCHES[kind]
+    keys = sorted(grids[0])
+    wanted = [row for grid in grids for row in itertools.product(*(grid[key] for key in keys))]
+    table = shipped_sweep(kind, *names)
+    assert sorted(table[keys].itertuples(index=False, name=None)) == sorted(wanted)
+
+
+@pytest.mark.parametrize("kind", ["search", "recipes"])
+def test_settings_come_from_the_space_and_from_the_grid(kind):
+    names, _, space = SEARCHES[kind]
+    table = shipped_sweep(kind, *names)
+    for name, values in getattr(experiments, space).items():
+        kept = table[name].isin(values) if isinstance(values, list) else table[name].between(*values[:2])
+        assert kept.all(), name
+    points = getattr(experiments, f"{space}_GRID")
+    on_grid = table[table["sampler"] == "grid"]
+    assert all(on_grid[name].isin(values).all() for name, values in points.items())
+    assert len(on_grid.query("seed == 0")[list(points)].drop_duplicates()) == len(on_grid.query("seed == 0"))
+
+
+def test_only_hyperband_stops_trials_and_only_behind_a_rung():
+    table = shipped_sweep("search", "mlp", "fashion-mnist")
+    stopped = table[table["state"] == "pruned"]
+    assert set(stopped["sampler"]) == {"tpe, hyperband"}
+    assert set(stopped["trained"]) == {1, 3}
+    assert set(table.loc[table["state"] == "complete", "trained"]) == {experiments.EPOCHS}
