@@ -187,8 +187,10 @@ class LearningRate:
         self.range_lines = plots.lr_range_axis(self.ranges, LOWEST / 10, HIGHEST)
         self.chosen = self.ranges.axvline(LOWEST, color=plots.BLUE, ls="--", lw=1.5)
         self.untested = self.ranges.text(2e-5, 3.3, "", fontsize=9, ha="left", va="center")
-        plots.lr_background(self.rates, dense.sweep("learning-rate"))
+        measured = dense.sweep("learning-rate")
+        plots.lr_background(self.rates, measured)
         plots.lr_axis(self.rates, LOWEST / 1.6, HIGHEST * 1.6)
+        plots.accuracy_axis(self.rates, 0.08, 0.985)
         (self.dots,) = self.rates.plot([], [], "o", ms=7, color=plots.SKY, mec="black")
         (self.star,) = self.rates.plot([], [], "*", ms=18, color=plots.ORANGE, mec="black", clip_on=False)
         titles = {
@@ -196,7 +198,7 @@ class LearningRate:
             self.losses: "training loss",
             self.accuracies: "accuracy",
             self.ranges: "range test; dashed: your peak",
-            self.rates: "★ this run, ● earlier; grey: measured",
+            self.rates: "★ this run, ● earlier" + "; grey: measured" * (len(measured) > 0),
         }
         for ax, title in titles.items():
             ax.set_title(title, fontsize=10.5, loc="left")
