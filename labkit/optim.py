@@ -5,7 +5,7 @@ settings. It returns the new weights and the new state and changes nothing in pl
 
     w, state = adam(w, g, state, lr=1e-3)
 
-Each is step for step torch.optim's optimizer of its name, with torch's defaults (tests/test_optim.py). A schedule maps
+Each is step for step torch.optim's optimizer of its name, with torch's defaults (tests/test_rules.py). A schedule maps
 training progress in [0, 1] to a multiple of the peak learning rate.
 """
 
