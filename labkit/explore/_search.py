@@ -246,7 +246,7 @@ def recipe_cards(found: Found) -> list[Card]:
         ("accuracy of the smallest file", f"{best['accuracy']:.1%}", f"that keeps {found.floor:.1%}"),
         ("on fresh images", f"{best['fresh']:.1%}", f"{found.fresh_images:,} images nobody chose by"),
         ("its file", f"{best['size_bytes']:,.0f} B", smaller),
-        ("recipe", f"{1 - best['density']:.1%}, {best['bits']} bits", f"per {best['granularity']}, {rest}"),
+        ("recipe", f"{1 - best['density']:.0%} zeros, {best['bits']} bits", f"per {best['granularity']}, {rest}"),
         front,
     ]
 
