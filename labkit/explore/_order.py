@@ -122,6 +122,7 @@ class Order:
         """Measure the composition in one go, then the one with pruning and quantization exchanged."""
         dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
         steps = tuple(step for step in (first, second, third) if step)
+        sparsity = round(sparsity, 4)  # a browser sends 0.9500000000000001 back for 0.95
         base = Composed(dense, steps, sparsity, bits, dense.model, {}, (0, 0), 0, dense.score)
         ghosts = [ghost for ghost in self._ended if ghost.dense is dense and ghost.key != base.key]
         for point in described(replace(base, ghosts=tuple(ghosts[-GHOSTS:])), in_one_go(dense, steps, sparsity, bits)):
