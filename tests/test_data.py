@@ -109,7 +109,7 @@ def test_shipped_files_are_all_listed_and_undamaged():
     assert shipped | optional == set(data.manifest())
 
 
-SHIPPED = {".webp", ".npy", ".safetensors", ".csv", ".lk"}
+SHIPPED = {".webp", ".npy", ".npz", ".safetensors", ".csv", ".lk"}
 
 
 def test_a_damaged_file_is_named(small_data, refuses):
