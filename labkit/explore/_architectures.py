@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from labkit import plots, store
 from labkit.compress._weights import weights
+from labkit.compress.magnitude import prune
 from labkit.data import Data, manifest, take
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
@@ -58,8 +59,8 @@ def squeezed_points(dense: Dense, **setting: Any) -> Iterator[Squeezed]:
         point = Squeezed(dense, setting, len(file.result()), score, {})
         yield point
     few = take(dense.data.validation, min(SCANNED, len(dense.data.validation)))
-    for layer, weight in weights(small).items():
-        sparsity = {layer: float((weight == 0).float().mean())}  # what the ranking over all layers left of this one
+    for layer, weight in weights(prune(dense.model, setting["sparsity"])).items():
+        sparsity = {layer: float((weight == 0).float().mean())}  # what the ranking over all layers took from this one
         *_, score = scores(_squeeze(dense, setting | dict(sparsity=sparsity), [layer]), few)
         point = replace(point, alone=point.alone | {layer: lost_beside(dense, score)})
         yield point

@@ -29,6 +29,8 @@ PANELS = {
     "07_learning_rate.ipynb": ["peak lr", "warm-up"],
     "09_the_article_mlp.ipynb": ["learning rate", "hidden width", "prune at θ"],
     "10_deep_compression.ipynb": ["sparsity", "bits"],
+    "10b_order_matters.ipynb": ["sparsity", "bits"],
+    "11_other_architectures.ipynb": ["sparsity", "weight bits", "activation bits"],
 }
 
 

@@ -1,0 +1,77 @@
+"""The panel of notebook 11 in a real JupyterLab: its figures equal a recomputation in numpy."""
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import labkit as lk
+from benchmarks import lab
+from labkit.data import data_dir
+from tests.browser.test_panels import card, press, prune_globally, settle, shown, shown_value
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def panel(url, chrome):
+    """The panel, with LeNet-300-100 on Fashion-MNIST chosen in its menu."""
+    page, errors = lab.open_notebook(chrome, url, "11_other_architectures.ipynb")
+    lab.run_all(page)
+    panel = lab.panel(page)
+    before = shown(panel)
+    panel.get_by_label("network").select_option("lenet-300-100 on fashion-mnist")
+    settle(panel, before)
+    yield panel
+    assert errors == []
+    page.close()
+
+
+def dense():
+    raw = (data_dir() / "checkpoints" / "lenet-300-100--fashion-mnist.safetensors").read_bytes()
+    return safetensors.numpy.load(raw)
+
+
+def round_rows(w, bits):
+    """Every row on a symmetric grid of its own."""
+    scale = np.abs(w).max(1, keepdims=True) / np.float32((2**bits - 1) / 2)
+    scale[scale == 0] = 1
+    return np.clip(np.rint(w * (np.float32(1) / scale)), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * scale
+
+
+def predicted(tensors, split):
+    x = split.x.numpy().reshape(len(split), -1)
+    for i in (1, 2, 3):
+        x = x @ tensors[f"fc{i}.weight"].T + tensors[f"fc{i}.bias"]
+        x = np.maximum(x, 0) if i < 3 else x
+    return x.argmax(1)
+
+
+def test_the_whole_network_and_each_layer_equal_a_recomputation(panel):
+    before = shown(panel)
+    panel.get_by_label("one scale per").select_option("output channel")
+    settle(panel, before)
+    press(panel, "weight bits", "ArrowLeft")
+    press(panel, "sparsity", "PageUp")
+    panel.locator(".labkit-status", has_text="every layer tried alone").wait_for(timeout=60_000)
+    sparsity, bits = float(shown_value(panel, "sparsity").rstrip("%")) / 100, int(shown_value(panel, "weight bits"))
+    pruned, split = prune_globally(dense(), sparsity), lk.load_data("fashion-mnist").validation
+    small = {k: round_rows(v, bits) if v.ndim == 2 else v for k, v in pruned.items()}
+    truth = split.y.numpy()
+    right = predicted(dense(), split) == truth
+    now = predicted(small, split) == truth
+    assert float(card(panel, "accuracy")[0].rstrip("%")) == pytest.approx(100 * now.mean(), abs=0.05)
+    assert float(card(panel, "points lost")[0]) == pytest.approx(100 * (right.mean() - now.mean()), abs=0.11)
+    alone = {}
+    for layer in ("fc1", "fc2", "fc3"):
+        mixed = dense() | {f"{layer}.weight": small[f"{layer}.weight"]}
+        alone[layer] = 100 * (right - (predicted(mixed, split) == truth).astype(int))[:1000].mean()
+    name, note = card(panel, "weakest layer")
+    assert name in alone
+    assert float(note.split(" · ")[1].split(" points")[0]) == pytest.approx(max(alone.values()), abs=0.11)
+    assert f"layers alone, summed: {sum(alone.values()):.1f}"[:-2] in card(panel, "points lost")[1]
+
+
+def test_activation_bits_are_told(panel):
+    press(panel, "activation bits", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft")
+    alt = panel.locator("img.labkit-picture").get_attribute("alt")
+    assert f"activations to {shown_value(panel, 'activation bits')} bits" in alt

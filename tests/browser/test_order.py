@@ -1,0 +1,65 @@
+"""Panel 10b in a browser: a step chosen from a menu moves the star at once, then a training, which a move ends."""
+
+import re
+
+import pytest
+
+import labkit as lk
+from benchmarks import lab
+from benchmarks.slider import write_notebook
+from labkit.sweep.order import EPOCHS, IMAGES
+from tests.browser.test_panels import accuracy, card, dense_weights, handle, prune_globally, round_symmetric
+
+pytestmark = pytest.mark.browser
+# one thread, as in the tests: with two the sums of a batch come in another order
+SOURCE = "import torch\ntorch.set_num_threads(1)\nlk.explore.order()"
+SECONDS = 120_000
+
+
+@pytest.fixture(scope="module")
+def panel(url, chrome, notebooks):
+    page, errors = lab.open_notebook(chrome, url, write_notebook(notebooks, "order", SOURCE))
+    lab.run_all(page)
+    found = lab.panel(page)
+    waited(found, "trained: ")
+    yield found
+    assert errors == []
+    page.close()
+
+
+def waited(panel, words):
+    panel.locator(".labkit-status", has_text=words).first.wait_for(timeout=SECONDS)
+
+
+def choose(panel, step, value):
+    panel.get_by_label(step, exact=True).select_option(value)
+
+
+def test_in_one_go_and_swapped_equal_a_recomputation(panel):
+    choose(panel, "step 2", "nothing")
+    choose(panel, "step 1", "prune")
+    choose(panel, "step 2", "quantize")
+    waited(panel, "training: ")
+    value, note = card(panel, "in one go, swapped")
+    expected = accuracy(round_symmetric(prune_globally(dense_weights(), 0.95), 3))
+    assert f"this: {expected:.2%}" in note
+    other = lk.prune(lk.quantize(lk.load_model("lenet-300-100", "mnist"), 3), 0.95)
+    assert value == f"{lk.accuracy(other, lk.load_data('mnist').validation)['accuracy']:.2%}"
+
+
+def test_the_training_streams_is_ended_by_a_move_and_ends_where_compose_does(panel):
+    image = panel.locator("img.labkit-picture")
+    handle(panel, "bits").press("ArrowRight")
+    waited(panel, "now quantize")
+    handle(panel, "bits").press("ArrowLeft")
+    waited(panel, "now prune")
+    assert "3 bits" in image.get_attribute("alt")
+    waited(panel, "trained: ")
+    data = lk.load_data("mnist")
+    train = lk.Split(data.train.x[:IMAGES], data.train.y[:IMAGES])
+    how = dict(sparsity=0.95, bits=3, epochs=EPOCHS, progress=False)
+    small, _ = lk.compose(lk.load_model("lenet-300-100", "mnist"), train, ("prune", "quantize"), **how)
+    assert card(panel, "accuracy")[0] == f"{lk.accuracy(small, data.validation)['accuracy']:.2%}"
+    assert card(panel, "file")[0] == f"{len(lk.encode(small)):,} B"
+    left = re.sub(r"\D", "", card(panel, "weights left")[0])
+    assert int(left) == sum(int(layer.weight.count_nonzero()) for layer in (small.fc1, small.fc2, small.fc3))
