@@ -16,7 +16,8 @@ LINE = (
 )
 ORDER = LINE.split()
 ALLOWED = {room: set(ORDER[: i + 1]) for i, room in enumerate(ORDER)} | {"doctor": {"data"}, "__init__": set(ORDER)}
-RECIPES = {"__init__", "parts", "budget", "deep_compression", "qat", "integer", "compose"}  # of compress/: may join techniques
+# of compress/: these may join techniques
+RECIPES = {"__init__", "parts", "budget", "deep_compression", "qat", "integer", "compose"}
 
 
 def sources() -> dict[str, str]:

@@ -25,7 +25,7 @@ def test_a_record_decodes_scores_and_is_written_again_alike(path):
     model = lk.load(path, into=lk.build(network))
     assert lk.encode(model, coders=CODERS) == path.read_bytes()
     assert len(lk.encode(model)) > path.stat().st_size  # context coding is what makes it this short
-    assert lk.accuracy(model, lk.load_data("mnist").validation)["accuracy"] > 0.97
+    assert lk.accuracy(model, lk.load_data("mnist").validation)["accuracy"] > 0.96
 
 
 def test_check_tells_bytes_error_and_a_missed_goal():
@@ -35,8 +35,9 @@ def test_check_tells_bytes_error_and_a_missed_goal():
         goal_bytes, goal_error = GOALS[row.network]
         assert row.met == (row.size_bytes <= goal_bytes and row.error_pct <= goal_error)
         assert row.low < row.error_pct < row.high
-    ours = published("lenet-300-100", "mnist").query("method.str.startswith('labkit')")  # what the panel and card show
-    shown = {(row.size_bytes, row.error_pct) for row in ours.itertuples()}
-    assert shown == {(row.size_bytes, row.error_pct) for row in table.itertuples() if row.network == "lenet-300-100"}
+    for network in GOALS:
+        ours = published(network, "mnist").query("method.str.startswith('labkit')")  # what the panel and card show
+        shown = {(row.size_bytes, row.error_pct) for row in ours.itertuples()}
+        assert shown == {(row.size_bytes, row.error_pct) for row in table.itertuples() if row.network == network}
     ran = subprocess.run([sys.executable, "-m", "benchmarks.records", "--check"], cwd=data_dir().parent, check=False)
     assert ran.returncode == (0 if table["met"].all() else 1)

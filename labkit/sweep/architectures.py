@@ -81,7 +81,7 @@ CHANGES = (
 
 def changes(images: Tensor) -> dict[str, Change]:
     """What a scan does to a part, by its name; `images` set the ranges of activations."""
-    made = [
+    made: list[Change] = [
         functools.partial(prune, sparsity=0.8),
         lambda model, layers: prune(model, 0.8, layers=layers, importance=random_importance(0)),
         functools.partial(quantize, bits=4),
