@@ -159,10 +159,9 @@ def setting_words(sparsity: float, bits: int, activation_bits: int, granularity:
 
 def architectures(model: nn.Module | None = None, data: Data | None = None) -> Panel:
     """The live panel of notebook 11: five shipped networks, or your own trained `model` with its `data`."""
-    own, controls = start(model, data)
+    own, controls = start(model, data, NETWORKS)
     if own is None:
-        options = [(f"{m} on {d}", (m, d)) for m, d in NETWORKS]
-        controls["checkpoint"] = _controls.choice("network", options, NETWORKS[-1])
+        controls["checkpoint"].value = NETWORKS[-1]
     controls |= {
         "sparsity": _controls.share("sparsity", 0.0, high=0.98),
         "bits": _controls.bits("weight bits", 3),

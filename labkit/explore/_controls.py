@@ -14,6 +14,11 @@ WIDE, LABEL = "330px", "104px"
 class _Slider(widgets.FloatSlider):
     value = traitlets.CFloat(0.0).tag(sync=True, echo_update=False)
 
+    @traitlets.validate("value")
+    def _validate_value(self, proposal: dict) -> float:
+        """A browser sends 0.9500000000000001 back for 0.95, which would be a move that nobody made."""
+        return round(super()._validate_value(proposal), 10)
+
 
 class _Steps(widgets.SelectionSlider):
     index = traitlets.Int(None, allow_none=True).tag(sync=True, echo_update=False)

@@ -278,10 +278,7 @@ def learning_rate(model: nn.Module | None = None, data: Data | None = None) -> P
 
     Layers of your own that draw their weights in another way than `reset_parameters` keep the weights they have.
     """
-    own, controls = start(model, data)
-    if "checkpoint" in controls:
-        options = [(f"{m} on {d}", (m, d)) for m, d in NETWORKS]
-        controls["checkpoint"] = _controls.choice("network", options, NETWORKS[0])
+    own, controls = start(model, data, NETWORKS)
     controls |= {
         "lr": _controls.steps("peak lr", [(plots.lr_text(lr), lr) for lr in RATES], 0.1),
         "schedule": _controls.choice("schedule", SCHEDULES, "cosine"),

@@ -122,7 +122,6 @@ class Order:
         """Measure the composition in one go, then the one with pruning and quantization exchanged."""
         dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
         steps = tuple(step for step in (first, second, third) if step)
-        sparsity = round(sparsity, 4)  # a browser sends 0.9500000000000001 back for 0.95
         base = Composed(dense, steps, sparsity, bits, dense.model, {}, (0, 0), 0, dense.score)
         ghosts = [ghost for ghost in self._ended if ghost.dense is dense and ghost.key != base.key]
         for point in described(replace(base, ghosts=tuple(ghosts[-GHOSTS:])), in_one_go(dense, steps, sparsity, bits)):
@@ -246,11 +245,7 @@ def put(line: Artist, places: tuple[Place, ...] | list[Place]) -> None:
 
 def order(model: nn.Module | None = None, data: Data | None = None) -> Panel:
     """The live panel of notebook 10b: the shipped checkpoints, or your own trained `model` with its `data`."""
-    own, controls = start(model, data)
-    if "checkpoint" in controls:
-        controls["checkpoint"] = _controls.choice(
-            "network", [(f"{m} on {d}", (m, d)) for m, d in NETWORKS], NETWORKS[0]
-        )
+    own, controls = start(model, data, NETWORKS)
     options = [(step, step) for step in STEPS] + [("nothing", "")]
     chosen = {"first": "quantize", "second": "prune", "third": ""}
     controls |= {name: _controls.choice(f"step {i}", options, step) for i, (name, step) in enumerate(chosen.items(), 1)}

@@ -104,8 +104,10 @@ class Panel(widgets.VBox):
         """Draw the first picture to its end, so that the notebook keeps a settled one."""
         self._finish(self._newest, self.view.results(**self.settings()), self.settings())
 
-    def _moved(self, change: object) -> None:
+    def _moved(self, change: Mapping[str, Any]) -> None:
         """Show the first result of the new settings at once; leave the better ones to the other thread."""
+        if change["new"] == change["old"]:  # what a browser sent was rounded to what was there
+            return
         number, settings = next(self._numbers), self.settings()
         self._newest = number
         try:

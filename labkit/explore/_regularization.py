@@ -271,10 +271,7 @@ def regularization(model: nn.Module | None = None, data: Data | None = None) -> 
 
     A model of your own has a control for dropout if it has `nn.Dropout` layers.
     """
-    own, controls = start(model, data)
-    if "checkpoint" in controls:
-        options = [(f"{m} on {d}", (m, d)) for m, d in NETWORKS]
-        controls["checkpoint"] = _controls.choice("network", options, NETWORKS[0])
+    own, controls = start(model, data, NETWORKS)
     offered = [n for n in IMAGES if own is None or n < len(own.data.train)] + (
         [len(own.data.train)] if own and len(own.data.train) <= IMAGES[-1] else []
     )

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,10 @@ def shipped(key: Key) -> Dense:
     return own(load_model(*key), load_data(key[1]), f"{key[0]} on {key[1]}", key)
 
 
-def start(model: nn.Module | None, data: Data | None) -> tuple[Dense | None, dict[str, Any]]:
-    """The user's own network and no control, or a menu of the shipped ones."""
+def start(
+    model: nn.Module | None, data: Data | None, networks: Sequence[Key] = tuple(RECIPES)
+) -> tuple[Dense | None, dict[str, Any]]:
+    """The user's own network and no control, or a menu of shipped `networks`, the first one chosen."""
     if (model is None) != (data is None):
         raise ValueError("model and data belong together: give both or neither")
     if model is not None and data is not None:
@@ -68,8 +70,8 @@ def start(model: nn.Module | None, data: Data | None) -> tuple[Dense | None, dic
         if not isinstance(data, Data):
             raise TypeError(f"data is a {type(data).__name__}; allowed: a labkit.Data, as load_data gives")
         return own(model, data), {}
-    options = [(f"{m} on {d}", (m, d)) for m, d in RECIPES]
-    return None, {"checkpoint": _controls.choice("network", options, options[0][1])}
+    options = [(f"{m} on {d}", (m, d)) for m, d in networks]
+    return None, {"checkpoint": _controls.choice("network", options, networks[0])}
 
 
 def follow(controls: Mapping[str, Any], menu: widgets.Dropdown, everything: bool = True) -> None:

@@ -210,6 +210,18 @@ def test_a_hundred_starts_and_cancels_leave_nothing_behind(digits):
     assert after[2] - memory < 30_000, "kilobytes of memory that a hundred runs have left"
 
 
+def test_what_a_browser_sends_back_is_no_move(digits):
+    """It rounds otherwise than Python: the same setting would be trained a second time."""
+    view = View(digits)
+    panel, lr = opened(view)
+    lr.set_state({"value": lr.value + 2e-16})
+    time.sleep(2 * REST)
+    assert len(view.stopped) == 1
+    lr.set_state({"value": 0.02})
+    wait(lambda: len(view.stopped) == 2)
+    assert view.drawn[-1][1].lr == 0.02
+
+
 def test_the_rerun_of_the_cell_ends_the_run(digits):
     first = View(digits)
     panel, lr = opened(first)
