@@ -1,6 +1,7 @@
 """What every picture shares: colours, axes of bytes and of accuracies, a figure that shows itself."""
 
 import io
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -70,6 +71,25 @@ def accuracy_axis(ax: Axes, lowest: float, highest: float) -> None:
     labels = {round(float(logit(p)), 6): f"{100 * p:g} %" for p in SHARES}
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: labels.get(round(value, 6), "")))
     ax.set_ylabel("validation accuracy")
+
+
+def seed_band(
+    ax: Axes,
+    x: np.ndarray,
+    by: Any,
+    look: tuple[str, str, str],
+    label: str,
+    alpha: float,
+    ms: float = 5,
+    lw: float = 1.5,
+) -> None:
+    """Accuracies of several seeds against x: a line of their means, and a band from the worst to the best.
+
+    `by` is a column of accuracies grouped by what x stands for, in the order of x; `look` is (colour, marker, line).
+    """
+    colour, marker, line = look
+    ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=ms, color=colour, label=label, lw=lw)
+    ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=alpha, lw=0)
 
 
 def make_room(ax: Axes, size: float, accuracy: float) -> bool:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, logit, tidy
+from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, seed_band, tidy
 
 PARAMETERS = {"W1": (BLUE, "o"), "b1": (SKY, "v"), "W2": (ORANGE, "s"), "b2": (RED, "D")}
 ACROSS, UP = 1.15, 2.3  # ends of the axes of slopes, in units of the parameter's largest numeric slope
@@ -91,10 +91,6 @@ def step_curves(ax: Axes, records: pd.DataFrame) -> None:
 
 def _bands(ax: Axes, records: pd.DataFrame, by: str, x: str, looks: dict[str, tuple[str, str, str]]) -> None:
     for name, rows in records.groupby(by, sort=False):
-        colour, marker, line = looks.get(str(name), (PURPLE, "d", "-"))
-        shares = rows.groupby(x)["accuracy"]
-        at = shares.mean().index.to_numpy()
-        ax.plot(at, logit(shares.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=name, lw=1.5)
-        worst, best = (logit(ends.to_numpy()) for ends in (shares.min(), shares.max()))
-        ax.fill_between(at, worst, best, color=colour, alpha=0.18, lw=0)
+        shares, look = rows.groupby(x)["accuracy"], looks.get(str(name), (PURPLE, "d", "-"))
+        seed_band(ax, shares.mean().index.to_numpy(), shares, look, str(name), alpha=0.18)
     tidy(ax)

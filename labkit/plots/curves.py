@@ -20,6 +20,7 @@ from labkit.plots._base import (
     accuracy_axis,
     count,
     logit,
+    seed_band,
     size_axis,
     tidy,
 )
@@ -38,11 +39,9 @@ def sparsity_curves(ax: Axes, records: pd.DataFrame, dense_accuracy: float) -> N
     `records` has the columns method, sparsity, accuracy (a row a seed) and may be empty.
     """
     for method, rows in records.groupby("method", sort=False):
-        colour, marker, line = METHODS.get(str(method), (PURPLE, "d", "-"))
         by = rows.groupby("sparsity")["accuracy"]
         x = -np.log10(1 - by.mean().index.to_numpy())
-        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=method, lw=1.5)
-        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.2, lw=0)
+        seed_band(ax, x, by, METHODS.get(str(method), (PURPLE, "d", "-")), str(method), alpha=0.2)
     ax.axhline(float(logit(dense_accuracy)), color=BLACK, lw=1, ls=":", label="dense")
     shown = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
     ax.set_xticks([-np.log10(1 - s) for s in shown], [f"{s:.0%}" for s in shown])
@@ -68,11 +67,9 @@ def width_curves(ax: Axes, records: pd.DataFrame, teacher_accuracy: float) -> No
     `records` has the columns method, width, accuracy (a row a seed).
     """
     for method, rows in records.groupby("method", sort=False):
-        colour, marker, line = LESSONS.get(str(method), (PURPLE, "d", "-"))
         by = rows.groupby("width")["accuracy"]
-        x = by.mean().index.to_numpy()
-        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=method, lw=1.5)
-        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.2, lw=0)
+        look = LESSONS.get(str(method), (PURPLE, "d", "-"))
+        seed_band(ax, by.mean().index.to_numpy(), by, look, str(method), alpha=0.2)
     ax.axhline(float(logit(teacher_accuracy)), color=BLACK, lw=1, ls=":", label="teacher")
     widths = sorted(records["width"].unique())
     ax.set_xscale("log")
@@ -142,10 +139,8 @@ def macs_curves(ax: Axes, records: pd.DataFrame, dense_macs: int, dense_accuracy
         name = names.get(str(method), str(method))
         if name not in UNIT_METHODS:  # another criterion
             continue
-        colour, marker, line = UNIT_METHODS[name]
-        x, by = rows.groupby("sparsity")["macs"].mean().to_numpy(), rows.groupby("sparsity")["accuracy"]
-        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=name, lw=1.5)
-        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
+        by = rows.groupby("sparsity")
+        seed_band(ax, by["macs"].mean().to_numpy(), by["accuracy"], UNIT_METHODS[name], name, alpha=0.15)
     ax.plot([dense_macs], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense", zorder=4)
     smallest = min([dense_macs / 20, *(records["macs"] if len(records) else [])]) * 0.8
     size_axis(ax, smallest, dense_macs * 3, most=7)  # wide enough for the legend

@@ -10,7 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, logit, tidy
+from labkit.plots._base import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    accuracy_axis,
+    logit,
+    seed_band,
+    tidy,
+)
 from labkit.plots.training import progress_axis
 
 SCHEDULE_LOOKS = {
@@ -107,11 +120,8 @@ def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
     `records` has the columns schedule, lr, accuracy (a row a seed) and may be empty; what is below `lowest` is cut off.
     """
     for schedule, rows in records.groupby("schedule", sort=False):
-        colour, marker, line = SCHEDULE_LOOKS[str(schedule)]
         by = rows.groupby("lr")["accuracy"]
-        x = by.mean().index.to_numpy()
-        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=schedule, lw=1.5)
-        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.12, lw=0)
+        seed_band(ax, by.mean().index.to_numpy(), by, SCHEDULE_LOOKS[str(schedule)], str(schedule), alpha=0.12)
     _rate_axes(ax, records, lowest)
     ax.legend(fontsize=8, loc="upper right", ncol=2, framealpha=0.9)
 
@@ -137,11 +147,9 @@ def lr_smaller_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> 
     `records` has the columns lr and those of SMALLER_LOOKS, a row a seed; "accuracy" is that of the dense network.
     What is below `lowest` is cut off.
     """
-    for column, (colour, marker, line) in SMALLER_LOOKS.items():
+    for column, look in SMALLER_LOOKS.items():
         label, by = "dense" if column == "accuracy" else column, records.groupby("lr")[column]
-        x = by.mean().index.to_numpy()
-        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=5, color=colour, label=label, lw=1.6)
-        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.15, lw=0)
+        seed_band(ax, by.mean().index.to_numpy(), by, look, label, alpha=0.15, lw=1.6)
     _rate_axes(ax, records, lowest)
     ax.legend(fontsize=8, loc="upper right", ncol=2, framealpha=0.9)
 

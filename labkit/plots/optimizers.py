@@ -21,7 +21,7 @@ from labkit.plots._base import (
     SKY,
     YELLOW,
     accuracy_axis,
-    logit,
+    seed_band,
     tidy,
 )
 from labkit.plots.learning_rate import lr_axis
@@ -97,10 +97,8 @@ def rate_curves(ax: Axes, records: pd.DataFrame, legend: bool = True) -> None:
     for name, rows in records.groupby("optimizer", sort=False) if len(records) else ():
         colour, marker = OPTIMIZERS[str(name)]
         by = rows.groupby("lr")["accuracy"]
-        x = by.mean().index.to_numpy()
-        line = "-" if name in PLAIN else "--"
-        ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=6, color=colour, label=name, lw=1.4)
-        ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=0.12, lw=0)
+        look = (colour, marker, "-" if name in PLAIN else "--")
+        seed_band(ax, by.mean().index.to_numpy(), by, look, str(name), alpha=0.12, ms=6, lw=1.4)
     lr_axis(ax, 6e-5, 1.6, "learning rate (log scale)")
     accuracy_axis(ax, 0.09, 0.9)
     tidy(ax)

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, logit, tidy
+from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, logit, seed_band, tidy
 
 PENALTY_LOOKS = {
     "none": (BLACK, "D", ":"),
@@ -79,12 +79,11 @@ def penalty_curves(ax: Axes, records: pd.DataFrame, column: str, methods: Sequen
     """
     for method in methods:
         rows = records[records["method"] == method]
-        colour, marker, line = PENALTY_LOOKS[method]
+        colour, _, line = PENALTY_LOOKS[method]
         dense, small = (rows.groupby("strength")[c] for c in ("accuracy", column))
         x = dense.mean().index.to_numpy()
         ax.plot(x, logit(dense.mean().to_numpy()), line, lw=1, color=colour, label=f"{method}, dense")
-        ax.plot(x, logit(small.mean().to_numpy()), line, lw=2, marker=marker, color=colour, label=f"{method}, pruned")
-        ax.fill_between(x, logit(small.min().to_numpy()), logit(small.max().to_numpy()), color=colour, alpha=0.2, lw=0)
+        seed_band(ax, x, small, PENALTY_LOOKS[method], f"{method}, pruned", alpha=0.2, ms=6, lw=2)
     none = records[records["method"] == "none"]
     for c, width in (("accuracy", 1), (column, 2)):
         label = "no penalty, " + ("dense" if c == "accuracy" else "pruned")
