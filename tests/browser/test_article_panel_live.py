@@ -6,28 +6,17 @@ import numpy as np
 import pytest
 
 import labkit as lk
-from benchmarks import lab
-from benchmarks.slider import write_notebook
+from tests.browser.live import pictures, trained_panel, waited
 from tests.browser.test_panels import card, handle, shown_value
 
 pytestmark = pytest.mark.browser
-SECONDS = 120_000
 ENDED = "retrained: 100% of 1 epoch"
 
 
 @pytest.fixture(scope="module")
 def panel(url, chrome, notebooks):
-    page, errors = lab.open_notebook(chrome, url, write_notebook(notebooks, "article-mlp", "lk.explore.article_mlp()"))
-    lab.run_all(page)
-    found = lab.panel(page)
-    waited(found, ENDED)
-    yield found
-    assert errors == []
-    page.close()
-
-
-def waited(panel, words):
-    panel.locator(".labkit-status", has_text=words).first.wait_for(timeout=SECONDS)
+    with trained_panel(url, chrome, notebooks, "lk.explore.article_mlp()", ENDED) as found:
+        yield found
 
 
 @functools.cache
@@ -62,15 +51,11 @@ def percent(text):
 
 
 def test_a_move_checks_and_trains_and_the_next_move_ends_it(panel):
-    image, status = panel.locator("img.labkit-picture"), panel.locator(".labkit-status")
+    image = panel.locator("img.labkit-picture")
     panel.get_by_label("code").select_option("fault: a sum, not a mean")
     waited(panel, "training: ")
     assert card(panel, "gradient check")[0] == "fails"
-    seen = set()
-    while "training: " in status.text_content() and len(seen) < 3:  # a quick machine is soon done
-        seen.add(image.get_attribute("src"))
-        image.page.wait_for_timeout(20)
-    assert len(seen) >= 2
+    assert pictures(panel, 3, every=20) >= 2  # a quick machine is soon done
     for _ in range(3):
         handle(panel, "learning rate").press("ArrowLeft")
     image.page.wait_for_timeout(700)

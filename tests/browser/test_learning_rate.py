@@ -4,31 +4,18 @@ import pytest
 import torch
 
 import labkit as lk
-from benchmarks import lab
-from benchmarks.slider import write_notebook
 from labkit import optim
 from labkit.sweep.learning_rate import IMAGES, TRAINING
+from tests.browser.live import ONE_THREAD, SECONDS, pictures, told, trained_panel, waited
 from tests.browser.test_panels import card, handle, shown_value
 
 pytestmark = pytest.mark.browser
-# one thread, as in the tests: with two the sums of a batch come in another order
-SOURCE = "import torch\ntorch.set_num_threads(1)\nlk.explore.learning_rate()"
-SECONDS = 120_000
 
 
 @pytest.fixture(scope="module")
 def panel(url, chrome, notebooks):
-    page, errors = lab.open_notebook(chrome, url, write_notebook(notebooks, "learning-rate", SOURCE))
-    lab.run_all(page)
-    found = lab.panel(page)
-    waited(found, "trained: ")
-    yield found
-    assert errors == []
-    page.close()
-
-
-def waited(panel, words):
-    panel.locator(".labkit-status", has_text=words).first.wait_for(timeout=SECONDS)
+    with trained_panel(url, chrome, notebooks, ONE_THREAD + "lk.explore.learning_rate()", "trained: ") as found:
+        yield found
 
 
 def recomputed(lr, schedule):
@@ -40,17 +27,14 @@ def recomputed(lr, schedule):
 
 
 def test_a_move_starts_a_run_that_streams_and_the_next_move_ends_it(panel):
-    image, status = panel.locator("img.labkit-picture"), panel.locator(".labkit-status")
+    image = panel.locator("img.labkit-picture")
     panel.get_by_label("schedule").select_option("exponential")
     handle(panel, "peak lr").press("ArrowLeft")
     waited(panel, "training: ")
-    seen = set()
-    while "training: " in status.text_content() and len(seen) < 3:
-        seen.add(image.get_attribute("src"))
-        image.page.wait_for_timeout(50)
-    assert len(seen) == 3
+    assert pictures(panel, 5) == 5
     assert "0.05 exponential" in image.get_attribute("alt")
     handle(panel, "peak lr").press("ArrowLeft")
+    told(panel, "0.03 exponential")
     waited(panel, "training: ")
     assert "0.03 exponential" in image.get_attribute("alt")
     waited(panel, "trained: ")

@@ -8,15 +8,11 @@ import labkit as lk
 from benchmarks import lab
 from benchmarks.slider import write_notebook
 from labkit.optim import RULES
+from tests.browser.live import ONE_THREAD, SECONDS, pictures
 from tests.browser.test_panels import card, handle, shown, shown_value
 
 pytestmark = pytest.mark.browser
-# one thread, as in the tests: with two the sums of a batch come in another order
-SOURCES = {
-    "optimizers": "lk.explore.optimizers()",
-    "race": "import torch\ntorch.set_num_threads(1)\nlk.explore.race()",
-}
-SECONDS = 120_000
+SOURCES = {"optimizers": "lk.explore.optimizers()", "race": ONE_THREAD + "lk.explore.race()"}
 
 
 @pytest.fixture(scope="module", params=SOURCES)
@@ -111,11 +107,7 @@ def test_a_move_starts_a_race_that_streams_and_the_next_move_ends_it(race):
     image, status = race.locator("img.labkit-picture"), race.locator(".labkit-status")
     handle(race, "seed").press("ArrowRight")
     status.filter(has_text="training: ").wait_for(timeout=SECONDS)
-    seen = set()
-    while "training: " in status.text_content() and len(seen) < 3:
-        seen.add(image.get_attribute("src"))
-        image.page.wait_for_timeout(50)
-    assert len(seen) == 3
+    assert pictures(race, 5) == 5
     moved(race, lambda: handle(race, "lr").press("ArrowRight"))
     for _ in range(20):  # of the run that was overtaken nothing is shown any more
         assert "lr 0.003, seed 1" in image.get_attribute("alt")

@@ -5,30 +5,17 @@ import re
 import pytest
 
 import labkit as lk
-from benchmarks import lab
-from benchmarks.slider import write_notebook
 from labkit.sweep.order import EPOCHS, IMAGES
+from tests.browser.live import ONE_THREAD, trained_panel, waited
 from tests.browser.test_panels import accuracy, card, dense_weights, handle, prune_globally, round_symmetric
 
 pytestmark = pytest.mark.browser
-# one thread, as in the tests: with two the sums of a batch come in another order
-SOURCE = "import torch\ntorch.set_num_threads(1)\nlk.explore.order()"
-SECONDS = 120_000
 
 
 @pytest.fixture(scope="module")
 def panel(url, chrome, notebooks):
-    page, errors = lab.open_notebook(chrome, url, write_notebook(notebooks, "order", SOURCE))
-    lab.run_all(page)
-    found = lab.panel(page)
-    waited(found, "trained: ")
-    yield found
-    assert errors == []
-    page.close()
-
-
-def waited(panel, words):
-    panel.locator(".labkit-status", has_text=words).first.wait_for(timeout=SECONDS)
+    with trained_panel(url, chrome, notebooks, ONE_THREAD + "lk.explore.order()", "trained: ") as found:
+        yield found
 
 
 def choose(panel, step, value):

@@ -6,35 +6,19 @@ import pytest
 import torch
 
 import labkit as lk
-from benchmarks import lab
-from benchmarks.slider import write_notebook
 from labkit import losses
 from labkit.explore._regularization import BATCH, STEPS, USUAL
+from tests.browser.live import ONE_THREAD, pictures, told, trained_panel, waited
 from tests.browser.test_panels import card, handle, shown_value
 
 pytestmark = pytest.mark.browser
-# one thread, as in the tests: with two the sums of a batch come in another order
-SOURCE = "import torch\ntorch.set_num_threads(1)\nlk.explore.regularization()"
-SECONDS = 120_000
+ENDED = re.compile(r"^trained: \d+ steps; scored on all")
 
 
 @pytest.fixture(scope="module")
 def panel(url, chrome, notebooks):
-    page, errors = lab.open_notebook(chrome, url, write_notebook(notebooks, "regularization", SOURCE))
-    lab.run_all(page)
-    found = lab.panel(page)
-    ended(found)
-    yield found
-    assert errors == []
-    page.close()
-
-
-def said(panel, words):
-    panel.locator(".labkit-status", has_text=words).first.wait_for(timeout=SECONDS)
-
-
-def ended(panel):
-    said(panel, re.compile(r"^trained: \d+ steps; scored on all"))
+    with trained_panel(url, chrome, notebooks, ONE_THREAD + "lk.explore.regularization()", ENDED) as found:
+        yield found
 
 
 def recomputed(loss):
@@ -53,21 +37,18 @@ def recomputed(loss):
 
 
 def test_a_move_starts_a_run_that_streams_and_the_next_move_ends_it(panel):
-    image, status = panel.locator("img.labkit-picture"), panel.locator(".labkit-status")
+    image = panel.locator("img.labkit-picture")
     handle(panel, "dropout").press("PageUp")
-    said(panel, "training: ")
-    seen = set()
-    while "training: " in status.text_content() and len(seen) < 3:
-        seen.add(image.get_attribute("src"))
-        image.page.wait_for_timeout(50)
-    assert len(seen) == 3
+    waited(panel, "training: ")
+    assert pictures(panel, 5) == 5
     assert "regularized by dropout 0.25" in image.get_attribute("alt")
     handle(panel, "dropout").press("Home")
     panel.get_by_label("penalty").select_option("L1")
-    said(panel, "training: ")
+    told(panel, f"regularized by L1 {USUAL['L1']:g}")
+    waited(panel, "training: ")
     assert f"regularized by L1 {USUAL['L1']:g}" in image.get_attribute("alt")
     assert shown_value(panel, "λ") == f"{USUAL['L1']:g}"
-    ended(panel)
+    waited(panel, ENDED)
     dense, pruned = recomputed(losses.with_l1(USUAL["L1"]))
     assert card(panel, "accuracy")[0] == f"{dense:.2%}"
     assert card(panel, "at 90 % zeros")[0] == f"{pruned:.2%}"
@@ -75,7 +56,7 @@ def test_a_move_starts_a_run_that_streams_and_the_next_move_ends_it(panel):
 
 def test_a_penalty_that_is_too_strong_leaves_guessing(panel):
     handle(panel, "λ").press("End")
-    said(panel, "training: ")
-    ended(panel)
+    waited(panel, "training: ")
+    waited(panel, ENDED)
     assert "regularized by L1 10" in panel.locator("img.labkit-picture").get_attribute("alt")
     assert float(card(panel, "accuracy")[0].rstrip("%")) < 30
