@@ -11,14 +11,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from labkit import _check, store
+from labkit import _check
 from labkit.compress.magnitude import keep_zeros, prune
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, data_dir, load_data, register, take, verified
+from labkit.measure import accuracy, right, size_bytes
 from labkit.models import mlp
 from labkit.search import Cancelled, Objective, Space, finished, fit_trial, row, search
 from labkit.sweep._run import kept, shipped_sweep
-from labkit.train import count_correct, fit, predict
+from labkit.train import fit
 from labkit.zoo import load_model
 
 TRAINING: Space = {
@@ -72,11 +73,6 @@ def parts(data: Data, images: int) -> tuple[Split, Split]:
     return take(data.validation, images), Split(x[len(y) // 5 :], y[len(y) // 5 :])
 
 
-def share(model: nn.Module, split: Split) -> float:
-    """Share of a split that is classified right."""
-    return count_correct(model, split) / len(split)
-
-
 def train_mlp(
     trial: optuna.Trial, train: Split, validation: Split, settings: Mapping[str, Any], **more: Any
 ) -> nn.Module:
@@ -103,9 +99,9 @@ def training_objective(
 
     def objective(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
         model = train_mlp(trial, train, validation, settings, cancel=cancel)
-        right = (predict(model, data.validation.x) == data.validation.y).numpy()
-        keep(trial.number, right)
-        return dict(accuracy=float(right[:images].mean()), fresh=float(right[-len(fresh) :].mean()))
+        hits = right(model, data.validation).numpy()
+        keep(trial.number, hits)
+        return dict(accuracy=float(hits[:images].mean()), fresh=float(hits[-len(fresh) :].mean()))
 
     return objective
 
@@ -139,8 +135,8 @@ def recipe_objective(
 
     def objective(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
         small = recipe(model, train, **settings, cancel=cancel)
-        size = len(store.encode(small))
-        return dict(accuracy=share(small, validation), size_bytes=size, fresh=share(small, fresh))
+        judged, others = (accuracy(small, split)["accuracy"] for split in (validation, fresh))
+        return dict(accuracy=judged, size_bytes=size_bytes(small), fresh=others)
 
     return objective
 
@@ -184,18 +180,18 @@ def right_sweep() -> None:
     data, bits = load_data("fashion-mnist"), dict[str, np.ndarray]()
     table = shipped_sweep("search", "mlp", "fashion-mnist").query("seed == 0 and state == 'complete'")
     for sampler, rows in table.groupby("sampler"):
-        right: list[np.ndarray] = []
-        objective = training_objective(data, JUDGED, keep=functools.partial(_note, right))
+        hits: list[np.ndarray] = []
+        objective = training_objective(data, JUDGED, keep=functools.partial(_note, hits))
         for number in range(len(rows)):
             settings = {name: rows[name].tolist()[number] for name in TRAINING}
             objective(optuna.trial.FixedTrial(settings), **settings)
-        bits |= {f"{sampler}": np.packbits(right, axis=1), f"{sampler} numbers": rows["number"].to_numpy()}
+        bits |= {f"{sampler}": np.packbits(hits, axis=1), f"{sampler} numbers": rows["number"].to_numpy()}
     np.savez_compressed(data_dir() / RIGHT, **bits)  # type: ignore[arg-type]
     register(RIGHT)
 
 
-def _note(right: list[np.ndarray], number: int, hits: np.ndarray) -> None:
-    right.append(hits)
+def _note(kept_hits: list[np.ndarray], number: int, hits: np.ndarray) -> None:
+    kept_hits.append(hits)
 
 
 def shipped_right(sampler: str) -> dict[int, np.ndarray]:
@@ -241,7 +237,7 @@ def optimism_sweep(data_name: str) -> pd.DataFrame:
     data = load_data(data_name)
 
     @functools.cache
-    def right() -> np.ndarray:  # (settings, images): which images each network gets right
+    def hits() -> np.ndarray:  # (settings, images): which images each network gets right
         rows: list[np.ndarray] = []
         objective = training_objective(data, 1_000, keep=functools.partial(_note, rows))
         search(objective, TRAINING, trials=max(OPTIMISM_GRID["trials"]), sampler="random", seed=5)
@@ -249,8 +245,8 @@ def optimism_sweep(data_name: str) -> pd.DataFrame:
 
     def run(images: int, trials: int, resample: int) -> dict:
         rng = np.random.default_rng(resample)
-        tried, order = rng.permutation(len(right()))[:trials], rng.permutation(right().shape[1])
-        judged, fresh = (right()[np.ix_(tried, part)].mean(1) for part in (order[:images], order[-FRESH:]))
+        tried, order = rng.permutation(len(hits()))[:trials], rng.permutation(hits().shape[1])
+        judged, fresh = (hits()[np.ix_(tried, part)].mean(1) for part in (order[:images], order[-FRESH:]))
         best = int(judged.argmax())
         return dict(accuracy=judged[best], fresh=fresh[best], best_fresh=fresh.max())
 
