@@ -47,6 +47,11 @@ def _shares(correct: int, images: int) -> dict[str, float]:
     return dict(accuracy=correct / images, accuracy_low=low, accuracy_high=high, correct=correct, images=images)
 
 
+def with_range(row: Mapping[str, float]) -> str:
+    """Figures of several seeds in a cell, "97.6 (97.4–97.8)": the mean, and from the worst to the best (min, max)."""
+    return f"{row['mean']:.1f} ({row['min']:.1f}–{row['max']:.1f})"
+
+
 def size_bytes(model: nn.Module) -> int:
     """The length of the `.lk` file that `save` writes."""
     return len(store.encode(model))

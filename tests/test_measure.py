@@ -5,6 +5,7 @@ import math
 from fractions import Fraction
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -15,7 +16,7 @@ from labkit import store
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.data import Split
-from labkit.measure import accuracy, compare, counts, latency_ms, macs, mcnemar, measure, size_bytes, wilson
+from labkit.measure import accuracy, compare, counts, latency_ms, macs, mcnemar, measure, size_bytes, wilson, with_range
 from labkit.models import build
 
 Z95 = 1.959963984540054
@@ -295,3 +296,8 @@ def test_measure_refuses(refuses, trained, digits):
     refuses(TypeError, "model is a Data; allowed: a torch.nn.Module", measure, digits, digits.validation)
     said = "latency_batch is 301; allowed: a whole number from 1 to 300"
     refuses(ValueError, said, measure, trained, digits.validation, latency_batch=301)
+
+
+def test_figures_of_several_seeds_in_a_cell():
+    row = pd.Series([97.44, 97.61, 97.84]).agg(["mean", "min", "max"])
+    assert with_range(row) == "97.6 (97.4–97.8)"
