@@ -39,9 +39,12 @@ class DeepCompression(PlaneView):
     def written(self, dense: Dense, small: nn.Module, sparsity: float, bits: int, coder: str) -> Iterator[Point]:
         """Measure `small` and its file under a coder."""
         coders = CODERS[coder]
-        for point in measured(dense, small, sparsity, bits, store.QUICK if "context" in coders else coders):
-            yield replace(point, read_back=point.read_back and "context" not in coders)
-        if "context" in coders:
+        slow = "context" in coders
+        for point in measured(dense, small, sparsity, bits, store.QUICK if slow else coders):
+            yield point
+            if slow and point.score.settled:  # another file follows: this one need not be read back
+                break
+        if slow:
             raw, table = store.encode_with_ledger(small, coders)
             store.check_equal(small, store.decode(raw, into=dense.model))
             yield replace(point, file=table, read_back=True)
