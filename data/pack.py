@@ -1,12 +1,15 @@
-"""Make the picture files of data/ from the original distributions, and list them in data/manifest.json.
+"""Make the picture and text files of data/ from the original distributions, and list them in data/manifest.json.
 
-    python data/pack.py FOLDER     FOLDER holds mnist/ and fashion-mnist/ (IDX, gzip) and cifar10/ (see labkit.data)
+    python data/pack.py FOLDER     FOLDER holds mnist/ and fashion-mnist/ (IDX, gzip), cifar10/ (see labkit.data) and
+                                   shakespeare/input.txt
     python data/pack.py --list     only rewrite the manifest, after a file was added by hand
 
 Takes about 10 minutes (lossless WebP at its slowest setting). scikit-learn supplies the digits.
 """
 
 import gzip
+import hashlib
+import lzma
 import sys
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from labkit import data
 from labkit.data.fetch import read_cifar_folder
 
 HERE = Path(__file__).resolve().parent
-SHIPPED = ("*.webp", "*.npy", "*.safetensors", "*.csv")
+SHIPPED = ("*.webp", "*.npy", "*.xz", "*.safetensors", "*.csv")
+SHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"  # SHA-256 of the text
 
 
 def write(folder: str, part: str, images: np.ndarray, labels: np.ndarray) -> None:
@@ -70,6 +74,15 @@ def pack_digits() -> None:
         write("digits", part, images[rows], digits.target[rows])
 
 
+def pack_text(source: Path) -> None:
+    """Tiny Shakespeare, 1,115,394 characters, as it is."""
+    raw = (source / "shakespeare/input.txt").read_bytes()
+    if hashlib.sha256(raw).hexdigest() != SHAKESPEARE:
+        raise ValueError(f"{source}/shakespeare/input.txt is another text than the one that data/README.md tells of")
+    (HERE / "shakespeare").mkdir(exist_ok=True)
+    (HERE / "shakespeare/input.txt.xz").write_bytes(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME))
+
+
 def list_files() -> None:
     """List every data file with its SHA-256; entries of files that are not here stay as they are."""
     files = sorted(file for pattern in SHIPPED for file in HERE.rglob(pattern))
@@ -83,4 +96,5 @@ if __name__ == "__main__":
             pack_idx(Path(sys.argv[1]), name)
         pack_cifar(Path(sys.argv[1]))
         pack_digits()
+        pack_text(Path(sys.argv[1]))
     list_files()

@@ -23,6 +23,16 @@ def cross_entropy_bf16(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(model(x), y)
 
 
+def next_character(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy at every position of windows of text, not only behind the last: `length` answers a window.
+
+    x (n, length) are characters and y (n,) the one behind each window, so the answer at position i is x[:, i + 1]. The
+    logits (n, length, classes) are what the layer "fc" of a causal model, such as CharTransformer, gives.
+    """
+    logits, wanted = _output(model, "fc", x), torch.cat([x[:, 1:], y[:, None]], 1)
+    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
+
+
 def with_l1(lam: float, loss: Loss = cross_entropy) -> Loss:
     """`loss` with a penalty: loss + λ Σ|w| over the weights; biases and BatchNorm are left out (Tibshirani 1996).
 

@@ -123,24 +123,24 @@ class MobileNet(nn.Module):
 class Attention(nn.Module):
     """Every token asks every other: softmax(q kᵀ / √d) v in each head, then one projection (Vaswani et al. 2017)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
         self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
-        self.heads = heads
+        self.heads, self.causal = heads, causal  # causal: a token asks only itself and those before it
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (n, tokens, width) to as many."""
         q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        mixed = F.scaled_dot_product_attention(q, k, v)  # (n, heads, tokens, width / heads)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (n, heads, tokens, width / heads)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
 class TransformerBlock(nn.Module):
     """Attention, then two linear layers for each token by itself; LayerNorm before and an identity beside both."""
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, causal: bool = False) -> None:
         super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads, causal)
         self.norm2, self.fc1, self.fc2 = nn.LayerNorm(width), nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -166,6 +166,24 @@ class ViT(nn.Module):
         return self.fc(self.norm(self.blocks(x)).mean(1))
 
 
+class CharTransformer(nn.Module):
+    """What comes next, read off the last 48 characters by a causal transformer: 170,705 parameters (Radford 2018)."""
+
+    def __init__(self, classes: int = 65, length: int = 48, width: int = 80, depth: int = 3, heads: int = 4) -> None:
+        super().__init__()
+        self.characters = nn.Embedding(classes, width)
+        nn.init.normal_(self.characters.weight, std=0.02)
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.Sequential(*(TransformerBlock(width, heads, 2 * width, causal=True) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Numbers of characters (n, length or less), int64, to the logits (n, classes) of the one behind the last."""
+        x = self.characters(x) + self.position[: x.shape[1]]  # (n, length, width)
+        return self.fc(self.norm(self.blocks(x)))[:, -1]
+
+
 def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
     """Fully connected layers with ReLU between them; `mlp(784, 32, 10)` takes 28×28 images to 10 logits.
 
@@ -189,6 +207,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "resnet-20": ResNet20,
     "mobilenet": MobileNet,
     "vit": ViT,
+    "char-transformer": CharTransformer,
 }
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_take_is_the_head_of_a_split(digits, refuses):
 
 
 def test_unknown_name(refuses):
-    said = "name is 'imagenet'; allowed: 'mnist', 'fashion-mnist', 'cifar10', 'cifar10-full', 'digits'"
+    said = "name is 'imagenet'; allowed: 'mnist', 'fashion-mnist', 'cifar10', 'cifar10-full', 'digits', 'shakespeare'"
     refuses(ValueError, said, load_data, "imagenet")
 
 
@@ -109,7 +110,7 @@ def test_shipped_files_are_all_listed_and_undamaged():
     assert shipped | optional == set(data.manifest())
 
 
-SHIPPED = {".webp", ".npy", ".npz", ".safetensors", ".csv", ".lk"}
+SHIPPED = {".webp", ".npy", ".npz", ".xz", ".safetensors", ".csv", ".lk"}
 
 
 def test_a_damaged_file_is_named(small_data, refuses):
@@ -143,6 +144,41 @@ def test_a_file_that_is_not_listed_is_refused(small_data, refuses):
 def test_undamaged_data_says_so(small_data, capsys):
     assert command.main([]) == 0
     assert capsys.readouterr().out == "4 files listed, none damaged\n"
+
+
+# text
+
+
+@pytest.fixture(scope="module")
+def text():
+    return lzma.decompress((data.data_dir() / "shakespeare/input.txt.xz").read_bytes()).decode()
+
+
+def test_the_text_is_the_published_one(text):
+    assert len(text) == 1_115_394
+    assert hashlib.sha256(text.encode()).hexdigest().startswith("86c4e6aa9db7c042")
+    assert load_data("shakespeare").classes == tuple(sorted(set(text)))
+
+
+def test_text_sizes_types_and_words():
+    loaded = load_data("shakespeare")
+    assert repr(loaded) == "Data('shakespeare': train 62,738, validation 5,066, test 11,145; windows of text 48)"
+    assert (loaded.of_text, load_data("digits").of_text) == (True, False)
+    for part in PARTS:
+        split = getattr(loaded, part)
+        assert split.x.shape == (len(split), 48)
+        assert (split.x.dtype, split.y.dtype) == (torch.int64, torch.int64)
+        assert (split.x * loaded.std + loaded.mean).equal(split.x.float())
+
+
+@pytest.mark.parametrize(("part", "low", "high"), [("train", 0, 0.9), ("validation", 0.9, 0.95), ("test", 0.95, 1)])
+def test_every_window_and_the_character_behind_it_lie_in_their_own_part_of_the_text(text, part, low, high):
+    loaded = load_data("shakespeare")
+    own = text[round(low * len(text)) : round(high * len(text))]
+    split, step = getattr(loaded, part), data.PARTS[part][2]
+    rows = ["".join(loaded.classes[i] for i in row) for row in torch.cat([split.x, split.y[:, None]], 1).tolist()]
+    assert sorted(rows) == sorted(own[i : i + 49] for i in range(0, len(own) - 48, step))
+    assert rows[:2] != [own[i : i + 49] for i in (0, step)]  # shuffled, so that the head is a fair sample
 
 
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(1, 6), st.booleans(), st.integers(0, 2**32 - 1))

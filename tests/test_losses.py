@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from labkit import losses
+from labkit import losses, models
 from labkit.train import fit
 
 
@@ -16,6 +16,14 @@ def test_cross_entropy_is_the_mean_negative_log_of_the_right_class(mlp, digits):
     probability = mlp(x).exp() / mlp(x).exp().sum(1, keepdim=True)
     expected = -probability[torch.arange(20), y].log().mean()
     assert torch.allclose(losses.cross_entropy(mlp, x, y), expected, atol=1e-6)
+
+
+def test_next_character_is_the_mean_cross_entropy_of_every_beginning_of_a_window():
+    model, x = models.CharTransformer(depth=1).eval(), torch.randint(65, (2, 48))
+    y = torch.tensor([3, 64])
+    answers = torch.cat([x[:, 1:], y[:, None]], 1)
+    each = [losses.cross_entropy(model, x[:, : i + 1], answers[:, i]) for i in range(48)]
+    assert torch.allclose(losses.next_character(model, x, y), torch.stack(each).mean(), atol=1e-5)
 
 
 def test_bfloat16_changes_only_the_precision(mlp, digits):

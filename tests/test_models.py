@@ -117,6 +117,54 @@ def test_a_vit_without_positions_does_not_see_the_order_of_its_patches():
         assert torch.allclose(model(x), model(moved), atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def windows():
+    return torch.randint(65, (3, 48), generator=torch.Generator().manual_seed(0))
+
+
+def logits_at_every_position(model, x):
+    seen = []
+    model.fc.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        model.eval()(x)
+    return seen[0]
+
+
+def test_a_char_transformer_has_its_parameters_and_answers_for_the_end_of_a_window(windows):
+    model = models.build("char-transformer")
+    assert sum(p.numel() for p in model.parameters()) == 170_705
+    assert model(windows).shape == (3, 65)
+    assert model(windows).equal(logits_at_every_position(model, windows)[:, -1])
+
+
+@pytest.mark.parametrize("place", [0, 1, 20, 47])
+def test_a_later_character_changes_nothing_before_it(windows, place):
+    model, changed = models.CharTransformer(), windows.clone()
+    changed[:, place] = (changed[:, place] + 1) % 65
+    before, after = (logits_at_every_position(model, x) for x in (windows, changed))
+    assert before[:, :place].equal(after[:, :place])
+    assert (before[:, place:] != after[:, place:]).any(2).all()  # and everything behind it hears of it
+
+
+def test_every_position_answers_what_a_shorter_window_is_answered(windows):
+    model = models.CharTransformer().eval()
+    every = logits_at_every_position(model, windows)
+    for length in (1, 7, 48):
+        assert torch.allclose(model(windows[:, :length]), every[:, length - 1], atol=1e-5)
+
+
+def test_causal_attention_is_torch_s_own_with_a_mask():
+    mine, x = models.TransformerBlock(12, heads=3, hidden=24, causal=True), torch.randn(2, 5, 12)
+    theirs = nn.TransformerEncoderLayer(12, 3, 24, 0.0, "gelu", batch_first=True, norm_first=True).train()
+    theirs.self_attn.in_proj_weight.data = torch.cat([getattr(mine.attention, k).weight for k in "qkv"])
+    theirs.self_attn.in_proj_bias.data = torch.cat([getattr(mine.attention, k).bias for k in "qkv"])
+    theirs.self_attn.out_proj.load_state_dict(mine.attention.proj.state_dict())
+    theirs.linear1.load_state_dict(mine.fc1.state_dict())
+    theirs.linear2.load_state_dict(mine.fc2.state_dict())
+    mask = nn.Transformer.generate_square_subsequent_mask(5)
+    assert torch.allclose(mine(x), theirs(x, src_mask=mask), atol=1e-5)
+
+
 def test_the_seed_decides_the_weights():
     def weight(seed):
         torch.manual_seed(seed)

@@ -110,6 +110,7 @@ def counted(model):
         ("resnet-20", {"convolution": 19, "head": 1}),
         ("mobilenet", {"convolution": 1, "pointwise": 10, "depthwise": 5, "head": 1}),
         ("vit", {"embedding": 1, "patches": 1, "attention": 16, "linear": 8, "head": 1}),
+        ("char-transformer", {"embedding": 2, "attention": 12, "linear": 6, "head": 1}),
     ],
 )
 def test_kinds_of_the_shipped_architectures(name, expected):

@@ -13,8 +13,8 @@ from labkit import _check
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Every weight matrix or filter bank by its parameter name, as `forward` sees it: {"fc1.weight": (300, 784), …}.
 
-    A weight is a floating-point parameter of two or more dimensions; biases and BatchNorm vectors are not. A tensor
-    shared by two layers is listed once.
+    A weight is a floating-point parameter of two or more dimensions, an embedding too; biases and BatchNorm vectors are
+    not. A tensor shared by two layers is listed once.
     """
     found: dict[str, Tensor] = {}
     seen: set[int] = set()

@@ -60,7 +60,7 @@ def with_answers(train: Split, said: Tensor, temperature: float, alpha: float) -
     beside = Split(torch.cat([train.x.flatten(1), said], 1), train.y)
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        images = x[:, :-classes].reshape(-1, *shape)
+        images = x[:, :-classes].reshape(-1, *shape).to(train.x.dtype)
         return mixed_loss(model(images), x[:, -classes:], y, temperature, alpha)
 
     return beside, loss

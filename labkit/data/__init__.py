@@ -9,6 +9,7 @@ as one lossless mosaic, so that it is small, opens in any viewer and needs no fo
 
 import functools
 import io
+import lzma
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ SPLIT_SEED = 0  # of the permutation that carves validation from train
 
 @dataclass(frozen=True)
 class Split:
-    """Images `x`, float32 (n, channels, height, width), and classes `y`, int64 (n,)."""
+    """Images `x`, float32 (n, channels, height, width), or windows of text, int64 (n, 48); classes `y`, int64 (n,)."""
 
     x: Tensor
     y: Tensor
@@ -47,7 +48,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: its splits, and what turns a tensor back into a picture (pixel = x * std + mean, in [0, 1])."""
+    """A data set: its splits, and what turns a tensor back into a picture (pixel = x * std + mean, in [0, 1]).
+
+    Text holds numbers of `classes`, its characters: mean 0 and std 1 leave them as they are.
+    """
 
     name: str
     train: Split
@@ -57,9 +61,15 @@ class Data:
     mean: Tensor  # (channels, 1, 1)
     std: Tensor
 
+    @property
+    def of_text(self) -> bool:
+        """Whether x are windows of text, and y the characters behind them."""
+        return not self.train.x.is_floating_point()
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{k} {len(getattr(self, k)):,}" for k in ("train", "validation", "test"))
-        return f"Data({self.name!r}: {sizes}; images {'×'.join(map(str, self.train.x.shape[1:]))})"
+        what = "windows of text" if self.of_text else "images"
+        return f"Data({self.name!r}: {sizes}; {what} {'×'.join(map(str, self.train.x.shape[1:]))})"
 
 
 @dataclass(frozen=True)
@@ -86,16 +96,22 @@ SOURCES = {
     "cifar10-full": Source("cifar10-full", (32, 32, 3), 5_000, *_CIFAR_STATS, _CIFAR),
     "digits": Source("digits", (8, 8), 300, (0.0,), (0.3760,), _DIGITS),
 }
+TEXTS = {"shakespeare": "shakespeare/input.txt.xz"}
+WINDOW = 48  # characters of a window; the class is the one behind it
+# The text is cut twice, no window crosses a cut, and a window begins so many characters behind the one before it.
+PARTS = {"train": (0.0, 0.9, 16), "validation": (0.9, 0.95, 11), "test": (0.95, 1.0, 5)}
 
 
 @functools.cache
 def load_data(name: str) -> Data:
     """Load a data set, normalised and split; the same call twice gives the same object.
 
-    `name` is "mnist", "fashion-mnist", "digits", "cifar10" (the 6,000 images that ship) or "cifar10-full" (after
-    `fetch`). Raises ValueError for another name or a damaged file, FileNotFoundError for a missing one.
+    `name` is "mnist", "fashion-mnist", "digits", "cifar10" (the 6,000 images that ship), "cifar10-full" (after `fetch`)
+    or "shakespeare" (text). Raises ValueError for another name or a damaged file, FileNotFoundError for a missing one.
     """
-    _check.one_of("name", name, SOURCES)
+    _check.one_of("name", name, [*SOURCES, *TEXTS])
+    if name in TEXTS:
+        return _read_text(name)
     source = SOURCES[name]
     splits = {k: _read_split(source, k) for k in ("train", "test")}
     if source.validation:
@@ -104,6 +120,21 @@ def load_data(name: str) -> Data:
         splits["validation"] = _read_split(source, "validation")
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (source.mean, source.std))
     return Data(name, classes=source.classes, mean=mean, std=std, **splits)
+
+
+def _read_text(name: str) -> Data:
+    raw = np.frombuffer(lzma.decompress(verified(TEXTS[name])), np.uint8)
+    alphabet = np.flatnonzero(np.bincount(raw))  # the bytes that occur, in order: a character's number is its place
+    text = torch.from_numpy(np.searchsorted(alphabet, raw))
+    splits = {k: _windows(text[round(a * len(text)) : round(b * len(text))], step) for k, (a, b, step) in PARTS.items()}
+    return Data(name, classes=tuple(map(chr, alphabet)), mean=torch.zeros(1), std=torch.ones(1), **splits)
+
+
+def _windows(text: Tensor, step: int) -> Split:
+    """Windows of a part of the text in the fixed order, so that the first n are a fair sample."""
+    rows = text.unfold(0, WINDOW + 1, step)
+    rows = rows[split_order(len(rows))]
+    return Split(rows[:, :-1].contiguous(), rows[:, -1].contiguous())
 
 
 def take(split: Split, n: int) -> Split:

@@ -305,6 +305,8 @@ def student_cards(lesson: Lesson) -> list[Card]:
 def distillation(model: nn.Module | None = None, data: Data | None = None) -> Panel:
     """The live panel of notebook 03: a shipped checkpoint as the teacher, or your own trained `model` with `data`."""
     own, controls = start(model, data)
+    if own and own.data.of_text:
+        raise ValueError("data is text; allowed: images, which the student reads as numbers")
     if "checkpoint" in controls:
         controls["checkpoint"].value = ("lenet-5", "fashion-mnist")
     ends = {0: "1 ambiguous", IMAGES - 1: f"{IMAGES} sure"}

@@ -151,8 +151,13 @@ class Overview(PlaneView):
 
 
 def flip_name(point: Point, index: int) -> str:
-    """True class, then what the small network takes the image for."""
-    classes, truth = point.dense.data.classes, int(point.dense.data.validation.y[index])
+    """True class, then what the small network takes the image for; of text, the last characters above both."""
+    data = point.dense.data
+    if data.of_text:
+        known = data.validation.x[index, -8:], data.validation.y[index], point.score.predicted[index]
+        before, behind, taken = (_words.letters(data, numbers) for numbers in known)
+        return f"{before}\n{behind} → {taken}"
+    classes, truth = data.classes, int(data.validation.y[index])
     said = classes[int(point.score.predicted[index])]
     between = " → " if len(classes[truth] + said) < 6 else "\n→ "  # a line of text costs half a millisecond a frame
     return classes[truth] + between + said

@@ -13,7 +13,7 @@ from torch import nn
 
 from labkit import _check, store
 from labkit.compress._weights import weights
-from labkit.data import Data, load_data, manifest
+from labkit.data import TEXTS, Data, load_data, manifest
 from labkit.explore import _controls
 from labkit.explore._score import Score, scores
 from labkit.sweep import shipped_sweep, sweep_path
@@ -21,6 +21,7 @@ from labkit.zoo import RECIPES, load_model
 
 COLUMNS = ["method", "steps", "sparsity", "bits", "symmetric", "granularity", "accuracy", "size_bytes"]
 Key = tuple[str, str]  # a checkpoint: model name, data name
+OF_IMAGES = tuple(key for key in RECIPES if key[1] not in TEXTS)  # panels show images, and say so
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def shipped(key: Key) -> Dense:
 
 
 def start(
-    model: nn.Module | None, data: Data | None, networks: Sequence[Key] = tuple(RECIPES)
+    model: nn.Module | None, data: Data | None, networks: Sequence[Key] = OF_IMAGES
 ) -> tuple[Dense | None, dict[str, Any]]:
     """The user's own network and no control, or a menu of shipped `networks`, the first one chosen."""
     if (model is None) != (data is None):

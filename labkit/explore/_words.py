@@ -44,9 +44,16 @@ def flips_card(dense: Score, small: Score, truth: Tensor) -> Card:
 
 
 def pictures(data: Data, indices: list[int]) -> np.ndarray:
-    """Validation images as (n, h, w, 3) in [0, 1]."""
+    """Validation images as (n, h, w, 3) in [0, 1]; blank ones for windows of text, which is told in letters."""
+    if data.of_text:
+        return np.ones((len(indices), 28, 28, 3))
     x = data.validation.x[indices] * data.std + data.mean
     return x.clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+
+
+def letters(data: Data, numbers: Tensor) -> str:
+    """Characters of a text by their numbers; a blank is ␣ and the end of a line ↵."""
+    return "".join(data.classes[i] for i in numbers.flatten()).replace(" ", "␣").replace("\n", "↵")
 
 
 def weights_left(values: Mapping[str, Tensor]) -> tuple[int, int]:

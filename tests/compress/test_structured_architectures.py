@@ -61,6 +61,32 @@ def test_hidden_neurons_of_a_transformer_leave_both_layers():
     assert torch.allclose(small(x), model(x), atol=1e-5)
 
 
+@torch.no_grad()
+def test_hidden_neurons_of_a_network_of_text_leave_both_layers():
+    model, x = built("char-transformer"), torch.randint(65, (4, 48))
+    small = prune_channels(model, x[:2], 0.5, layers=["blocks.2.fc1"])
+    stay = kept(model.blocks[2].fc1.weight, 0.5)
+    assert small.blocks[2].fc1.weight.equal(model.blocks[2].fc1.weight[stay])
+    silent = torch.ones(160, dtype=torch.bool)
+    silent[stay] = False
+    model.blocks[2].fc2.weight[:, silent] = 0
+    assert torch.allclose(small(x), model(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (None, "channels cannot be followed through unflatten"),
+        (["blocks.0.attention.v"], "channels cannot be followed through unflatten .*blocks_0_attention_v"),
+        (["characters"], "model CharTransformer has no unit that may leave"),
+    ],
+    ids=["everything", "a head's values", "the embedding"],
+)
+def test_the_rest_of_a_network_of_text_is_refused(layers, said):
+    with pytest.raises(ValueError, match=said):
+        prune_channels(built("char-transformer"), torch.randint(65, (2, 48)), 0.5, layers=layers)
+
+
 @pytest.mark.parametrize(
     ("layers", "said"),
     [

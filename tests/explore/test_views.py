@@ -464,7 +464,7 @@ def test_pictures_are_in_colour_between_0_and_1():
     assert levels == pytest.approx(levels.round(), abs=1e-3)
 
 
-def test_start_offers_every_checkpoint():
+def test_start_offers_every_checkpoint_that_sees_images():
     none, menus = _start.start(None, None)
     assert none is None
-    assert [v for _, v in menus["checkpoint"].options] == list(lk.zoo.RECIPES)
+    assert [v for _, v in menus["checkpoint"].options] == [k for k in lk.zoo.RECIPES if k[1] != "shakespeare"]
