@@ -29,8 +29,8 @@ class FakeQuantize(nn.Module):
         return self.choose(x.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Floats to the values of the grid, with the straight-through gradient."""
-        return straight_through(x, self.grid(x))
+        """Floats to the values of the grid, with the straight-through gradient; NaN and infinity go on to the loss."""
+        return straight_through(x, self.grid(x)) if x.detach().sum().isfinite() else x
 
     def encode(self, x: Tensor) -> Tensor:
         """Refuse new values: they would be rounded ones, and the floats beneath would be lost."""

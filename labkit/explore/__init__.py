@@ -7,6 +7,7 @@ from labkit.explore._architectures import architectures
 from labkit.explore._article_mlp import article_mlp
 from labkit.explore._deep_compression import deep_compression
 from labkit.explore._distillation import distillation
+from labkit.explore._few_bits import few_bits
 from labkit.explore._learning_rate import learning_rate
 from labkit.explore._optimizers import optimizers
 from labkit.explore._order import order
@@ -24,6 +25,7 @@ __all__ = [
     "article_mlp",
     "deep_compression",
     "distillation",
+    "few_bits",
     "learning_rate",
     "optimizers",
     "order",

@@ -76,11 +76,13 @@ def stream(
     *,
     loss: losses.Loss = losses.cross_entropy,
     after_step: Callable[[nn.Module, float], None] | None = None,
+    made: Callable[[nn.Module], nn.Module] = lambda model: model,
     **settings: Any,
 ) -> tuple[nn.Module, Run] | None:
     """`fit`, with `show(run, model)` every FRAME seconds and at the end; None if it was overtaken.
 
-    The trained network is that of `fit` with the same settings, step for step. A run whose loss is not finite ends.
+    The trained network is that of `fit` with the same settings, step for step. What is scored and shown is `made` of
+    it, the network rounded, say. A run whose loss is not finite ends, and is shown as it is.
     """
     run, step, done, due = Run(label), 0, 0.0, time.perf_counter()
     seen: list[float] = []  # the losses since the last picture
@@ -106,7 +108,8 @@ def stream(
         if after_step:
             after_step(model, progress)
         if math.isfinite(seen[-1]) and progress < 1 and time.perf_counter() > due:
-            frame(model, next(scores(model, validation)))
+            small = made(model)
+            frame(small, next(scores(small, validation)))
 
     def over() -> bool:
         return overtaken() or bool(seen and not math.isfinite(seen[-1]))
@@ -114,8 +117,9 @@ def stream(
     model, _ = fit(model, train, loss=recorded, after_step=watch, cancel=over, progress=False, **settings)
     if overtaken():
         return None
-    *_, score = scores(model, validation)
-    frame(model, score, ended=True)
+    small = made(model) if math.isfinite(seen[-1]) else model
+    *_, score = scores(small, validation)
+    frame(small, score, ended=True)
     return model, run
 
 

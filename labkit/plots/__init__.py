@@ -52,6 +52,7 @@ from labkit.plots.curves import (
     sparsity_curves,
     width_curves,
 )
+from labkit.plots.few_bits import ROUNDED_LOOKS, bits_curves, gradient_histogram
 from labkit.plots.learning_rate import (
     fill_lr_range,
     lr_axis,
@@ -152,6 +153,9 @@ __all__ = [
     "layer_bars",
     "class_bars",
     "signed_bars",
+    "ROUNDED_LOOKS",
+    "bits_curves",
+    "gradient_histogram",
     "fill_lr_range",
     "lr_axis",
     "lr_background",

@@ -1,6 +1,7 @@
 """Quantization-aware training: torch's own straight-through gradient as the oracle, and what comes out in the end."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -148,6 +149,13 @@ def test_a_quantized_network_trains_on_the_grid_it_has(trained, digits, bits, sy
 
 def test_a_network_of_floats_has_no_grid_to_keep(mlp):
     check_equal(keep_grids(mlp), mlp)
+
+
+def test_weights_that_are_no_longer_numbers_reach_the_loss(mlp, digits):
+    prepared, history = fit(
+        prepare_qat(mlp, 2), digits.train, epochs=1, lr=1e30, optimizer=torch.optim.SGD, progress=False
+    )
+    assert not math.isfinite(history["train_loss"][0])
 
 
 # what is refused

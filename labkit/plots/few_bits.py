@@ -1,0 +1,59 @@
+"""Training with few bits: measured accuracy against bits, and the gradients that rounding turns into zeros."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, accuracy_axis, seed_band, tidy
+
+ROUNDED_LOOKS = {  # of a sweep's methods: (its look, its label)
+    "QAT": ((BLUE, "s", "-"), "QAT"),
+    "fine-tuned, then rounded": ((ORANGE, "o", "--"), "afterwards"),
+    "fine-tuned, then clipped and rounded": ((GREY, "x", ":"), "clipped, afterwards"),
+    "stochastic": ((GREEN, "^", "-"), "stochastic"),
+    "nearest": ((RED, "v", "--"), "nearest"),
+}
+
+
+def bits_curves(ax: Axes, records: pd.DataFrame, column: str, bits: Sequence[int], lowest: float) -> None:
+    """Accuracy against bits, a place for each of `bits`, one line a method: the mean over the seeds, and their band.
+
+    `records` has the columns `column` (the method), bits, accuracy (a row a seed) and may be empty. 32 bits are float.
+    """
+    for method, rows in records.groupby(column, sort=False) if len(records) else ():
+        by = rows.groupby("bits")["accuracy"]
+        x = np.array([list(bits).index(b) for b in by.mean().index])
+        seed_band(ax, x, by, *ROUNDED_LOOKS[str(method)], alpha=0.15)
+    ax.set_xticks(range(len(bits)), ["float" if b == 32 else str(b) for b in bits])
+    ax.set_xlim(-0.4, len(bits) - 0.6)
+    accuracy_axis(ax, lowest, 0.985)
+    tidy(ax)
+    if len(records):
+        ax.legend(fontsize=8, loc="lower right", framealpha=0.9)
+
+
+def gradient_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPatch, Line2D]:
+    """Empty histograms of all gradient values and of those that became 0, and a line at half a step of their grid.
+
+    `edges` are log10 of |g| over the largest |g| of its tensor; what is smaller than the first is in the first bin.
+    """
+    nothing = np.full(len(edges) - 1, 0.0)
+    every = ax.stairs(nothing, edges, fill=True, color=BLUE, label="stays")
+    zero = ax.stairs(nothing, edges, fill=True, color=RED, label="becomes 0")
+    (half,) = ax.plot([], [], "--", color=BLACK, lw=1.5, label="½ step")
+    ax.set_xlim(edges[0], edges[-1] + 0.1)
+    ticks = range(int(edges[0]), 1, 2)
+    ax.set_xticks([*ticks], ["0" if t == edges[0] else f"{10.0**t:.{-t}f}" for t in ticks])
+    ax.set_yscale("function", functions=(np.sqrt, np.square))  # the largest are few
+    ax.set_ylim(0, 1)
+    ax.yaxis.set_major_locator(FixedLocator([0, 0.01, 0.05, 0.2, 0.5, 1]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0%}"))
+    ax.set_xlabel("|g| ÷ the largest of its tensor (log)")
+    tidy(ax)
+    ax.legend(loc="upper center", fontsize=8, framealpha=0.9)
+    return every, zero, half
