@@ -18,7 +18,8 @@ SWEEP = pd.DataFrame(
 
 def test_a_composition_stands_under_what_came_first():
     ax = Figure().add_subplot()
-    plots.order_plane(ax, SWEEP, 1_000_000, 0.98)
+    way = plots.order_plane(ax, SWEEP, 1_000_000, 0.98)
+    assert (way.get_label(), len(way.get_xdata())) == ("these steps, mild to hard", 0)
     lines = {line.get_label(): line for line in ax.lines}
     assert lines["prune before quantize"].get_xdata().tolist() == [10_000]
     assert lines["prune before quantize"].get_ydata().tolist() == pytest.approx([float(plots.logit(0.85))])
@@ -26,6 +27,15 @@ def test_a_composition_stands_under_what_came_first():
     assert len(lines["not both"].get_xdata()) == 2
     left, right = ax.get_xlim()
     assert left < 8_000 < 1_000_000 < right
+
+
+def test_a_composition_is_followed_from_mild_to_hard():
+    table = pd.concat([SWEEP, SWEEP.assign(bits=5, accuracy=0.99)])
+    means = plots.composed_means(table)
+    rows = means[means["steps"] == "prune, quantize"]
+    assert rows["bits"].tolist() == [5, 3]
+    assert rows["accuracy"].tolist() == pytest.approx([0.99, 0.85])
+    assert plots.composed_means(table[:0]).empty
 
 
 def test_without_a_sweep_there_is_still_a_plane():

@@ -24,14 +24,21 @@ def keep_mask(importance: Tensor, sparsity: float) -> Tensor:
     """True for all but the round(sparsity · n) least important entries; equal ones go evenly, wherever they lie."""
     values = importance.flatten().cpu().numpy()
     pruned = round(sparsity * values.size)
-    # numpy's partial sort: ten times faster here than torch.topk
-    cut = np.partition(values, pruned - 1)[pruned - 1] if pruned else -np.inf
+    cut = _ordered(values, pruned - 1)[pruned - 1] if pruned else -np.inf
     keep = values > cut
     equal = values.size - pruned - np.count_nonzero(keep)  # so many of those at the threshold stay
     if equal:
         tied = np.flatnonzero(values == cut)  # many, where weights are rounded: the last ones would be whole neurons
         keep[tied[np.arange(equal) * len(tied) // equal]] = True
     return torch.from_numpy(keep).to(importance.device).view_as(importance)
+
+
+def _ordered(values: np.ndarray, k: int) -> np.ndarray:
+    """The values with the k-th smallest in its place."""
+    some = values[:: max(1, values.size // 64)]
+    if len(np.unique(some)) < len(some):  # rounded or pruned: among equals the partial sort takes 15 times as long
+        return np.sort(values)
+    return np.partition(values, k)  # ten times faster than torch.topk
 
 
 def random_importance(seed: int) -> Callable[[Tensor], Tensor]:

@@ -136,9 +136,11 @@ class Order:
         def after_step(model: nn.Module, progress: float) -> None:
             nonlocal point, due
             if time.perf_counter() > due and progress < 1:
-                *_, point = described(replace(point, training=progress), as_stored(model))
-                point = replace(point, path=(*point.path, point.place))
-                show(point)
+                for result in described(replace(point, training=progress), as_stored(model)):
+                    if overtaken():  # what is still to be measured, the newer setting would wait for
+                        return
+                    later = replace(result, path=(*point.path, result.place))
+                show(point := later)
                 due = time.perf_counter() + FRAME
 
         small, _ = compose(
@@ -160,6 +162,7 @@ class Order:
         if any([plots.make_room(self.plane, *place) for place in places]):
             self.live.refresh()
         put(self.star, [star])
+        put(self.measured, self._measured.get(point.name, []))
         put(self.way, point.path)
         put(self.now, [point.place] if point.training is not None else [])
         for bar, share in zip(self.bars, point.zeros.values(), strict=True):
@@ -177,7 +180,10 @@ class Order:
         for ax in (self.plane, self.layers, self.key):
             ax.clear()
         self.live.moving.clear()
-        plots.order_plane(self.plane, dense.sweep("order"), dense.size_bytes, dense.score.accuracy)
+        sweep = dense.sweep("order")
+        self.measured = plots.order_plane(self.plane, sweep, dense.size_bytes, dense.score.accuracy)
+        means = plots.composed_means(sweep).groupby("steps")[["size_bytes", "accuracy"]]
+        self._measured = {str(steps): [*rows.itertuples(index=False, name=None)] for steps, rows in means}
         self.plane.set_title("★ in one go, now; ✚ trained, now", fontsize=11, loc="left")
         names = [name.removesuffix(".weight") for name in dense.layers]
         self.bars = plots.layer_bars(self.layers, len(names), "zeros in the layer")
@@ -190,8 +196,8 @@ class Order:
         (self.now,) = plot([], [], "P", ms=13, color=plots.RED, mec="black", mew=1.2, zorder=7)
         self.dashes, self.rows = plots.key_rows(self.key, [plots.RED, *GHOST_COLOURS])
         self.key.set_title("trained: now, and earlier", fontsize=11, loc="left")
-        moving: list[Artist] = [*self.bars, *self.ghosts, self.way, self.star, self.now, *self.dashes, *self.rows]
-        self.live.move(moving)
+        lines = [self.measured, *self.ghosts, self.way, self.star, self.now]
+        self.live.move([*self.bars, *lines, *self.dashes, *self.rows])
         self.live.refresh()
         self._shown = dense
 

@@ -75,7 +75,7 @@ from labkit.plots.optimizers import (
     walk_axis,
     walk_lines,
 )
-from labkit.plots.order import ORDER_LOOKS, composed_caption, effects, order_plane
+from labkit.plots.order import ORDER_LOOKS, composed_caption, composed_means, effects, order_plane
 from labkit.plots.planes import fill_waterfall, plane, published_plane, waterfall
 from labkit.plots.regularization import gap_axis, magnitude_histogram, penalty_curves, prunable_plane, pruned_axis
 from labkit.plots.search import (
@@ -131,6 +131,7 @@ __all__ = [
     "tidy",
     "ORDER_LOOKS",
     "composed_caption",
+    "composed_means",
     "effects",
     "order_plane",
     "plane",

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from labkit.plots._base import BLACK, BLUE, GREY, ORANGE, RED, accuracy_axis, kilobytes, logit, size_axis, tidy
 
@@ -15,20 +16,29 @@ def order_of(steps: str) -> str:
     return " before ".join(found) if len(found) == 2 else "not both"
 
 
-def order_plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> None:
+def composed_means(records: pd.DataFrame) -> pd.DataFrame:
+    """The mean size_bytes and accuracy over the seeds of an order sweep: a row for each (steps, bits), mild first."""
+    mean = records.groupby(["steps", "bits"])[["size_bytes", "accuracy"]].mean()
+    return mean.sort_index(ascending=[True, False]).reset_index()
+
+
+def order_plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> Line2D:
     """The accuracy-against-size plane with every measured composition: the mean over its seeds, by what came first.
 
-    `records` has the columns steps, bits, accuracy, size_bytes (a row a seed) and may be empty.
+    `records` has the columns steps, bits, accuracy, size_bytes (a row a seed) and may be empty. Returns an empty line
+    for the measured way of one composition, from mild to hard.
     """
-    mean = records.groupby(["bits", "steps"])[["size_bytes", "accuracy"]].mean().reset_index()
+    mean = composed_means(records)
     for name, (colour, marker) in ORDER_LOOKS.items():
         rows = mean[mean["steps"].map(order_of) == name]
-        ax.plot(rows["size_bytes"], logit(rows["accuracy"].to_numpy()), marker, ms=5.5, color=colour, label=name)
+        ax.plot(rows["size_bytes"], logit(rows["accuracy"].to_numpy()), marker, ms=4.5, color=colour, label=name)
+    (way,) = ax.plot([], [], "--o", ms=8, mfc="none", color=BLACK, lw=1, label="these steps, mild to hard")
     ax.plot([dense_bytes], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense fp32", zorder=4)
     size_axis(ax, min([3_000, *records["size_bytes"]]) * 0.8, dense_bytes * 1.7, most=8)
     accuracy_axis(ax, min([0.43, *records["accuracy"]]) * 0.97, dense_accuracy + 0.4 * (1 - dense_accuracy))
     tidy(ax)
     ax.legend(loc="lower right", fontsize=8, framealpha=0.9, title="measured, trained", title_fontsize=8)
+    return way
 
 
 def effects(ax: Axes, table: pd.DataFrame, label: str) -> None:

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 
 import labkit as lk
+from labkit import plots
 from labkit.compress.compose import STEPS, compose
 from labkit.compress.magnitude import masks_of
 from labkit.explore._order import Order, stage, swapped
+from labkit.sweep import shipped_sweep
 from labkit.sweep.order import EPOCHS
 
 
@@ -109,6 +111,30 @@ def test_an_overtaken_training_leaves_no_ghost(mine):
     view.train(settings("prune"), shown.append, overtaken)
     assert all(point.training < 1 for point in shown)
     assert last(view.results(**settings("quantize"))).ghosts == ()
+
+
+def test_a_move_ends_the_measuring_of_a_training_too(mine, monkeypatch):
+    monkeypatch.setattr("labkit.explore._order.FRAME", 0)
+    view, shown, measured = Order(mine), [], []
+    scored = view.results.__globals__["described"]
+
+    def described(base, small):
+        measured.append(base.training)
+        return scored(base, small)
+
+    monkeypatch.setattr("labkit.explore._order.described", described)
+    view.train(settings("prune"), shown.append, lambda: bool(measured and measured[-1]))
+    assert shown == []
+
+
+def test_the_measured_line_is_that_of_the_chosen_steps():
+    view, key, table = Order(), ("lenet-300-100", "mnist"), shipped_sweep("order", "lenet-300-100", "mnist")
+    for steps in (("quantize", "prune"), ("prune", "distil", "quantize"), ()):
+        point = last(view.results(**settings(*steps), checkpoint=key))
+        view.draw(point)
+        rows = table[table["steps"] == point.name].groupby("bits")[["size_bytes", "accuracy"]].mean()[::-1]
+        assert view.measured.get_xdata() == pytest.approx(rows["size_bytes"].to_numpy())
+        assert view.measured.get_ydata() == pytest.approx(plots.logit(rows["accuracy"].to_numpy()))
 
 
 def test_the_picture_follows_every_control_and_the_words_state_it(mine):
