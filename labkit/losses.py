@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -155,22 +156,36 @@ def hint(teacher: nn.Module, teacher_layer: str, student_layer: str, regressor: 
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = _output(teacher, teacher_layer, x)
-        given = _output(model, student_layer, x)
+            wanted = output_of(teacher, teacher_layer, x)
+        given = output_of(model, student_layer, x)
         given = model.get_submodule(regressor)(given) if regressor else given
         if given.shape != wanted.shape:
             shapes = f"{tuple(given.shape[1:])} where {teacher_layer!r} of the teacher gives {tuple(wanted.shape[1:])}"
             raise ValueError(f"student_layer {student_layer!r} gives {shapes}; allowed: equal shapes, by a regressor")
-        return (wanted - given).square().sum() / (2 * len(x))
+        return distance(wanted, given)
 
     return loss
 
 
-def _output(model: nn.Module, layer: str, x: Tensor) -> Tensor:
-    """What a layer gives while `model` sees x."""
+def distance(wanted: Tensor, given: Tensor) -> Tensor:
+    """½ ‖u - v‖², mean over the batch, of what two layers of one shape give (n, …)."""
+    return (wanted - given).square().sum() / (2 * len(wanted))
+
+
+def output_of(model: nn.Module, layer: str, x: Tensor) -> Tensor:
+    """What a layer, named as in named_modules(), gives while `model` sees x; ValueError for another name."""
+    with watching(model, layer) as seen:
+        model(x)
+    return seen[0]
+
+
+@contextmanager
+def watching(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    """A list of what a layer of `model` gives inside the block, one entry a forward pass."""
     _check.one_of("layer", layer, dict(model.named_modules()))
     seen: list[Tensor] = []
     hook = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: seen.append(output))
-    model(x)
-    hook.remove()
-    return seen[0]
+    try:
+        yield seen
+    finally:
+        hook.remove()

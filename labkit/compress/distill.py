@@ -3,9 +3,11 @@
     L = α · T² · KL(softmax(z_t / T) ‖ softmax(z_s / T)) + (1 - α) · CE(z_s, y)
 
 The teacher is asked once and its answers are kept. For images that change with every step there are no answers to
-keep: train with `fit(…, augment=…, loss=losses.distillation(teacher))`.
+keep: train with `fit(…, augment=…, loss=losses.distillation(teacher))`. A hint, ½ ‖u - r(v)‖² between a hidden layer of
+each, may come on top (Romero et al. 2015).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -14,15 +16,29 @@ from torch import Tensor, nn
 
 from labkit import _check
 from labkit.data import Split
-from labkit.losses import Loss, check_distillation, mixed_loss
+from labkit.losses import Loss, check_distillation, distance, mixed_loss, output_of, watching
 from labkit.train import evaluating, fit
 
 
 @torch.no_grad()
-def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250) -> Tensor:
-    """The logits (n, classes) that `teacher`, in evaluation mode, gives images x."""
+def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "") -> Tensor:
+    """The logits (n, classes) that `teacher`, in evaluation mode, gives images x, or what its `layer` gives them."""
     with evaluating(teacher):
-        return torch.cat([teacher(batch) for batch in x.split(batch_size)])
+        ask = (lambda batch: output_of(teacher, layer, batch)) if layer else teacher
+        return torch.cat([ask(batch) for batch in x.split(batch_size)])
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What a hidden layer of the teacher gives, for a hidden layer of the student to come near (Romero et al. 2015).
+
+    `wanted` (n, …) is `answers(teacher, train.x, layer=…)`, `layer` names one of the student, `weight` ≥ 0 is that of
+    ½ ‖wanted - r(given)‖² beside the rest of the loss.
+    """
+
+    wanted: Tensor
+    layer: str
+    weight: float
 
 
 def distill(
@@ -32,15 +48,16 @@ def distill(
     *,
     temperature: float = 4.0,
     alpha: float = 0.9,
+    hint: Hint | None = None,
     **settings: Any,
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Train a copy of `student` on the answers of `teacher` to the images of `train`; return it and fit's history.
 
     `teacher` is a network, left as it is, or its `answers` to train.x, logits (n, classes). `temperature` > 0 softens
-    both distributions; `alpha` in [0, 1] is the teacher's share, and with 1 the labels are not used. `settings` are
-    those of `fit` (epochs, lr, seed, validation, …) but for loss and augment. The same student comes out as with
-    fit(loss=losses.distillation(teacher)), in less time. ValueError for settings out of range and answers of another
-    shape.
+    both distributions; `alpha` in [0, 1] is the teacher's share, and with 1 the labels are not used. A `hint` teaches a
+    hidden layer as well. `settings` are those of `fit` (epochs, lr, seed, validation, …) but for loss and augment.
+    Without a hint the same student comes out as with fit(loss=losses.distillation(teacher)), in less time. ValueError
+    for settings out of range and answers of another shape.
     """
     check_distillation(temperature, alpha)
     said = teacher if isinstance(teacher, Tensor) else answers(_checked(teacher), train.x)
@@ -48,7 +65,55 @@ def distill(
         raise ValueError(f"teacher has the shape {tuple(said.shape)}; allowed: logits ({len(train)}, classes)")
     _check.finite("teacher", said)
     beside, loss = with_answers(train, said, temperature, alpha)
-    return fit(student, beside, loss=loss, **settings)
+    if hint is None:
+        return fit(student, beside, loss=loss, **settings)
+    _check_hint(hint, train)
+    if hook := settings.get("after_step"):  # it is to see the student, not the regressor
+        settings["after_step"] = lambda model, progress: hook(model.student, progress)
+    beside, loss = _with_hint(beside, loss, hint)
+    model, history = fit(guided(student, hint, train.x, settings.get("seed", 0)), beside, loss=loss, **settings)
+    return model.get_submodule("student"), history
+
+
+class Guided(nn.Module):
+    """A student, and the regressor r that takes one of its layers to the shape of a hint; it answers without r."""
+
+    def __init__(self, student: nn.Module, regressor: nn.Module) -> None:
+        super().__init__()
+        self.student, self.regressor = student, regressor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images to the logits (n, classes) of the student."""
+        return self.student(x)
+
+
+def guided(student: nn.Module, hint: Hint, x: Tensor, seed: int = 0) -> Guided:
+    """`student` with a linear regressor from its `hint.layer` to `hint.wanted`, drawn by `seed`.
+
+    Between feature maps of one size it is a 1×1 convolution. ValueError for layers that neither fits.
+    """
+    given, wanted = answers(student, x[:1], layer=hint.layer), hint.wanted
+    if given.ndim not in (2, 4) or given.ndim != wanted.ndim or given.shape[2:] != wanted.shape[2:]:
+        shapes = f"{tuple(given.shape[1:])} where the hint has {tuple(wanted.shape[1:])}"
+        raise ValueError(f"layer {hint.layer!r} gives {shapes}; allowed: two vectors, or two maps of one size")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        widths = given.shape[1], wanted.shape[1]
+        return Guided(student, nn.Linear(*widths) if given.ndim == 2 else nn.Conv2d(*widths, kernel_size=1))
+
+
+def _with_hint(train: Split, rest: Loss, hint: Hint) -> tuple[Split, Loss]:
+    """What hint.wanted adds to a split of `with_answers` and to its loss, for a Guided student."""
+    wanted = hint.wanted.flatten(1)
+    width = wanted.shape[1]
+
+    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with watching(model, f"student.{hint.layer}") as seen:
+            value = rest(model, x[:, :-width], y)
+        given = model.get_submodule("regressor")(seen[0])
+        return value + hint.weight * distance(x[:, -width:], given.flatten(1))
+
+    return Split(torch.cat([train.x, wanted], 1), train.y), loss
 
 
 def with_answers(train: Split, said: Tensor, temperature: float, alpha: float) -> tuple[Split, Loss]:
@@ -81,6 +146,13 @@ def raise_logit(logits: Tensor, label: int, offset: float) -> Tensor:
     raised = logits.clone()
     raised[:, label] += offset
     return raised
+
+
+def _check_hint(hint: Hint, train: Split) -> None:
+    if len(hint.wanted) != len(train):
+        raise ValueError(f"hint.wanted has the length {len(hint.wanted)}; allowed: that of train, {len(train)}")
+    _check.finite("hint.wanted", hint.wanted)
+    _check.number("hint.weight", hint.weight, 0, float("inf"), open_high=True)
 
 
 def _checked(teacher: nn.Module) -> nn.Module:

@@ -2,50 +2,27 @@
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labkit import plots, store
-from labkit.compress.distill import answers, distill
-from labkit.data import Data, Split, take
+from labkit import plots
+from labkit.compress.distill import answers
+from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._score import Score, scores
 from labkit.explore._start import Dense, Key, shipped, start
+from labkit.explore._students import FEW, Student, file_bytes, train_student, training_set, untrained
 from labkit.losses import mixed_loss
-from labkit.models import mlp
-from labkit.train import fit
 
 IMAGES = 20  # on offer, from the most ambiguous one to the surest
 TEMPERATURES = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20)
 WIDTHS = (4, 8, 16, 32, 64, 128)
-FEW = 2_000  # labelled images at most, where labels are few
-BUDGET = 3  # epochs over the whole training set; as many steps for a smaller one
-BATCH = 128
 GHOSTS = 3  # earlier pairs of students that stay in the picture
-
-
-@dataclass(frozen=True)
-class Student:
-    """A student during its training, at the share `done` of it, or behind it: its curve, and where it stands."""
-
-    taught: bool
-    setting: str
-    curve: tuple[tuple[float, float], ...]  # (share done, validation accuracy)
-    score: Score
-    size_bytes: int
-
-    @property
-    def done(self) -> float:
-        """The share of the training that is behind it."""
-        return self.curve[-1][0]
 
 
 @dataclass(frozen=True)
@@ -86,14 +63,6 @@ def pull(said: Tensor, y: Tensor, temperature: float, alpha: float) -> Tensor:
     z = torch.zeros_like(said, requires_grad=True)
     (gradient,) = torch.autograd.grad(len(said) * mixed_loss(z, said, y, temperature, alpha), z)
     return -gradient
-
-
-@functools.cache
-def untrained(inputs: int, width: int, classes: int) -> nn.Module:
-    """The student before its first step, the same one whoever teaches it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return mlp(inputs, width, classes)
 
 
 class Distillation:
@@ -213,35 +182,19 @@ class Distillation:
         overtaken: Callable[[], bool],
     ) -> Student | None:
         """Train one student; None if it was overtaken."""
-        data, width = lesson.dense.data, settings["width"]
-        train, alpha, told = training_set(lesson, settings["labels"], taught)
-        curve: list[tuple[float, float]] = []
-        due = time.perf_counter()
-
-        def at(model: nn.Module, progress: float) -> Student:
-            *_, score = scores(model, data.validation)
-            curve.append((progress, score.accuracy))
-            return Student(taught, f"{told}, width {width}", tuple(curve), score, file_bytes(model))
-
-        def after_step(model: nn.Module, progress: float) -> None:
-            nonlocal due
-            if time.perf_counter() > due and progress < 1:
-                doing = f"{'taught' if taught else 'alone'}: {progress:.0%} trained"
-                show(replace(lesson, students=(*lesson.students, at(model, progress)), doing=doing))
-                due = time.perf_counter() + 0.2
-
-        student = untrained(data.train.x[0].numel(), width, len(lesson.said))
-        epochs = max(1, round(BUDGET * len(data.train) / len(train)))
-        how: dict[str, Any] = dict(epochs=epochs, lr=3e-3, batch_size=min(BATCH, len(train)), progress=False)
-        how |= dict(after_step=after_step, cancel=overtaken)
+        data, said = lesson.dense.data, None
         if taught:
+            train, *_ = training_set(data.train, settings["labels"], True, lesson.temperature, lesson.alpha)
             said = self._ask(lesson, train.x, show, overtaken)
             if said is None:
                 return None
-            model, history = distill(said, student, train, temperature=lesson.temperature, alpha=alpha, **how)
-        else:
-            model, history = fit(student, train, **how)
-        return None if history.attrs["cancelled"] else at(model, 1.0)
+
+        def look(student: Student) -> None:
+            doing = f"{'taught' if taught else 'alone'}: {student.done:.0%} trained"
+            show(replace(lesson, students=(*lesson.students, student), doing=doing))
+
+        student = untrained(data.train.x[0].numel(), settings["width"], len(lesson.said))
+        return train_student(student, data, settings, said, look, overtaken)
 
     def _ask(
         self, lesson: Lesson, x: Tensor, show: Callable[[Lesson], None], overtaken: Callable[[], bool]
@@ -256,22 +209,6 @@ class Distillation:
                 show(replace(lesson, doing=f"asking the teacher about {len(x):,} images: {key[1] / len(pieces):.0%}"))
                 self._answers[key] = answers(lesson.dense.model, piece)
         return torch.cat([self._answers[key] for key in keys])
-
-
-def training_set(lesson: Lesson, labels: str, taught: bool) -> tuple[Split, float, str]:
-    """What a student is trained on, the teacher's share α, and both in words."""
-    train = lesson.dense.data.train
-    few = take(train, min(FEW, len(train) // 2))
-    if labels == "mixed" and taught:  # most of these images have no label, so the teacher's is the only word
-        return train, 1.0, f"T = {lesson.temperature:g}, {len(train):,} images, no label"
-    train = train if labels == "all" else few
-    told = f"T = {lesson.temperature:g}, α = {lesson.alpha:g}, " if taught else ""
-    return train, lesson.alpha, f"{told}{len(train):,} labels"
-
-
-def file_bytes(model: nn.Module) -> int:
-    """The length of the file that `save` would write."""
-    return len(store.encode(model))
 
 
 def share(p: float) -> str:

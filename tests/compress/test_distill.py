@@ -1,13 +1,14 @@
 """Distillation: the student that comes out, against the same training with the teacher asked at every step."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from torch import nn
 
 from labkit import losses
-from labkit.compress.distill import answers, best_offset, distill, raise_logit
+from labkit.compress.distill import Hint, answers, best_offset, distill, guided, raise_logit
 from labkit.data import Split, take
 from labkit.models import mlp as perceptron
 from labkit.train import count_correct, fit
@@ -100,6 +101,99 @@ def test_a_teacher_helps_where_labels_are_few(trained, digits):
 def test_distill_refuses(mlp, digits, refuses, settings, error, said):
     arguments = {"teacher": mlp, "student": mlp, "train": digits.train} | SETTINGS | settings
     refuses(error, said, distill, **arguments)
+
+
+# a hidden layer as the teacher
+
+
+def hint_of(trained, x, weight=0.1, layer="1"):
+    return Hint(answers(trained, x, layer="2"), layer, weight)
+
+
+def test_the_answers_of_a_layer_are_what_it_gives(trained, digits):
+    x = digits.test.x
+    expected = trained[2](trained[1](x.flatten(1)))
+    assert torch.allclose(answers(trained, x, batch_size=70, layer="2"), expected, atol=1e-5)
+    assert torch.equal(answers(trained, x, layer="3"), answers(trained, x))  # its last layer gives the logits
+
+
+@pytest.mark.parametrize(("alpha", "weight"), [(0.0, 0.1), (0.9, 0.02)])
+def test_a_hint_adds_half_the_squared_distance_to_the_loss(trained, digits, alpha, weight):
+    """The same training, with the loss written out and the teacher asked at every step."""
+    hint = hint_of(trained, digits.train.x, weight)
+
+    def loss(model, x, y):
+        with torch.no_grad():
+            said, wanted = trained(x), trained[2](trained[1](x.flatten(1)))
+        given = model.regressor(model.student[1](x.flatten(1)))
+        rest = losses.mixed_loss(model(x), said, y, 4.0, alpha)
+        return rest + weight * 0.5 * (wanted - given).square().sum(1).mean()
+
+    expected, _ = fit(guided(student(), hint, digits.train.x, seed=3), digits.train, loss=loss, **SETTINGS)
+    ours, history = distill(trained, student(), digits.train, alpha=alpha, hint=hint, **SETTINGS)
+    assert same(ours, expected.student, atol=1e-4)
+    assert history["epoch"].tolist() == [1, 2, 3]
+    without, _ = distill(trained, student(), digits.train, alpha=alpha, **SETTINGS)
+    assert not same(ours, without, atol=1e-2)
+
+
+def test_a_hint_of_no_weight_changes_nothing(trained, digits):
+    ours, _ = distill(trained, student(), digits.train, hint=hint_of(trained, digits.train.x, 0), **SETTINGS)
+    assert same(ours, distill(trained, student(), digits.train, **SETTINGS)[0])
+
+
+def test_the_student_comes_back_without_its_regressor(trained, digits):
+    looks = []
+    hint = hint_of(trained, digits.train.x)
+    settings = SETTINGS | dict(validation=digits.validation, after_step=lambda model, progress: looks.append(model))
+    ours, history = distill(trained, student(), digits.train, hint=hint, **settings)
+    assert type(ours) is type(student())
+    assert ours.state_dict().keys() == student().state_dict().keys()
+    assert type(looks[0]) is type(student())
+    assert history["validation_accuracy"].iloc[-1] == pytest.approx(count_correct(ours, digits.validation) / 300)
+    torch.rand(3)
+    again, _ = distill(trained, student(), digits.train, hint=hint, **SETTINGS)
+    assert same(ours, again)  # the regressor is drawn by the seed of the run
+
+
+def test_a_map_is_taught_by_a_map_of_its_size(trained, digits):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    wide = nn.Sequential(nn.Conv2d(1, 7, 3), nn.Flatten(), nn.Linear(252, 10))
+    hint = Hint(answers(wide, digits.train.x, layer="0"), "0", 100.0)
+    pair = guided(net, hint, digits.train.x)
+    assert pair.regressor(net[0](digits.train.x[:2])).shape == wide[0](digits.train.x[:2]).shape
+
+    def best_fit(model):  # residual of the best linear map from the student's channels to the teacher's
+        given = answers(model, digits.validation.x, layer="0").movedim(1, 3).flatten(0, 2)
+        wanted = answers(wide, digits.validation.x, layer="0").movedim(1, 3).flatten(0, 2)
+        given = torch.cat([given, torch.ones(len(given), 1)], 1)
+        return float((given @ torch.linalg.lstsq(given, wanted).solution - wanted).square().mean())
+
+    settings = SETTINGS | dict(epochs=10)
+    taught, _ = distill(wide, net, digits.train, hint=hint, **settings)
+    assert best_fit(taught) < 0.7 * best_fit(distill(wide, net, digits.train, **settings)[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"weight": -1}, "hint.weight is -1; allowed: a number in [0, inf)"),
+        ({"layer": "fc"}, "layer is 'fc'; allowed: '', '0', '1', '2', '3'"),
+        ({"wanted": torch.zeros(7, 32)}, "hint.wanted has the length 7; allowed: that of train, 1197"),
+        (
+            {"wanted": torch.full((1197, 2), float("nan"))},
+            "hint.wanted holds 2394 NaN or infinite values; allowed: finite numbers",
+        ),
+        (
+            {"wanted": torch.zeros(1197, 4, 6, 6)},
+            "layer '1' gives (8,) where the hint has (4, 6, 6); allowed: two vectors, or two maps of one size",
+        ),
+    ],
+)
+def test_a_hint_refuses(trained, digits, refuses, changes, said):
+    hint = dataclasses.replace(hint_of(trained, digits.train.x), **changes)
+    refuses(ValueError, said, distill, trained, student(), digits.train, hint=hint, **SETTINGS)
 
 
 # a class that was never seen

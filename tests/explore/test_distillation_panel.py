@@ -12,9 +12,8 @@ import labkit as lk
 from labkit import explore, losses
 from labkit.compress.distill import distill
 from labkit.data import take
-from labkit.explore import _distillation
+from labkit.explore import _distillation, _students
 from labkit.explore._distillation import (
-    BUDGET,
     GHOSTS,
     IMAGES,
     Distillation,
@@ -23,9 +22,8 @@ from labkit.explore._distillation import (
     pull,
     said_of_validation,
     share,
-    training_set,
-    untrained,
 )
+from labkit.explore._students import BUDGET, training_set, untrained
 
 SETTINGS = dict(image=12, temperature=4, alpha=0.9, width=8, labels="few")
 
@@ -133,9 +131,8 @@ def test_the_untrained_student_is_the_same_one_and_draws_no_number_of_others():
     ("labels", "alone", "taught", "alpha"),
     [("few", 598, 598, 0.7), ("mixed", 598, 1197, 1.0), ("all", 1197, 1197, 0.7)],
 )
-def test_what_the_students_are_trained_on(view, digits, labels, alone, taught, alpha):
-    lesson = lesson_of(view, alpha=0.7)
-    first, second = (training_set(lesson, labels, t) for t in (False, True))
+def test_what_the_students_are_trained_on(digits, labels, alone, taught, alpha):
+    first, second = (training_set(digits.train, labels, t, temperature=4, alpha=0.7) for t in (False, True))
     assert (len(first[0]), len(second[0]), second[1]) == (alone, taught, alpha)
     assert first[0].y.equal(digits.train.y[:alone])
     assert f"{taught:,} {'images, no label' if labels == 'mixed' else 'labels'}" in second[2]
@@ -164,7 +161,7 @@ def test_both_students_are_those_that_labkit_trains(view, conv, digits, labels):
 
 
 def test_the_curves_are_streamed_and_end_at_the_score(view, monkeypatch):
-    monkeypatch.setattr(_distillation.time, "perf_counter", iter(range(10**6)).__next__)  # every step is due
+    monkeypatch.setattr(_students.time, "perf_counter", iter(range(10**6)).__next__)  # every step is due
     shown = trained(view)
     done = [student.done for lesson in shown for student in lesson.students if student.taught]
     assert len(done) > 10
