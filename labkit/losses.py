@@ -30,7 +30,7 @@ def next_character(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     x (n, length) are characters and y (n,) the one behind each window, so the answer at position i is x[:, i + 1]. The
     logits (n, length, classes) are what the layer "fc" of a causal model, such as CharTransformer, gives.
     """
-    logits, wanted = _output(model, "fc", x), torch.cat([x[:, 1:], y[:, None]], 1)
+    logits, wanted = output_of(model, "fc", x), torch.cat([x[:, 1:], y[:, None]], 1)
     return F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
 
 
