@@ -1,4 +1,4 @@
-"""The shipped sweeps of notebook 02b: whole, reproducible where nothing is trained, and as the notebook says."""
+"""The shipped sweeps of notebooks 02b and 02c: whole, reproducible where nothing is trained, and as they say."""
 
 import itertools
 

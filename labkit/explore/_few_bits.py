@@ -212,13 +212,14 @@ def few_bits(model: nn.Module | None = None, data: Data | None = None, rounded: 
     own, controls = start(model, data, NETWORKS)
     begin, bits, gradient_bits, lr = FIRST[rounded]
     levels = [("32 (float)" if b == FLOAT else str(b), b) for b in GRADIENT_BITS]
+    ways = [("stochastically", True), ("to the nearest", False)]
     straight = [("straight through (QAT)", True), ("only afterwards", False)]
     controls |= {
         "start": _controls.choice("start from", [("trained weights", "trained"), ("new weights", "new")], begin),
         "bits": _controls.bits("weight bits", bits),
-        "straight": _controls.choice("rounded", straight, True),
+        "straight": _controls.choice("round weights", straight, True),
         "gradient_bits": _controls.steps("gradient bits", levels, gradient_bits),
-        "stochastic": _controls.choice("rounded", [("stochastically", True), ("to the nearest", False)], False),
+        "stochastic": _controls.choice("round gradients", ways, False),
         "optimizer": _controls.choice("optimizer", list(USUAL), "AdamW"),
         "lr": _controls.steps("peak lr", [(plots.lr_text(rate), rate) for rate in RATES], lr),
         "epochs": _controls.steps("epochs", [(str(e), e) for e in EPOCHS], 1),

@@ -1,4 +1,4 @@
-"""Training for few bits, by codebook, by grid and on integer gradients: the curves and tables of notebook 02b."""
+"""Few bits, by codebook, by grid and in the gradients: the curves and tables of notebooks 02b and 02c."""
 
 import functools
 from collections.abc import Callable

@@ -22,7 +22,12 @@ from labkit.teach.pruning import check_cubic_sparsity, check_mask, check_sensiti
 from labkit.teach.quantization import check_fake_quantize, check_scale, check_weakest_layer
 from labkit.teach.regularization import check_shrinkage, check_soft_threshold, check_stopping_epochs
 from labkit.teach.search import check_folds, check_log_uniform, check_optimism
-from labkit.teach.sharing import check_centroid_gradient, check_lloyd_round, check_stochastic_rounding
+from labkit.teach.sharing import (
+    check_centroid_gradient,
+    check_lloyd_round,
+    check_stochastic_rounding,
+    check_straight_through,
+)
 from labkit.teach.start import check_budget, check_paper_bytes
 from labkit.teach.structured import check_macs_left, check_removal, check_unit_importance
 
@@ -63,6 +68,7 @@ __all__ = [
     "check_soften",
     "check_stable_lr",
     "check_stochastic_rounding",
+    "check_straight_through",
     "check_stopping_epochs",
     "check_tied",
     "check_unit_importance",

@@ -1,4 +1,4 @@
-"""Checks of notebook 02b."""
+"""Checks of notebooks 02b and 02c."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +17,10 @@ GRADIENTS = (  # gradients of the weights, their indices, number of centroids
     ([1.0, -2.0, 0.5, 4.0], [0, 1, 0, 1], 2),
     ([[0.25, 1.0], [-3.0, 2.0]], [[2, 2], [0, 2]], 3),
 )
+ARRIVING = (  # gradients of x_hat, weights in steps of the grid, its lowest and highest level
+    ([1.0, 2.0, -3.0, 4.0], [-2.25, -2.75, 1.25, 1.75], -2, 1),
+    ([0.5, -0.5], [0.0, 9.0], 0, 3),
+)
 DRAWS = (  # numbers, uniform draws
     ([0.25, 0.25, 0.25, 0.25], [0.125, 0.5, 0.6875, 0.875]),
     ([-1.5, 2.0, 3.75], [0.25, 0.0, 0.5]),
@@ -33,6 +37,21 @@ def check_centroid_gradient(answer: Callable[[Tensor, Tensor, int], Tensor]) -> 
     """`answer(gradient, indices, k)`: the gradient of each of k centroids, the sum over its members (Han et al.)."""
     cases = [((torch.tensor(g), torch.tensor(i), k), _sums(g, i, k)) for g, i, k in GRADIENTS]
     return _tensors(answer, cases, "a centroid answers for all its members; autograd does this sum for labkit")
+
+
+def check_straight_through(answer: Callable[[Tensor, Tensor, int, int], Tensor]) -> Verdict:
+    """`answer(gradient, x, quant_min, quant_max)`: the straight-through gradient of x, which counts steps of its grid.
+
+    It is that of x_hat where x rounds to a level of the grid, and 0 elsewhere.
+    """
+    cases = [
+        (
+            (torch.tensor(g), torch.tensor(x), low, high),
+            [a * (low <= round(v) <= high) for a, v in zip(g, x, strict=True)],
+        )
+        for g, x, low, high in ARRIVING
+    ]
+    return _tensors(answer, cases, "a weight out of range has one level to be on, and no step of it changes that")
 
 
 def check_stochastic_rounding(answer: Callable[[Tensor, Tensor], Tensor]) -> Verdict:

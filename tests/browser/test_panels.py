@@ -21,7 +21,7 @@ PANELS = {
     "00_start_here.ipynb": ["sparsity", "bits"],
     "01_magnitude_pruning.ipynb": ["sparsity", "threshold θ"],
     "02_quantization.ipynb": ["bits", "clip range at", "activation bits"],
-    "02b_training_with_few_bits.ipynb": ["bits", "prune first"],
+    "02b_shared_weights.ipynb": ["bits", "prune first"],
     "03_knowledge_distillation.ipynb": ["image", "temperature T", "teacher's α", "student width"],
     "04_structured_pruning.ipynb": ["sparsity"],
     "05_hyperparameter_search.ipynb": ["trials", "judged by"],

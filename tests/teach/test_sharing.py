@@ -1,11 +1,16 @@
-"""Checks of notebook 02b: right answers written another way pass, near misses fail and are told why."""
+"""Checks of notebooks 02b and 02c: right answers written another way pass, near misses fail and are told why."""
 
 import numpy as np
 import pytest
 import torch
 
 from labkit.compress.codebook import to_indices
-from labkit.teach import check_centroid_gradient, check_lloyd_round, check_stochastic_rounding
+from labkit.teach import (
+    check_centroid_gradient,
+    check_lloyd_round,
+    check_stochastic_rounding,
+    check_straight_through,
+)
 
 
 def lloyd(x, centroids):
@@ -20,9 +25,20 @@ def sums(gradient, indices, k):
 RIGHT = {
     check_lloyd_round: lloyd,
     check_centroid_gradient: sums,
+    check_straight_through: lambda g, x, low, high: torch.where((x - x.round().clamp(low, high)).abs() < 0.5, g, 0.0),
     check_stochastic_rounding: lambda x, u: torch.where(u < 1 - (x - x.floor()), x.floor(), x.floor() + 1),
 }
 WRONG = [
+    (
+        check_straight_through,
+        lambda g, x, low, high: g,
+        "should be [1.0, 0.0, -3.0, 0.0]; yours is [1.0, 2.0, -3.0, 4.0]",
+    ),
+    (
+        check_straight_through,
+        lambda g, x, low, high: torch.where((x >= low) & (x <= high), g, 0.0),
+        "yours is [0.0, 0.0, 0.0, 0.0]",
+    ),
     (check_lloyd_round, lambda x, c: c, "should be [1.0, 9.5]; yours is [0.5, 9.0]"),
     (check_lloyd_round, lambda x, c: lloyd(x, c).flip(0), "should be [1.0, 9.5]; yours is [9.5, 1.0]"),
     (check_centroid_gradient, lambda g, i, k: sums(g, i, k) / 2, "should be [1.5, 2.0]; yours is [0.75, 1.0]"),
