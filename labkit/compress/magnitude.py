@@ -126,7 +126,7 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     for name, mask in masks.items():
         owner, attribute = _weights.owner_of(model, name)
         # not weight * mask: that makes a negative zero of every pruned negative weight, which a file has to keep
-        _weights.assign(owner, attribute, getattr(owner, attribute).masked_fill(~mask, 0.0))
+        _weights.assign(owner, attribute, torch.where(mask, getattr(owner, attribute), 0.0))
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:

@@ -51,14 +51,14 @@ def measured(dense: Dense, small: nn.Module, sparsity: float, bits: int, coders:
 
     Every point is measured on what is at hand: nothing is looked up. The last one has also read the file back.
     """
-    left = _words.weights_left(weights(small))
+    found = scores(small, dense.data.validation)  # copies the network before the coder, all Python, has the interpreter
     file = workers().submit(store.encode_with_ledger, small, coders)
-    found = scores(small, dense.data.validation)
+    left = workers().submit(lambda: _words.weights_left(weights(small)))
     for score in found:
         raw, table = file.result()
-        yield Point(dense, sparsity, bits, table, left, score, read_back=False)
+        yield Point(dense, sparsity, bits, table, left.result(), score, read_back=False)
     store.check_equal(small, store.decode(raw, into=dense.model))
-    yield Point(dense, sparsity, bits, table, left, score, read_back=True)
+    yield Point(dense, sparsity, bits, table, left.result(), score, read_back=True)
 
 
 class PlaneView:

@@ -67,7 +67,7 @@ def _scores(model: nn.Module, split: Split) -> Iterator[Score]:
             classes, seconds = working.popleft().result()
             predicted.append(classes)
             done += len(classes)
-            piece = max(1, min(CACHED, int(len(classes) * min(4, PIECE / seconds))))
+            piece = max(1, min(CACHED, int(len(classes) * PIECE / seconds)))
             if (now := time.perf_counter()) >= due and done < len(split):
                 yield _score(predicted, split, done)
                 due = now + REFRESH

@@ -241,11 +241,17 @@ class _Index:
 
 def _cheapest_index(places: np.ndarray, n: int, coders: Collection[str] = coding.QUICK) -> _Index:
     """The cheapest layout for these places among n."""
-    prices = [(_price(np.array([n - places.size, places.size]), coders), "bitmap", 0)]
+    layouts = [(np.array([n - places.size, places.size]), "bitmap", 0)]
     if places.size:
         histogram = np.bincount(_gaps(places))
-        prices += [(_price(_gap_counts(histogram, b), coders), "relative", b) for b in GAP_BITS]
-    size, layout, gap_bits = min(prices)
+        layouts += [(_gap_counts(histogram, b), "relative", b) for b in GAP_BITS]
+    bounds = [coding.entropy_bits(counts) / 8 for counts, _, _ in layouts]  # no coder goes below
+    best = (math.inf, "", 0)
+    for i in np.argsort(bounds):
+        counts, layout, gap_bits = layouts[i]
+        if bounds[i] <= best[0]:  # else not worth the time of a price
+            best = min(best, (_price(counts, coders), layout, gap_bits))
+    size, layout, gap_bits = best
     return _Index(places, layout, gap_bits, size)
 
 
@@ -262,7 +268,8 @@ def _gaps(places: np.ndarray) -> np.ndarray:
 def _gap_counts(histogram: np.ndarray, gap_bits: int) -> np.ndarray:
     """The counts of the symbols that `_split` will make of gaps with this histogram, without making them."""
     longest = (1 << gap_bits) - 1
-    folded = np.pad(histogram, (0, -histogram.size % longest)).reshape(-1, longest)  # (fillers, what is left)
+    folded = np.zeros((-(-histogram.size // longest), longest), np.int64)  # (fillers, what is left)
+    folded.flat[: histogram.size] = histogram
     return np.append(folded.sum(0), folded.sum(1) @ np.arange(len(folded)))
 
 
