@@ -4,25 +4,42 @@
     y = clamp(Z_y + round(a · M))         uint8, with M = S_x S_w / S_y = m · 2^-shift, m a whole number of 31 bits
 
 The float network computes S_x S_w a and rounds it to the next layer's grid; M does both in one multiplication and a
-shift to the right. A ReLU costs nothing: what lies below zero is clamped at Z_y.
+shift to the right. A ReLU costs nothing: what lies below zero is clamped at Z_y. Max-pooling needs no float either:
+the largest number is also the one with the largest integer.
 """
 
 import copy
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from labkit import _check
 from labkit.compress import _weights
 from labkit.compress.quantize import Dequantize, Grid, QuantizeInput, to_integers
 
+ALLOWED = "one chain of linear layers, convolutions, max-pooling, flatten and ReLU"
+KINDS = (nn.Linear, nn.Conv2d, nn.MaxPool2d, nn.ReLU, nn.Flatten, nn.Identity)
 MULTIPLIER_BITS = 31
 MAX_INPUTS = 65_000  # 65,000 · 255 · 128 < 2^31: as many products an int32 holds for certain
 
 
-class IntegerLinear(nn.Module):
-    """y = x Wᵀ + b in integers; with `next_grid` requantized to uint8 for the layer behind it, else the int32 sums."""
+@dataclass
+class Stage:
+    """A linear layer or a convolution, by name, what brings its inputs into place, and whether a ReLU follows."""
+
+    name: str
+    before: list[nn.Module]
+    relu: bool = False
+
+
+class IntegerLayer(nn.Module):
+    """W x + b in integers; with `next_grid` requantized to uint8 for the layer behind it, else the int32 sums.
+
+    `before`, max-pooling and flatten, is done to the uint8 that enter.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -30,8 +47,13 @@ class IntegerLinear(nn.Module):
     multiplier: Tensor
     shift: Tensor
 
-    def __init__(self, layer: nn.Linear, next_grid: Grid | None, relu: bool) -> None:
+    def __init__(
+        self, layer: nn.Linear | nn.Conv2d, before: list[nn.Module], next_grid: Grid | None, relu: bool
+    ) -> None:
         super().__init__()
+        self.before, self.relu = nn.Sequential(*before), relu
+        fields = ("stride", "padding", "dilation", "groups")
+        self.convolution = {name: getattr(layer, name) for name in fields} if isinstance(layer, nn.Conv2d) else None
         stored, entering = _stored(layer), cast(QuantizeInput, layer.input_quantizer)
         self.register_buffer("weight", cast(Tensor, stored.original).detach())
         step = (entering.scale.double() * cast(Dequantize, stored[0]).scale.double().flatten()).expand(len(self.weight))
@@ -47,48 +69,57 @@ class IntegerLinear(nn.Module):
             self.low, self.high = self.zero_out if relu else 0, next_grid.quant_max
 
     def sums(self, x: Tensor) -> Tensor:
-        """uint8 (n, inputs) to int32 (n, outputs)."""
-        return (x.to(torch.int32) - self.zero_in) @ self.weight.to(torch.int32).T + self.bias
+        """uint8 (n, inputs) to int32 (n, outputs); of a convolution, (n, c, h, w) to (n, c, h, w)."""
+        x, weight = self.before(x).to(torch.int32) - self.zero_in, self.weight.to(torch.int32)
+        products = x @ weight.T if self.convolution is None else F.conv2d(x, weight, **self.convolution)
+        return products + self.by_channel(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """uint8 (n, inputs) to uint8 (n, outputs), or to int32 from the last layer."""
+        """uint8 to uint8, or to int32 from the last layer; shapes as those of `sums`."""
         sums = self.sums(x)
         if self.next_grid is None:
-            return sums
-        y = self.zero_out + times(sums, self.multiplier, self.shift)
+            return sums.clamp(min=0) if self.relu else sums
+        y = self.zero_out + times(sums, self.by_channel(self.multiplier), self.by_channel(self.shift))
         return y.clamp(self.low, self.high).to(torch.uint8)
+
+    def by_channel(self, values: Tensor) -> Tensor:
+        """One value an output, in the shape that meets the sums."""
+        return values if self.convolution is None else values.view(-1, 1, 1)
 
 
 class IntegerNetwork(nn.Module):
     """Layers in integers between two floats: images are rounded on entry, and the last sums scaled to logits."""
 
-    def __init__(self, grid: Grid, layers: list[IntegerLinear]) -> None:
+    def __init__(self, grid: Grid, layers: list[IntegerLayer]) -> None:
         super().__init__()
         self.grid, self.layers = grid, nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, c, h, w) to logits (n, classes), float32."""
-        x = to_integers(x.flatten(1), self.grid)
+        x = to_integers(x, self.grid)
         for layer in self.layers:
             x = layer(x)
-        return (x * cast(IntegerLinear, self.layers[-1]).step).float()
+        last = cast(IntegerLayer, self.layers[-1])
+        return (x * last.by_channel(last.step)).float()
 
 
 def integer_only(model: nn.Module) -> nn.Module:
     """The network of integers that does what the quantized `model` imitates in floats.
 
-    `model` is a chain of linear layers and ReLUs, such as LeNet-300-100, made by `quantize` with symmetric weights and
-    with activation_bits. The result has no float weights and cannot be trained or saved. ValueError names the operation
-    or the layer that does not fit.
+    `model` is a chain of linear layers, convolutions, max-pooling and ReLUs, such as the LeNets, made by `quantize`
+    with symmetric weights and with activation_bits; fold BatchNorm before that. The result has no float weights and
+    cannot be trained or saved. ValueError names the operation or the layer that does not fit.
     """
     _check.module("model", model)
     chain = _chain(model)
-    layers = {name: cast(nn.Linear, model.get_submodule(name)) for name in chain}
-    for name, layer in layers.items():
-        _check_layer(name, layer)
-    grids = [_entering(layer) for layer in layers.values()]
-    behind = zip(layers.values(), [*grids[1:], None], chain.values(), strict=True)
-    return IntegerNetwork(grids[0], [IntegerLinear(*one) for one in behind]).eval()
+    layers = [cast(nn.Linear | nn.Conv2d, model.get_submodule(stage.name)) for stage in chain]
+    for stage, layer in zip(chain, layers, strict=True):
+        _check_layer(stage.name, layer)
+    grids = [_entering(layer) for layer in layers]
+    behind = zip(layers, chain, [*grids[1:], None], strict=True)
+    return IntegerNetwork(
+        grids[0], [IntegerLayer(layer, stage.before, grid, stage.relu) for layer, stage, grid in behind]
+    ).eval()
 
 
 def fixed_point(real: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,56 +133,66 @@ def times(a: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
     return (a.long() * multiplier + (1 << (shift - 1))) >> shift
 
 
-def _stored(layer: nn.Linear) -> nn.utils.parametrize.ParametrizationList:
+def _stored(layer: nn.Module) -> nn.utils.parametrize.ParametrizationList:
     return _weights.parametrizations(layer)["weight"]
 
 
-def _entering(layer: nn.Linear) -> Grid:
+def _entering(layer: nn.Module) -> Grid:
     rounding = cast(QuantizeInput, layer.input_quantizer)
     return Grid(rounding.scale, rounding.zero_point, int(rounding.bits), symmetric=False)
 
 
-def _check_layer(name: str, layer: nn.Linear) -> None:
+def _check_layer(name: str, layer: nn.Linear | nn.Conv2d) -> None:
     stored = _weights.parametrizations(layer).get("weight")
     if stored is None or not isinstance(stored[0], Dequantize) or not hasattr(layer, "input_quantizer"):
         raise ValueError(f"{name} is not quantized with its activations; give what quantize(activation_bits=…) made")
     if not stored[0].symmetric:
         raise ValueError(f"{name} has affine weights; allowed: symmetric ones, whose zero_point is 0")
-    if layer.in_features > MAX_INPUTS:
-        raise ValueError(
-            f"{name} has {layer.in_features:,} inputs; allowed: {MAX_INPUTS:,}, so that int32 holds the sum"
-        )
+    if (inputs := layer.weight[0].numel()) > MAX_INPUTS:
+        raise ValueError(f"{name} has {inputs:,} inputs; allowed: {MAX_INPUTS:,}, so that int32 holds the sum")
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+        raise ValueError(f"{name} pads by {layer.padding_mode!r}; allowed: 'zeros'")
 
 
-def _chain(model: nn.Module) -> dict[str, bool]:
-    """The linear layers in order, each with whether a ReLU follows; ValueError names any other operation."""
+def _chain(model: nn.Module) -> list[Stage]:
+    """The layers in order, each with what lies around it; ValueError names any other operation."""
     try:
         nodes = list(fx.symbolic_trace(copy.deepcopy(model).eval()).graph.nodes)
     except Exception as error:  # whatever the model's own code raises on a proxy
         raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx: {error}") from error
-    chain: dict[str, bool] = {}
+    chain: list[Stage] = []
+    waiting: list[nn.Module] = []
     for before, node in zip(nodes, nodes[1:], strict=False):
-        kind = _kind(model, node)
-        if kind is None or node.all_input_nodes != [before] or node.target in chain:
-            raise ValueError(f"{node} does not fit; allowed: one chain of flatten, linear layers and ReLU")
-        if kind == "linear":
-            chain[cast(str, node.target)] = False
-        elif kind == "relu" and chain:
-            chain[next(reversed(chain))] = True
-        elif kind == "relu":
-            raise ValueError(f"{node} does not fit: a linear layer has to come before it")
+        doing = _doing(model, node)
+        if doing is None or node.all_input_nodes != [before] or node.target in [stage.name for stage in chain]:
+            raise ValueError(f"{node} does not fit; allowed: {ALLOWED}")
+        if isinstance(doing, nn.Linear | nn.Conv2d):
+            chain.append(Stage(cast(str, node.target), waiting))
+            waiting = []
+        elif isinstance(doing, nn.ReLU) and not chain:
+            raise ValueError(f"{node} does not fit: a layer with weights has to come before it")
+        elif isinstance(doing, nn.ReLU):
+            chain[-1].relu = True  # pooling and flatten may lie between: the largest is the largest behind it, too
+        elif not isinstance(doing, nn.Identity):
+            waiting.append(doing)
+    if any(isinstance(move, nn.MaxPool2d) for move in waiting):
+        raise ValueError("max-pooling does not fit: a layer with weights has to come behind it")
     return chain
 
 
-def _kind(model: nn.Module, node: fx.Node) -> str | None:
-    """What a node does: "linear", "relu", "same" for what leaves (n, features) as they are; None for anything else."""
+def _doing(model: nn.Module, node: fx.Node) -> nn.Module | None:
+    """What a node does, as a module; nn.Identity for what changes no number, None for what has no integers here."""
     if node.op == "output":
-        return "same"
+        return nn.Identity()
     if node.op == "call_module":
         module = model.get_submodule(cast(str, node.target))
-        kinds = ((nn.Linear, "linear"), (nn.ReLU, "relu"), (nn.Flatten | nn.Identity | nn.Dropout, "same"))
-        return next((kind for classes, kind in kinds if isinstance(module, classes)), None)
-    name = getattr(node.target, "__name__", node.target)
-    if name == "flatten" and (*node.args[1:], *node.kwargs.values()) == (1,):
-        return "same"
-    return "relu" if name == "relu" else None
+        return nn.Identity() if isinstance(module, nn.Dropout) else module if isinstance(module, KINDS) else None
+    name: Any = getattr(node.target, "__name__", node.target)
+    given, named = cast(tuple[Any, ...], node.args[1:]), cast(dict[str, Any], node.kwargs)
+    if name == "relu":
+        return nn.ReLU()
+    if name == "flatten" and (*given, *named.values()) == (1,):
+        return nn.Flatten()
+    if name == "max_pool2d" and not named.get("return_indices"):
+        return nn.MaxPool2d(*given, **named)
+    return None

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from labkit.compress.integer import IntegerLinear, fixed_point, integer_only, times
-from labkit.compress.quantize import Grid, install_input_quantizer, quantize
-from labkit.data import load_data
-from labkit.train import count_correct, predict
+from labkit.compress.fold import fold_batchnorm
+from labkit.compress.integer import IntegerLayer, fixed_point, integer_only, times
+from labkit.compress.quantize import Grid, install_input_quantizer, quantize, to_integers
+from labkit.data import load_data, take
+from labkit.train import count_correct, fit, predict
 from labkit.zoo import load_model
 
 
@@ -30,6 +31,14 @@ def lenet():
     data = load_data("mnist")
     model = eight_bits(load_model("lenet-300-100", "mnist"), data.train.x[:256], granularity="channel")
     return model, data.validation
+
+
+@pytest.fixture(scope="module")
+def lenet_5():
+    """LeNet-5 in 8 bits, one scale a channel, and validation images."""
+    data = load_data("mnist")
+    model = eight_bits(load_model("lenet-5", "mnist"), data.train.x[:256], granularity="channel")
+    return model, take(data.validation, 1_000)
 
 
 # the multiplier
@@ -67,23 +76,31 @@ def run_onnx(nodes, inputs, constants, output):
     return session.run([output], inputs)[0]
 
 
-def by_onnx(layer: IntegerLinear, x):
-    """(int32 sums, uint8 outputs) of a layer by MatMulInteger and float requantization."""
-    constants = dict(w=layer.weight.T.contiguous().numpy(), zx=np.uint8(layer.zero_in), b=layer.bias.numpy())
-    nodes = [helper.make_node("MatMulInteger", ["x", "w", "zx"], ["p"]), helper.make_node("Add", ["p", "b"], ["sums"])]
+def by_onnx(layer: IntegerLayer, x):
+    """(int32 sums, uint8 outputs) of a layer by MatMulInteger or ConvInteger and float requantization."""
+    x, zero = layer.before(x), np.uint8(layer.zero_in)
+    if x.ndim == 4:
+        constants = dict(w=layer.weight.numpy(), zx=zero, b=layer.bias.view(-1, 1, 1).numpy())
+        how = {k: v for k, v in layer.convolution.items() if k in ("stride", "dilation")}
+        pads = [*layer.convolution["padding"]] * 2
+        first = helper.make_node("ConvInteger", ["x", "w", "zx"], ["p"], strides=how["stride"], pads=pads,
+                                 dilations=how["dilation"], group=layer.convolution["groups"])  # fmt: skip
+    else:
+        constants = dict(w=layer.weight.T.contiguous().numpy(), zx=zero, b=layer.bias.numpy())
+        first = helper.make_node("MatMulInteger", ["x", "w", "zx"], ["p"])
+    nodes = [first, helper.make_node("Add", ["p", "b"], ["sums"])]
     sums = run_onnx(nodes, dict(x=x.numpy()), constants, "sums")
     if layer.next_grid is None:
         return sums, None
-    m = (layer.step / layer.next_grid.scale.double()).numpy()
+    m = layer.by_channel(layer.step / layer.next_grid.scale.double()).numpy()
     y = np.clip(np.rint(sums * m) + layer.zero_out, layer.low, layer.high).astype(np.uint8)
     return sums, y
 
 
-def test_every_layer_sums_exactly_as_onnxruntime_does_and_requantizes_to_within_a_tie(lenet):
-    model, split = lenet
+def check_every_layer(model, images):
+    """Each layer of the network of integers against onnxruntime, on what the layers before it made of the images."""
     network = integer_only(model)
-    x = model.fc1.input_quantizer
-    q = ((split.x[:500].flatten(1) / x.scale).round() + x.zero_point).clamp(0, 255).to(torch.uint8)
+    q = to_integers(images, network.grid)
     for layer in network.layers:
         sums, y = by_onnx(layer, q)
         assert layer.sums(q).dtype == torch.int32
@@ -96,6 +113,30 @@ def test_every_layer_sums_exactly_as_onnxruntime_does_and_requantizes_to_within_
         off = np.abs(q.numpy().astype(int) - y)
         assert off.max() <= 1
         assert (off > 0).mean() < 1e-4
+
+
+def test_every_layer_sums_exactly_as_onnxruntime_does_and_requantizes_to_within_a_tie(lenet):
+    check_every_layer(lenet[0], lenet[1].x[:500])
+
+
+def test_so_does_every_convolution(lenet_5):
+    check_every_layer(lenet_5[0], lenet_5[1].x[:100])
+
+
+def test_strides_padding_groups_and_a_folded_batchnorm(digits):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1),
+        nn.Conv2d(4, 8, 3, stride=2, padding=2, groups=2), nn.Dropout(), nn.Flatten(), nn.Linear(72, 10), nn.ReLU(),
+    )  # fmt: skip
+    model = fit(model, digits.train, epochs=1, lr=1e-2, progress=False)[0]
+    model = eight_bits(fold_batchnorm(model), digits.train.x, granularity="channel")
+    x = digits.validation.x
+    check_every_layer(nn.Sequential(*model[:-1]), x)
+    with torch.inference_mode():
+        logits, floats = integer_only(model)(x), model(x)
+    assert logits.min() == 0  # the ReLU at the end
+    assert float((logits - floats).abs().max()) < 0.05 * float(floats.std())
 
 
 def test_a_layer_without_bias_is_a_qlinearmatmul(digits):
@@ -156,6 +197,11 @@ def test_accuracy_stays(lenet):
     assert abs(count_correct(integer_only(model), split) - dense) <= 8
 
 
+def test_lenet_5_classifies_as_its_imitation(lenet_5):
+    model, split = lenet_5
+    assert (predict(integer_only(model), split.x) != predict(model, split.x)).sum() <= 1
+
+
 def test_nothing_between_input_and_logits_is_a_float(lenet):
     network = integer_only(lenet[0])
     seen = []
@@ -184,14 +230,23 @@ class Odd(nn.Module):
         return self.rule(self, x)
 
 
-FIT = "does not fit; allowed: one chain of flatten, linear layers and ReLU"
+FIT = "does not fit; allowed: one chain of linear layers, convolutions, max-pooling, flatten and ReLU"
 REFUSED = {
-    "a convolution": (chain(nn.Conv2d(1, 1, 1)), torch.rand(9, 1, 2, 2), f"_0 {FIT}"),
+    "a mean": (chain(nn.Conv2d(1, 1, 1), nn.AvgPool2d(2)), torch.rand(9, 1, 2, 2), f"_1 {FIT}"),
+    "pooled logits": (
+        chain(nn.Conv2d(1, 1, 1), nn.MaxPool2d(2)), torch.rand(9, 1, 2, 2),
+        "max-pooling does not fit: a layer with weights has to come behind it",
+    ),
+    "mirrors": (
+        chain(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")), torch.rand(9, 1, 4, 4),
+        "0 pads by 'reflect'; allowed: 'zeros'",
+    ),
     "tanh": (Odd(lambda m, x: m.fc(x).tanh()), torch.rand(9, 4), f"tanh {FIT}"),
     "a sum": (Odd(lambda m, x: m.fc(x) + x), torch.rand(9, 4), f"add {FIT}"),
     "twice": (Odd(lambda m, x: m.fc(m.fc(x))), torch.rand(9, 4), f"fc_1 {FIT}"),
     "relu first": (
-        Odd(lambda m, x: m.fc(F.relu(x))), torch.rand(9, 4), "relu does not fit: a linear layer has to come before it",
+        Odd(lambda m, x: m.fc(F.relu(x))), torch.rand(9, 4),
+        "relu does not fit: a layer with weights has to come before it",
     ),
 }  # fmt: skip
 
