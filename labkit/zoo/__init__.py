@@ -49,6 +49,9 @@ RECIPES = {
         trained_on="cifar10-full",
     ),
     ("vit", "fashion-mnist"): Recipe(LENET.settings | dict(epochs=14, augment=augment.crop_flip)),
+    ("char-transformer", "shakespeare"): Recipe(
+        LENET.settings | dict(epochs=4, lr=8e-3, batch_size=64, loss=losses.next_character)
+    ),
 }  # fmt: skip
 
 
