@@ -97,7 +97,7 @@ def test_a_scan_changes_one_layer_at_a_time(model, few):
 
 @pytest.mark.parametrize("how", ["fine-tuned", "QAT", "distilled"])
 def test_what_was_squeezed_learns_again(model, text, how):
-    thin, train = lk.prune(model, 0.7), take(text.train, 640)
+    thin, train = lk.prune(model, 0.5), take(text.train, 640)
     before = next_character(thin, train.x, train.y)
     settings = dict(epochs=1, lr=1e-3, batch_size=64, progress=False)
     if how == "distilled":
