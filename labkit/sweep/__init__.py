@@ -52,6 +52,7 @@ from labkit.sweep.regularization import (
 )
 from labkit.sweep.search import optimism_sweep, recipes_sweep, search_sweep
 from labkit.sweep.structured import CALIBRATION, STRUCTURED_GRID, STRUCTURED_GRIDS, fresh, structured_sweep
+from labkit.sweep.students import HINT_WEIGHT_GRID, gains, hint_weight_sweep
 
 __all__ = [
     "shipped_sweep",
@@ -127,4 +128,7 @@ __all__ = [
     "STRUCTURED_GRIDS",
     "fresh",
     "structured_sweep",
+    "HINT_WEIGHT_GRID",
+    "gains",
+    "hint_weight_sweep",
 ]

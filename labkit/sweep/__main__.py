@@ -14,6 +14,7 @@ from labkit.sweep.pruning import pruning_sweep
 from labkit.sweep.regularization import penalty_sweep, regularization_test
 from labkit.sweep.search import optimism_sweep, recipes_sweep, right_sweep, search_sweep
 from labkit.sweep.structured import STRUCTURED_GRIDS, structured_sweep
+from labkit.sweep.students import hint_weight_sweep
 from labkit.zoo import RECIPES
 
 
@@ -36,6 +37,7 @@ def main() -> int:
         distillation_sweep("lenet-5", data_name)
     temperature_sweep("lenet-5", "fashion-mnist")
     unseen_sweep("lenet-5", "mnist")
+    hint_weight_sweep("lenet-5", "fashion-mnist")
     for model_name in STRUCTURED_GRIDS:
         sys.stderr.write(f"structured pruning of {model_name} on mnist\n")
         structured_sweep(model_name, "mnist")

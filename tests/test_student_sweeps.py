@@ -1,0 +1,46 @@
+"""The weights of a hint that were tried, and gains over the student alone."""
+
+import itertools
+
+import pandas as pd
+import pytest
+import torch
+
+from labkit.compress.distill import Hint, answers, distill
+from labkit.data import load_data, take
+from labkit.measure import accuracy
+from labkit.models import mlp
+from labkit.sweep import HINT_WEIGHT_GRID, gains, shipped_sweep
+from labkit.zoo import load_model
+
+
+def test_the_weights_of_a_hint_cover_their_grid():
+    table = shipped_sweep("hint-weight", "lenet-5", "fashion-mnist")
+    wanted = list(itertools.product(*HINT_WEIGHT_GRID.values()))
+    assert sorted(table[list(HINT_WEIGHT_GRID)].itertuples(index=False, name=None)) == sorted(wanted)
+    assert table["accuracy"].between(0.5, 1).all()
+
+
+@pytest.mark.parametrize(("method", "rest"), [("hint", {"alpha": 0.0}), ("hint, soft", {"temperature": 2})])
+def test_a_student_with_a_hint_is_what_comes_out_today(method, rest):
+    data, teacher = load_data("fashion-mnist"), load_model("lenet-5", "fashion-mnist")
+    few = take(data.train, 2_000)
+    torch.manual_seed(10)
+    hint = Hint(answers(teacher, few.x, layer="fc1"), "1", 1e-3)
+    how = dict(epochs=55, lr=3e-3, seed=10, progress=False)
+    student, _ = distill(teacher, mlp(784, 32, 10), few, hint=hint, **rest, **how)
+    rows = shipped_sweep("hint-weight", "lenet-5", "fashion-mnist").query("labels == 'few' and weight == 1e-3")
+    shipped = rows.set_index("method").loc[method, "accuracy"]
+    assert accuracy(student, data.validation)["accuracy"] == pytest.approx(shipped, abs=0.01)
+
+
+def test_gains_are_paired_with_the_student_alone_of_the_same_seed():
+    rows = [(labels, method, seed, 0.8 + 0.01 * seed + gain) for labels in ("few", "all") for seed in range(3)
+            for method, gain in (("alone", 0), ("hint", 0.002), ("soft", 0.001 * seed))]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["labels", "method", "seed", "accuracy"]).sample(frac=1, random_state=0)
+    table = gains(table, "labels", "method", "alone")
+    assert set(table.index) == set(itertools.product(("few", "all"), ("hint", "soft")))
+    reach = 4.303 * 0.1 / 3**0.5  # the deviation of 0, 0.1 and 0.2 points is 0.1
+    for labels in ("few", "all"):
+        assert table.loc[(labels, "hint")].tolist() == pytest.approx([0.2, 0.2, 0.2])
+        assert table.loc[(labels, "soft")].tolist() == pytest.approx([0.1, 0.1 - reach, 0.1 + reach], abs=1e-3)
