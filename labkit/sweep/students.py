@@ -12,32 +12,24 @@ from labkit.sweep.distillation import FEW, STUDENT
 from labkit.sweep.order import over_seeds
 from labkit.zoo import load_model
 
-HINT_WEIGHT_GRID = {
-    "seed": (10,),
-    "labels": ("few", "all"),
-    "method": ("hint", "hint, soft"),
-    "weight": (1e-5, 1e-4, 1e-3),
-}
-# the best of the temperature grid for each number of labels, at width 32
-SOFT: dict[str, dict[str, float]] = {"few": dict(temperature=2, alpha=0.9), "all": dict(temperature=1, alpha=0.9)}
-EPOCHS = 2  # over the whole training set; as many steps for a smaller one
+HINT_WEIGHT_GRID = {"seed": (10,), "labels": ("few",), "method": ("hint", "hint, soft"), "weight": (1e-5, 1e-4, 1e-3)}
+EPOCHS = 55  # over few labels
 
 
 def hint_weight_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Students 784-32-10 whose hidden layer is drawn to fc1 of a checkpoint, at several weights; one seed, validation.
 
-    The hint stands beside the labels ("hint"), or beside these and the soft answers ("hint, soft").
+    The hint stands beside few labels ("hint"), or beside these and the soft answers ("hint, soft").
     """
     data, teacher = load_data(data_name), load_model(model_name, data_name)
-    said, wanted = answers(teacher, data.train.x), answers(teacher, data.train.x, layer="fc1")
+    few = take(data.train, FEW)
+    said, wanted = answers(teacher, few.x), answers(teacher, few.x, layer="fc1")
 
     def run(labels: str, method: str, seed: int, weight: float) -> dict:
-        train = take(data.train, FEW) if labels == "few" else data.train
         torch.manual_seed(seed)
-        student, hint = mlp(784, 32, 10), Hint(wanted[: len(train)], "1", weight)
-        rest = SOFT[labels] if method == "hint, soft" else dict(alpha=0.0)
-        how = STUDENT | rest | dict(epochs=round(EPOCHS * len(data.train) / len(train)), seed=seed)
-        student, _ = distill(said[: len(train)], student, train, hint=hint, **how)
+        student, alpha = mlp(784, 32, 10), 0.9 if method == "hint, soft" else 0.0
+        how = STUDENT | dict(temperature=2, alpha=alpha, epochs=EPOCHS, seed=seed)
+        student, _ = distill(said, student, few, hint=Hint(wanted, "1", weight), **how)
         return accuracy(student, data.validation)
 
     return kept(run, HINT_WEIGHT_GRID, "hint-weight", model_name, data_name)
