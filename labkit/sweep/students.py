@@ -27,9 +27,9 @@ def hint_weight_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
     def run(labels: str, method: str, seed: int, weight: float) -> dict:
         torch.manual_seed(seed)
-        student, alpha = mlp(784, 32, 10), 0.9 if method == "hint, soft" else 0.0
+        fresh, alpha = mlp(784, 32, 10), 0.9 if method == "hint, soft" else 0.0
         how = STUDENT | dict(temperature=2, alpha=alpha, epochs=EPOCHS, seed=seed)
-        student, _ = distill(said, student, few, hint=Hint(wanted, "1", weight), **how)
+        student, _ = distill(said, fresh, few, hint=Hint(wanted, "1", weight), **how)
         return accuracy(student, data.validation)
 
     return kept(run, HINT_WEIGHT_GRID, "hint-weight", model_name, data_name)
