@@ -159,16 +159,18 @@ def against(before: Tensor, model: nn.Module, split: Split) -> dict[str, float]:
 def difference(lost: int, won: int, images: int, confidence: float = 0.95) -> tuple[float, float, float]:
     """(d, low, high): how much accuracy the second of two models loses on the same images, with its interval.
 
-    d = (lost - won) / n, with the standard error √(lost + won - (lost - won)² / n) / n of a difference of paired shares
-    (Agresti & Min 2005). Positive: the second is worse.
+    d = (lost - won) / n. The interval is Wald's for a difference of paired shares, after half an image is added to each
+    of the four counts, without which none lost and none won would leave it no width (Agresti & Min 2005): with
+    m = n + 2 and δ = (lost - won) / m it is δ ± z √(lost + won + 1 - m δ²) / m. Positive: the second is worse.
     """
     _check.whole("images", images, 1, 2**62)
     _check.whole("lost", lost, 0, images)
     _check.whole("won", won, 0, images - lost)
     _check.number("confidence", confidence, 0, 1, open_low=True, open_high=True)
-    d = (lost - won) / images
-    spread = math.sqrt(lost + won - images * d * d) / images * NormalDist().inv_cdf((1 + confidence) / 2)
-    return d, d - spread, d + spread
+    z, m = NormalDist().inv_cdf((1 + confidence) / 2), images + 2
+    centre = (lost - won) / m
+    spread = z * math.sqrt(lost + won + 1 - m * centre * centre) / m
+    return (lost - won) / images, max(-1.0, centre - spread), min(1.0, centre + spread)
 
 
 # --- which part of a network bears what? ------------------------------------------------------------------------------

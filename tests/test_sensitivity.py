@@ -65,10 +65,18 @@ def test_against_is_accuracy_and_compare(trained, digits):
 
 def test_a_difference_by_hand():
     d, low, high = difference(lost=30, won=10, images=1_000)
-    # standard error of the mean of 1,000 numbers, 30 of them 1, 10 of them -1, the rest 0
-    values = torch.tensor([1.0] * 30 + [-1.0] * 10 + [0.0] * 960, dtype=torch.float64)
-    error = float(values.std(correction=0)) / math.sqrt(1_000)
-    assert (d, low, high) == pytest.approx((0.02, 0.02 - 1.959964 * error, 0.02 + 1.959964 * error))
+    # half an image more in each of four counts; twice over, so that they are whole: 61 times 1, 21 times -1, the rest 0
+    values = torch.tensor([1.0] * 61 + [-1.0] * 21 + [0.0] * 1_922, dtype=torch.float64)
+    centre, error = float(values.mean()), float(values.std(correction=0)) / math.sqrt(1_002)
+    assert (d, low, high) == pytest.approx((0.02, centre - 1.959964 * error, centre + 1.959964 * error))
+
+
+def test_a_difference_of_nothing_still_has_an_interval_and_none_leaves_its_range():
+    d, low, high = difference(lost=0, won=0, images=1_000)
+    assert d == 0
+    assert low == -high < 0
+    assert difference(lost=50, won=0, images=50)[2] == 1
+    assert difference(lost=0, won=50, images=50)[1] == -1
 
 
 def test_a_difference_covers_the_truth_as_often_as_it_says():

@@ -1,4 +1,4 @@
-"""Panel of notebook 11: the same three knobs on networks of five kinds, and what each layer bears alone."""
+"""Panel of notebook 11: the same three knobs on networks of all kinds, and what each layer or kind bears alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,19 +16,21 @@ from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._score import Score, scores, workers
 from labkit.explore._start import Dense, Key, shipped, start
 from labkit.measure import difference, kinds
-from labkit.sweep import NETWORKS, across, squeeze, sweep_path
+from labkit.sweep import NETWORKS, PARTS, across, squeeze, sweep_path
 from labkit.sweep.architectures import LOT
 
-SCANNED = 1_000  # validation images on which a layer is scored alone
+SCANNED = 1_000  # validation images on which a part is scored alone
+ONE = {"layers": "layer", "kinds": "kind"}  # of PARTS
 Lost = tuple[float, float, float]  # accuracy lost beside the dense network, and the ends of its interval
 
 
 @dataclass(frozen=True)
 class Squeezed:
-    """A network under one setting of the knobs, measured; `alone` grows while the layers are tried one by one."""
+    """A network under one setting of the knobs, measured; `alone` grows while its parts are tried one by one."""
 
     dense: Dense
     setting: dict[str, Any]
+    by: str
     size_bytes: int
     score: Score
     alone: dict[str, Lost]
@@ -43,6 +45,11 @@ class Squeezed:
         """The fp32 file over this one."""
         return self.dense.size_bytes / self.size_bytes
 
+    @property
+    def parts(self) -> dict[str, list[str]]:
+        """What is tried alone: every layer, or all layers of each kind."""
+        return PARTS[self.by](self.dense.model)
+
 
 def lost_beside(dense: Dense, score: Score) -> Lost:
     """Accuracy lost beside the dense network on the images that were scored."""
@@ -50,19 +57,21 @@ def lost_beside(dense: Dense, score: Score) -> Lost:
     return difference(lost, won, score.images)
 
 
-def squeezed_points(dense: Dense, **setting: Any) -> Iterator[Squeezed]:
-    """Squeeze the whole network, write the file, score it; then try each of its layers alone, among dense ones."""
+def squeezed_points(dense: Dense, by: str = "layers", **setting: Any) -> Iterator[Squeezed]:
+    """Squeeze the whole network, write the file, score it; then try each layer or kind alone, among dense ones."""
     small = _squeeze(dense, setting)
     found = scores(small, dense.data.validation)
     file = workers().submit(store.encode, small)
     for score in found:
-        point = Squeezed(dense, setting, len(file.result()), score, {})
+        point = Squeezed(dense, setting, by, len(file.result()), score, {})
         yield point
     few = take(dense.data.validation, min(SCANNED, len(dense.data.validation)))
-    for layer, weight in weights(prune(dense.model, setting["sparsity"])).items():
-        sparsity = {layer: float((weight == 0).float().mean())}  # what the ranking over all layers took from this one
-        *_, score = scores(_squeeze(dense, setting | dict(sparsity=sparsity), [layer]), few)
-        point = replace(point, alone=point.alone | {layer: lost_beside(dense, score)})
+    pruned = weights(prune(dense.model, setting["sparsity"]))
+    shares = {layer: float((weight == 0).float().mean()) for layer, weight in pruned.items()}
+    for part, layers in point.parts.items():
+        sparsity = {layer: shares[layer] for layer in layers}  # what the ranking over all layers took from these
+        *_, score = scores(_squeeze(dense, setting | dict(sparsity=sparsity), layers), few)
+        point = replace(point, alone=point.alone | {part: lost_beside(dense, score)})
         yield point
 
 
@@ -72,46 +81,50 @@ def _squeeze(dense: Dense, setting: dict[str, Any], layers: list[str] | None = N
 
 
 class Architectures:
-    """The view: what is lost against the ratio, the star among five networks; the layers, one bar each."""
+    """The view: what is lost against the ratio, the star among all networks; the layers or the kinds, one bar each."""
 
     def __init__(self, own: Dense | None = None) -> None:
         self.live, self._own = LiveFigure(10.4, 4.9), own
-        self._shown: Dense | None = None
+        self._shown: tuple[Dense, str] | None = None
         self.plane = self.live.figure.add_axes((0.065, 0.115, 0.475, 0.815))
-        self.layers = self.live.figure.add_axes((0.69, 0.115, 0.3, 0.815))
+        self.parts = self.live.figure.add_axes((0.69, 0.115, 0.3, 0.815))
         swept = [key for key in NETWORKS if sweep_path("frontier", *key) in manifest()]
         self.tables = {" on ".join(key): across(*key) for key in swept}
 
-    def results(self, checkpoint: Key | None = None, **setting: Any) -> Iterator[Squeezed]:
+    def results(self, by: str = "layers", checkpoint: Key | None = None, **setting: Any) -> Iterator[Squeezed]:
         """Measure one setting of the controls."""
-        return squeezed_points(shipped(checkpoint) if checkpoint else self._own, **setting)  # type: ignore[arg-type]
+        dense = shipped(checkpoint) if checkpoint else self._own
+        return squeezed_points(dense, by, **setting)  # type: ignore[arg-type]
 
     def draw(self, point: Squeezed) -> None:
         """Move the star and the bars."""
-        if point.dense is not self._shown:
-            self._draw_still(point.dense)
+        if (point.dense, point.by) != self._shown:
+            self._draw_still(point)
         d, low, high = (float(plots.lost_scale(100 * v)) for v in point.lost)
         if point.ratio > self.plane.get_xlim()[1]:
             self.plane.set_xlim(right=1.3 * point.ratio)
             self.live.refresh()
         self.star.set_data([point.ratio], [d])
         self.interval.set_data([point.ratio] * 2, [low, high])
-        for bar, name in zip(self.bars, point.dense.layers, strict=True):
-            bar.set_width(float(plots.lost_scale(100 * point.alone[name][0])) if name in point.alone else 0)
+        ends = {part: [float(plots.lost_scale(100 * v)) for v in lost] for part, lost in point.alone.items()}
+        for bar, part in zip(self.bars, point.parts, strict=True):
+            bar.set_width(ends[part][0] if part in ends else 0)
+        self.spans.set_segments([[(low, y), (high, y)] for y, (_, low, high) in enumerate(ends.values())])
 
-    def _draw_still(self, dense: Dense) -> None:
+    def _draw_still(self, point: Squeezed) -> None:
         self.plane.clear()
-        self.layers.clear()
+        self.parts.clear()
         self.live.moving.clear()
-        plots.lost_plane(self.plane, self.tables, dense.name)
+        plots.lost_plane(self.plane, self.tables, point.dense.name)
         self.plane.set_title("lines: measured sweep; ★ this network, now", fontsize=11, loc="left")
-        self.bars = plots.kind_bars(self.layers, kinds(dense.model))
-        self.layers.set_title(f"each layer alone, {SCANNED:,} images", fontsize=11, loc="left")
+        kind = kinds(point.dense.model)
+        self.bars, self.spans = plots.lost_bars(self.parts, {part: kind[of[0]] for part, of in point.parts.items()})
+        self.parts.set_title(f"each {ONE[point.by]} alone, {SCANNED:,} images", fontsize=11, loc="left")
         (self.interval,) = self.plane.plot([], [], "-", color=plots.RED, lw=3, solid_capstyle="butt", zorder=5)
         (self.star,) = self.plane.plot([], [], "*", ms=21, color=plots.ORANGE, mec="black", mew=1.2, zorder=6)
-        self.live.move([*self.bars, self.interval, self.star])
+        self.live.move([*self.bars, self.spans, self.interval, self.star])
         self.live.refresh()
-        self._shown = dense
+        self._shown = point.dense, point.by
 
     def tell(self, point: Squeezed) -> Words:
         """The point in words."""
@@ -122,26 +135,30 @@ class Architectures:
             weakest_card(point),
         ]
         alt = _words.sentence(f"{point.dense.name}, {setting_words(**point.setting)}", cards)
-        done, every = len(point.alone), len(point.dense.layers)
-        scan = f"; layer {done} of {every} tried alone" if done < every else "; every layer tried alone"
+        done, every, one = len(point.alone), len(point.parts), ONE[point.by]
+        scan = f"; {one} {done} of {every} tried alone" if done < every else f"; every {one} tried alone"
         return Words(cards, alt, _words.status(point.score, scan if point.score.settled else ""))
 
 
 def lost_card(point: Squeezed) -> Card:
-    """What the whole network loses, beside the sum of what its layers lose alone."""
+    """What the whole network loses, beside the sum of what its parts lose alone."""
     d, low, high = (100 * v for v in point.lost)
-    done = len(point.alone) == len(point.dense.layers)
+    done = len(point.alone) == len(point.parts)
     apart = f"{100 * sum(lost for lost, _, _ in point.alone.values()):.1f}" if done else "…"
-    return "points lost", f"{d:.1f}", f"95 %: {low:.1f} to {high:.1f} · layers alone, summed: {apart}"
+    return "points lost", f"{d:.1f}", f"95 %: {low:.1f} to {high:.1f} · {point.by} alone, summed: {apart}"
 
 
 def weakest_card(point: Squeezed) -> Card:
-    """The layer that costs most by itself, of those tried so far."""
+    """The layer or kind that costs most by itself, of those tried so far."""
+    label = f"weakest {ONE[point.by]}"
     if not point.alone:
-        return "weakest layer", "…", "each is tried alone when the controls rest"
-    name = max(point.alone, key=lambda layer: point.alone[layer][0])
-    label, kind = name.removesuffix(".weight"), kinds(point.dense.model)[name]
-    return "weakest layer", label, f"{kind} · {lost_words(point.alone[name])}"
+        return label, "…", "each is tried alone when the controls rest"
+    part = max(point.alone, key=lambda name: point.alone[name][0])
+    if point.by == "layers":
+        about = kinds(point.dense.model)[part]
+    else:
+        about = f"{len(point.parts[part])} of {len(point.dense.layers)} layers"
+    return label, part.removesuffix(".weight"), f"{about} · {lost_words(point.alone[part])}"
 
 
 def lost_words(lost: Lost) -> str:
@@ -158,7 +175,7 @@ def setting_words(sparsity: float, bits: int, activation_bits: int, granularity:
 
 
 def architectures(model: nn.Module | None = None, data: Data | None = None) -> Panel:
-    """The live panel of notebook 11: five shipped networks, or your own trained `model` with its `data`."""
+    """The live panel of notebook 11: shipped networks of all kinds, or your own trained `model` with its `data`."""
     own, controls = start(model, data, NETWORKS)
     if own is None:
         controls["checkpoint"].value = NETWORKS[-1]
@@ -171,5 +188,6 @@ def architectures(model: nn.Module | None = None, data: Data | None = None) -> P
         "granularity": _controls.choice(
             "one scale per", [("layer (tensor)", "tensor"), ("output channel", "channel")], "tensor"
         ),
+        "by": _controls.choice("tried alone", [("each layer", "layers"), ("each kind of layer", "kinds")], "layers"),
     }
     return Panel("architectures", Architectures(own), controls)

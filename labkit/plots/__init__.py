@@ -26,7 +26,15 @@ from labkit.plots._base import (
     size_axis,
     tidy,
 )
-from labkit.plots.architectures import KIND_COLOURS, kind_bars, lost_plane, lost_scale, reach_dots
+from labkit.plots.architectures import (
+    KIND_COLOURS,
+    layer_dots,
+    lost_bars,
+    lost_plane,
+    lost_scale,
+    reach_dots,
+    scan_picture,
+)
 from labkit.plots.article import (
     CLIPPED,
     NO_SLOPE,
@@ -96,10 +104,12 @@ from labkit.plots.training import key_rows, loss_axis, progress_axis, run_accura
 
 __all__ = [
     "KIND_COLOURS",
-    "kind_bars",
+    "layer_dots",
+    "lost_bars",
     "lost_plane",
     "lost_scale",
     "reach_dots",
+    "scan_picture",
     "CLIPPED",
     "NO_SLOPE",
     "clipping_curves",

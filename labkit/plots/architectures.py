@@ -1,17 +1,19 @@
 """Networks of different kinds on one plane, each measured by what it was, and the layers of one."""
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
 from torch import Tensor
 
 from labkit.frontier import frontier
-from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, tidy
+from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, Picture, tidy
 
 KIND_COLOURS = {
     "convolution": BLUE,
@@ -62,22 +64,68 @@ def lost_plane(ax: Axes, tables: Mapping[str, pd.DataFrame], shown: str, most: f
     ax.legend(loc="lower left", fontsize=8, framealpha=0.9, title="one-shot, best of the sweep", title_fontsize=8)
 
 
-def kind_bars(ax: Axes, kinds: Mapping[str, str]) -> list[Rectangle]:
-    """Empty bars, one a weight, coloured by its kind, for points of accuracy lost; set widths by `lost_scale`."""
+def lost_bars(ax: Axes, kinds: Mapping[str, str]) -> tuple[list[Rectangle], LineCollection]:
+    """Empty bars for points of accuracy lost, one a part, coloured by its kind, and a line each for their intervals.
+
+    `kinds` maps a part to its kind, in the order of the network. Set widths and ends by `lost_scale`.
+    """
     names = [name.removesuffix(".weight") for name in kinds]
     bars = ax.barh(range(len(names)), [0] * len(names), color=[KIND_COLOURS[k] for k in kinds.values()], height=0.72)
+    intervals = LineCollection([], colors=BLACK, linewidths=1.1)
+    ax.add_collection(intervals)
     ax.set_yticks(range(len(names)), names, fontsize=10 if len(names) < 9 else 7)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlim(float(lost_scale(-1)), float(lost_scale(95)))
+    ax.set_xlim(float(lost_scale(-2)), float(lost_scale(95)))
     ticks = [p for p in POINTS if p >= 0 and p != 2]
     ax.xaxis.set_major_locator(FixedLocator([float(lost_scale(p)) for p in ticks]))
     ax.xaxis.set_major_formatter(FixedFormatter([f"{p:g}" for p in ticks]))
     ax.axvline(0, color=BLACK, lw=0.8)
-    ax.set_xlabel("points lost by this layer alone")
+    ax.set_xlabel("points lost alone; line: 95 % interval")
     tidy(ax)
-    handles = [Patch(color=KIND_COLOURS[kind], label=kind) for kind in dict.fromkeys(kinds.values())]
-    ax.legend(handles=handles, loc="lower right", fontsize=8, framealpha=0.9)
-    return cast(list[Rectangle], list(bars))
+    kind_key(ax, kinds.values())
+    return cast(list[Rectangle], list(bars)), intervals
+
+
+def kind_key(ax: Axes, kinds: Iterable[str], place: Literal["lower right", "lower left"] = "lower right") -> None:
+    """The legend of the colours of kinds."""
+    handles = [Patch(color=KIND_COLOURS[kind], label=kind) for kind in dict.fromkeys(kinds)]
+    ax.legend(handles=handles, loc=place, fontsize=8, framealpha=0.9)
+
+
+def layer_dots(ax: Axes, losses: pd.DataFrame) -> None:
+    """Points lost by each layer alone, in the order of the network: dots in the colours of kinds, lines to the ends.
+
+    `losses` has the columns part, kind, lost, low and high, a row a layer.
+    """
+    colours = [KIND_COLOURS[kind] for kind in losses["kind"]]
+    x, lost, low, high = np.arange(len(losses)), *(lost_scale(losses[c].to_numpy()) for c in ("lost", "low", "high"))
+    ax.vlines(x, low, high, colors=colours, lw=2)
+    ax.scatter(x, lost, s=26, c=colours, edgecolors=BLACK, linewidths=0.5, zorder=3)
+    ax.axhline(0, color=BLACK, lw=0.8)
+    ax.set_xticks(x, losses["part"].str.removesuffix(".weight"), rotation=90, fontsize=6.5)
+    ax.set_xlim(-0.7, len(losses) - 0.3)
+    ax.set_ylim(float(lost_scale(-2)), float(lost_scale(95)))
+    ax.yaxis.set_major_locator(FixedLocator([float(lost_scale(p)) for p in POINTS if p >= 0]))
+    ax.yaxis.set_major_formatter(FixedFormatter([f"{p:g}" for p in POINTS if p >= 0]))
+    tidy(ax)
+
+
+def scan_picture(scans: Mapping[str, pd.DataFrame], changes: Sequence[str]) -> Picture:
+    """`layer_dots` of several networks side by side, a row for each change; scans as `scan_losses` gives them."""
+    picture = Picture(figsize=(12, 1 + 1.9 * len(changes)), layout="constrained", dpi=100)
+    picture.alt = f"points lost by each layer alone, in the order of each network, for {'; '.join(changes)}"
+    wide = [max(6, scan["part"].nunique()) for scan in scans.values()]
+    grid = picture.subplots(len(changes), len(scans), sharex="col", sharey=True, width_ratios=wide, squeeze=False)
+    for row, change in zip(grid, changes, strict=True):
+        row[0].set_ylabel(f"points lost\n{change}", fontsize=9)
+        for ax, scan in zip(row, scans.values(), strict=True):
+            layer_dots(ax, scan[scan["change"] == change])
+    for ax, name in zip(grid[0], scans, strict=True):
+        ax.set_title(name, fontsize=10)
+    every = dict.fromkeys(kind for scan in scans.values() for kind in scan["kind"])
+    dots = [Line2D([], [], ls="", marker="o", mec=BLACK, mew=0.5, color=KIND_COLOURS[k], label=k) for k in every]
+    picture.legend(handles=dots, loc="outside upper center", ncols=len(dots), fontsize=9, frameon=False)
+    return picture
 
 
 def reach_dots(ax: Axes, weights: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
@@ -94,5 +142,4 @@ def reach_dots(ax: Axes, weights: Mapping[str, Tensor], kinds: Mapping[str, str]
     ax.xaxis.set_major_formatter(FixedFormatter(["0.1 %", "1 %", "10 %", "100 %"]))
     ax.set_xlabel("reach of a filter, as a share of its layer's (log scale)")
     tidy(ax)
-    handles = [Patch(color=KIND_COLOURS[kind], label=kind) for kind in dict.fromkeys(kinds.values())]
-    ax.legend(handles=handles, loc="lower left", fontsize=8, framealpha=0.9)
+    kind_key(ax, kinds.values(), "lower left")

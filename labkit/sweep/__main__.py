@@ -2,7 +2,7 @@
 
 import sys
 
-from labkit.sweep.architectures import CALIBRATED, NETWORKS, calibration_sweep, channels_sweep, kinds_sweep
+from labkit.sweep.architectures import CALIBRATED, NETWORKS, PARTS, calibration_sweep, channels_sweep, scan_sweep
 from labkit.sweep.article import clipping_sweep, faults_sweep
 from labkit.sweep.distillation import distillation_sweep, temperature_sweep, unseen_sweep
 from labkit.sweep.few_bits import gradients_sweep, qat_sweep, sharing_sweep
@@ -27,7 +27,8 @@ def main() -> int:
     for key in NETWORKS:
         sys.stderr.write(f"scans of {key[0]} on {key[1]}\n")
         channels_sweep(*key)
-        kinds_sweep(*key)
+        for by in PARTS:
+            scan_sweep(by, *key)
     for key in CALIBRATED:
         calibration_sweep(*key)
     for data_name in ("mnist", "fashion-mnist"):

@@ -11,7 +11,7 @@ from labkit.compress._weights import weights
 from labkit.compress.magnitude import prune, random_importance
 from labkit.compress.quantize import quantize, quantize_inputs
 from labkit.data import load_data, manifest, take
-from labkit.measure import Change, accuracy, against, kinds, right, size_bytes
+from labkit.measure import Change, accuracy, against, difference, kinds, right, size_bytes
 from labkit.sweep._run import kept, shipped_sweep, sweep_path
 from labkit.zoo import load_model
 
@@ -73,9 +73,11 @@ def across(model_name: str, data_name: str) -> pd.DataFrame:
 
 
 SCANNED = 2_000  # validation images: all of CIFAR-10's that ship
+AT_RANDOM = "80 % pruned at random"
+MASKS = (0, 1, 2)  # seeds: a random mask is drawn anew
 CHANGES = (
-    "80 % pruned", "80 % pruned at random", "4 bits", "4 bits, clipped at 99 %", "4 bits a channel", "2 bits a channel",
-    "activations, 4 bits",
+    "80 % pruned", *(f"{AT_RANDOM}, mask {seed}" for seed in MASKS), "4 bits", "4 bits, clipped at 99 %",
+    "4 bits a channel", "2 bits a channel", "activations, 4 bits",
 )  # fmt: skip
 
 
@@ -83,7 +85,7 @@ def changes(images: Tensor) -> dict[str, Change]:
     """What a scan does to a part, by its name; `images` set the ranges of activations."""
     made: list[Change] = [
         functools.partial(prune, sparsity=0.8),
-        lambda model, layers: prune(model, 0.8, layers=layers, importance=random_importance(0)),
+        *(functools.partial(_prune_at_random, seed=seed) for seed in MASKS),
         functools.partial(quantize, bits=4),
         functools.partial(quantize, bits=4, percentile=99),
         functools.partial(quantize, bits=4, granularity="channel"),
@@ -91,6 +93,15 @@ def changes(images: Tensor) -> dict[str, Change]:
         functools.partial(quantize_inputs, bits=4, calibration=images[:LOT]),
     ]
     return dict(zip(CHANGES, made, strict=True))
+
+
+def _prune_at_random(model: nn.Module, layers: list[str], seed: int) -> nn.Module:
+    return prune(model, 0.8, layers=layers, importance=random_importance(seed))
+
+
+def layer_parts(model: nn.Module) -> dict[str, list[str]]:
+    """Every layer a part of its own, in the order of the network."""
+    return {name: [name] for name in weights(model)}
 
 
 def kind_parts(model: nn.Module) -> dict[str, list[str]]:
@@ -101,19 +112,42 @@ def kind_parts(model: nn.Module) -> dict[str, list[str]]:
     return parts
 
 
-def kinds_sweep(model_name: str, data_name: str) -> pd.DataFrame:
-    """All weights of a kind at once, changed in seven ways; scored on 2,000 validation images."""
+PARTS = {"layers": layer_parts, "kinds": kind_parts}
+
+
+def scan_sweep(by: str, model_name: str, data_name: str) -> pd.DataFrame:
+    """One part changed, the rest dense, a row for each part and change; scored on 2,000 validation images.
+
+    `by` is a key of PARTS: "layers", each weight tensor alone, or "kinds", all weights of a kind at once.
+    """
     model, data = load_model(model_name, data_name), load_data(data_name)
     split, made = take(data.validation, SCANNED), changes(data.train.x)
-    every, before = weights(model), right(model, split)
-    parts = kind_parts(model)
+    every, before, kind = weights(model), right(model, split), kinds(model)
+    parts = PARTS[by](model)
 
-    def run(kind: str, change: str) -> dict:
-        layers = parts[kind]
-        weighs = sum(every[layer].numel() for layer in layers)
-        return dict(weights=weighs) | against(before, made[change](model, layers=layers), split)
+    def run(part: str, change: str) -> dict:
+        layers = parts[part]
+        about = dict(kind=kind[layers[0]], weights=sum(every[layer].numel() for layer in layers))
+        return about | against(before, made[change](model, layers=layers), split)
 
-    return kept(run, {"kind": tuple(parts), "change": CHANGES}, "kinds", model_name, data_name)
+    return kept(run, {"part": tuple(parts), "change": CHANGES}, by, model_name, data_name)
+
+
+def scan_losses(table: pd.DataFrame) -> pd.DataFrame:
+    """Points of accuracy that each part of a scan loses by each change: part, kind, weights, change, lost, low, high.
+
+    `low` and `high` are the 95 % interval of a paired difference; for the random masks, which are one change here,
+    `lost` is the mean over the masks, `low` and `high` are the least and the most.
+    """
+    found = [difference(*counts) for counts in table[["lost", "won", "images"]].to_numpy(int).tolist()]
+    points = table[["part", "kind", "weights"]].assign(
+        change=table["change"].str.replace(r", mask \d+", "", regex=True)
+    )
+    points[["lost", "low", "high"]] = 100 * pd.DataFrame(found, index=table.index)
+    drawn = points["change"] == AT_RANDOM
+    points.loc[drawn, "low"] = points.loc[drawn, "high"] = points.loc[drawn, "lost"]
+    ends = dict(lost=("lost", "mean"), low=("low", "min"), high=("high", "max"))
+    return points.groupby(["part", "kind", "weights", "change"], sort=False).agg(**ends).reset_index()
 
 
 CALIBRATION_GRID: Mapping[str, Sequence[Any]] = {

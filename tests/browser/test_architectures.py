@@ -71,6 +71,24 @@ def test_the_whole_network_and_each_layer_equal_a_recomputation(panel):
     assert f"layers alone, summed: {sum(alone.values()):.1f}"[:-2] in card(panel, "points lost")[1]
 
 
+def test_kinds_can_be_tried_instead_of_layers(panel):
+    split, truth = lk.load_data("fashion-mnist").validation, lk.load_data("fashion-mnist").validation.y.numpy()
+    panel.get_by_label("tried alone").select_option("each kind of layer")
+    panel.locator(".labkit-status", has_text="every kind tried alone").wait_for(timeout=60_000)
+    sparsity, bits = float(shown_value(panel, "sparsity").rstrip("%")) / 100, int(shown_value(panel, "weight bits"))
+    small = {k: round_rows(v, bits) if v.ndim == 2 else v for k, v in prune_globally(dense(), sparsity).items()}
+    right, alone = predicted(dense(), split) == truth, {}
+    for kind, layers in {"linear": ("fc1", "fc2"), "head": ("fc3",)}.items():
+        mixed = dense() | {f"{layer}.weight": small[f"{layer}.weight"] for layer in layers}
+        alone[kind] = 100 * (right - (predicted(mixed, split) == truth).astype(int))[:1000].mean()
+    name, note = card(panel, "weakest kind")
+    assert name in alone
+    assert note.startswith({"linear": "2 of 3", "head": "1 of 3"}[name])
+    assert float(note.split(" · ")[1].split(" points")[0]) == pytest.approx(max(alone.values()), abs=0.11)
+    panel.get_by_label("tried alone").select_option("each layer")
+    panel.locator(".labkit-status", has_text="every layer tried alone").wait_for(timeout=60_000)
+
+
 def test_activation_bits_are_told(panel):
     press(panel, "activation bits", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft")
     alt = panel.locator("img.labkit-picture").get_attribute("alt")
