@@ -43,7 +43,7 @@ from labkit.sweep.learning_rate import (
 )
 from labkit.sweep.one_shot import FRONTIER_GRID, QUANTIZATION_GRID, compress, frontier_sweep, quantization_sweep
 from labkit.sweep.optimizers import DEFAULT_LR, LRS, optimizers_sweep, slice_sweep, tested_optimizers_sweep, tuned
-from labkit.sweep.order import ORDER_GRID, ORDERS, POINTS, interactions, order_effects, order_sweep
+from labkit.sweep.order import ORDER_GRID, ORDERS, POINTS, interactions, order_effects, order_sweep, over_seeds
 from labkit.sweep.pruning import FINE_TUNE, PRUNING_GRID, pruning_sweep
 from labkit.sweep.regularization import (
     PENALTIES,
@@ -96,6 +96,7 @@ __all__ = [
     "interactions",
     "order_effects",
     "order_sweep",
+    "over_seeds",
     "FINE_TUNE",
     "PRUNING_GRID",
     "pruning_sweep",
