@@ -70,7 +70,9 @@ def test_the_sweep_is_of_its_grid_and_has_what_the_notebook_compares():
     assert len(keys) == 3 * len(measured)  # none with fewer seeds
     pairs = {"fine-tune", *STEPS, *map(", ".join, itertools.permutations(STEPS, 2))}
     assert measured >= set(itertools.product((5, 3), pairs))
-    assert measured >= set(itertools.product((2,), ("fine-tune", "prune", "quantize", "prune, quantize", "quantize, prune")))
+    assert measured >= set(
+        itertools.product((2,), ("fine-tune", "prune", "quantize", "prune, quantize", "quantize, prune"))
+    )
     assert set(ORDERS.values()) == {p for n in range(4) for p in itertools.permutations(STEPS, n)}
 
 
