@@ -50,7 +50,8 @@ def test_ticks_say_where_they_are_and_less_lost_is_higher(ax):
 
 
 def test_bars_have_the_colour_of_their_kind_and_no_length_yet(ax):
-    bars = plots.kind_bars(ax, KINDS)
+    bars, intervals = plots.lost_bars(ax, KINDS)
+    assert len(intervals.get_segments()) == 0
     assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [plots.KIND_COLOURS[k] for k in KINDS.values()]
     assert [bar.get_width() for bar in bars] == [0, 0, 0]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["conv", "deep", "fc"]

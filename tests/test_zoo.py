@@ -13,7 +13,7 @@ from labkit.train import count_correct
 from labkit.zoo import __main__ as command
 
 # validation accuracy on the 2,000 images that ship; the goal is that of a network worth compressing
-ON_FULL_CIFAR = {("resnet-20", "cifar10"): 0.85, ("mobilenet", "cifar10"): 0.75}
+ON_FULL_CIFAR = {("resnet-20", "cifar10"): 0.85, ("mobilenet", "cifar10"): 0.85}
 ON_WHAT_SHIPS = [key for key in zoo.RECIPES if key not in ON_FULL_CIFAR]
 # of the test set, over all 10,000 images; of the text, over all 11,145 windows
 GOALS = {
@@ -21,7 +21,7 @@ GOALS = {
     ("lenet-5", "mnist"): 0.991,
     ("lenet-300-100", "fashion-mnist"): 0.895,
     ("lenet-5", "fashion-mnist"): 0.91,
-    ("vit", "fashion-mnist"): 0.84,
+    ("vit", "fashion-mnist"): 0.88,
     ("char-transformer", "shakespeare"): 0.5,
 }
 

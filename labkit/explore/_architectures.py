@@ -178,7 +178,7 @@ def architectures(model: nn.Module | None = None, data: Data | None = None) -> P
     """The live panel of notebook 11: shipped networks of all kinds, or your own trained `model` with its `data`."""
     own, controls = start(model, data, NETWORKS)
     if own is None:
-        controls["checkpoint"].value = NETWORKS[-1]
+        controls["checkpoint"].value = ("mobilenet", "cifar10")
     controls |= {
         "sparsity": _controls.share("sparsity", 0.0, high=0.98),
         "bits": _controls.bits("weight bits", 3),

@@ -25,7 +25,7 @@ KIND_COLOURS = {
     "patches": YELLOW,
     "embedding": RED,
 }
-STYLES = (("o", GREEN), ("s", BLUE), ("^", PURPLE), ("D", BLACK), ("v", RED))
+STYLES = (("o", GREEN), ("s", BLUE), ("^", PURPLE), ("D", BLACK), ("v", RED), ("X", ORANGE))
 POINTS = (-1, 0, 1, 2, 5, 10, 20, 40, 80)
 
 
@@ -61,7 +61,7 @@ def lost_plane(ax: Axes, tables: Mapping[str, pd.DataFrame], shown: str, most: f
     ax.yaxis.set_major_formatter(FixedFormatter([f"{p:g}".replace("-", "+") for p in POINTS]))
     ax.set_ylabel("points of accuracy lost")
     tidy(ax)
-    ax.legend(loc="lower left", fontsize=8, framealpha=0.9, title="one-shot, best of the sweep", title_fontsize=8)
+    ax.legend(loc="upper right", fontsize=7.5, framealpha=0.9, title="one-shot, best of the sweep", title_fontsize=7.5)
 
 
 def lost_bars(ax: Axes, kinds: Mapping[str, str]) -> tuple[list[Rectangle], LineCollection]:
@@ -121,7 +121,7 @@ def scan_picture(scans: Mapping[str, pd.DataFrame], changes: Sequence[str]) -> P
         for ax, scan in zip(row, scans.values(), strict=True):
             layer_dots(ax, scan[scan["change"] == change])
     for ax, name in zip(grid[0], scans, strict=True):
-        ax.set_title(name, fontsize=10)
+        ax.set_title(name, fontsize=8.5)
     every = dict.fromkeys(kind for scan in scans.values() for kind in scan["kind"])
     dots = [Line2D([], [], ls="", marker="o", mec=BLACK, mew=0.5, color=KIND_COLOURS[k], label=k) for k in every]
     picture.legend(handles=dots, loc="outside upper center", ncols=len(dots), fontsize=9, frameon=False)

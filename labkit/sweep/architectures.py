@@ -21,6 +21,7 @@ NETWORKS = (
     ("vit", "fashion-mnist"),
     ("resnet-20", "cifar10"),
     ("mobilenet", "cifar10"),
+    ("char-transformer", "shakespeare"),
 )
 CALIBRATED = NETWORKS[:3]  # those on Fashion-MNIST: quick to score
 LOT = 256  # training images that set the ranges of activations

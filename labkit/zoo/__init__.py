@@ -44,11 +44,11 @@ RECIPES = {
         trained_on="cifar10-full",
     ),
     ("mobilenet", "cifar10"): Recipe(
-        dict(epochs=8, lr=0.2, batch_size=128, seed=0, optimizer=functools.partial(MOMENTUM, weight_decay=1e-4),
-             augment=augment.crop_flip),
+        dict(epochs=40, lr=0.2, batch_size=128, seed=0, optimizer=functools.partial(MOMENTUM, weight_decay=1e-4),
+             augment=augment.crop_flip, loss=losses.cross_entropy_bf16),
         trained_on="cifar10-full",
     ),
-    ("vit", "fashion-mnist"): Recipe(LENET.settings | dict(epochs=14, augment=augment.crop_flip)),
+    ("vit", "fashion-mnist"): Recipe(LENET.settings | dict(epochs=100, augment=augment.crop_flip)),
     ("char-transformer", "shakespeare"): Recipe(
         LENET.settings | dict(epochs=4, lr=8e-3, batch_size=64, loss=losses.next_character)
     ),
