@@ -70,13 +70,15 @@ def interactions(table: pd.DataFrame) -> pd.DataFrame:
 def order_effects(table: pd.DataFrame) -> pd.DataFrame:
     """What doing one before the other is worth, in logits: mean, low, high.
 
-    The mean of the compositions that hold both in this order, minus that of those in the other.
+    The mean difference of compositions in which the two are neighbours and exchanged, and all else is in its place:
+    halves of all compositions, split by this order, would differ in the order of the other pairs, too.
     """
     y, rows = logits(table), {}
     for bits, (a, b) in itertools.product(y.index.unique("bits"), itertools.combinations(STEPS, 2)):
-        split = {steps: steps.split(", ") for steps in y.loc[bits].index}
-        first = [steps for steps, names in split.items() if a in names and b in names[names.index(a) :]]
-        then = [steps for steps, names in split.items() if b in names and a in names[names.index(b) :]]
-        if first and then:
-            rows[bits, f"{a} before {b}"] = y.loc[bits].loc[first].mean() - y.loc[bits].loc[then].mean()
+        of = y.loc[bits]
+        first = [steps for steps in of.index if f"{a}, {b}" in steps]
+        then = [steps.replace(f"{a}, {b}", f"{b}, {a}") for steps in first]
+        swaps = [pair for pair in zip(first, then, strict=True) if pair[1] in of.index]
+        if swaps:
+            rows[bits, f"{a} before {b}"] = pd.DataFrame([of.loc[one] - of.loc[other] for one, other in swaps]).mean()
     return over_seeds(pd.DataFrame(rows).T)
