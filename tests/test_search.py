@@ -275,7 +275,7 @@ def test_a_killed_worker_loses_only_its_trial(tmp_path):
 def test_a_database_finds_out_that_a_worker_was_killed(tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
     before = killed_in_the_middle(url)
-    time.sleep(1.5)  # longer than the grace period of the survivor
+    time.sleep(2.5)  # longer than the grace period of the survivor, for SQLite counts in whole seconds
     storage = optuna.storages.RDBStorage(url, heartbeat_interval=1, grace_period=1)
     study = search(lambda trial, x, y: {"accuracy": x}, XY, trials=6, storage=storage, sampler="random", seed=2)
     assert trials(study)["state"].tolist() == ["complete"] * 3 + ["fail"] + ["complete"] * 3
