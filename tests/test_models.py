@@ -96,15 +96,16 @@ def test_attention_is_torch_s_own():
     assert torch.allclose(mine(x), theirs(x, x, x)[0], atol=1e-6)
 
 
-def test_a_transformer_block_is_torch_s_own():
-    mine, x = models.TransformerBlock(12, heads=3, hidden=24), torch.randn(2, 5, 12)
+@pytest.mark.parametrize(("causal", "mask"), [(False, None), (True, nn.Transformer.generate_square_subsequent_mask(5))])
+def test_a_transformer_block_is_torch_s_own(causal, mask):
+    mine, x = models.TransformerBlock(12, heads=3, hidden=24, causal=causal), torch.randn(2, 5, 12)
     theirs = nn.TransformerEncoderLayer(12, 3, 24, 0.0, "gelu", batch_first=True, norm_first=True).train()
     theirs.self_attn.in_proj_weight.data = torch.cat([getattr(mine.attention, k).weight for k in "qkv"])
     theirs.self_attn.in_proj_bias.data = torch.cat([getattr(mine.attention, k).bias for k in "qkv"])
     theirs.self_attn.out_proj.load_state_dict(mine.attention.proj.state_dict())
     theirs.linear1.load_state_dict(mine.fc1.state_dict())
     theirs.linear2.load_state_dict(mine.fc2.state_dict())
-    assert torch.allclose(mine(x), theirs(x), atol=1e-5)
+    assert torch.allclose(mine(x), theirs(x, src_mask=mask), atol=1e-5)
 
 
 def test_a_vit_without_positions_does_not_see_the_order_of_its_patches():
@@ -151,18 +152,6 @@ def test_every_position_answers_what_a_shorter_window_is_answered(windows):
     every = logits_at_every_position(model, windows)
     for length in (1, 7, 48):
         assert torch.allclose(model(windows[:, :length]), every[:, length - 1], atol=1e-5)
-
-
-def test_causal_attention_is_torch_s_own_with_a_mask():
-    mine, x = models.TransformerBlock(12, heads=3, hidden=24, causal=True), torch.randn(2, 5, 12)
-    theirs = nn.TransformerEncoderLayer(12, 3, 24, 0.0, "gelu", batch_first=True, norm_first=True).train()
-    theirs.self_attn.in_proj_weight.data = torch.cat([getattr(mine.attention, k).weight for k in "qkv"])
-    theirs.self_attn.in_proj_bias.data = torch.cat([getattr(mine.attention, k).bias for k in "qkv"])
-    theirs.self_attn.out_proj.load_state_dict(mine.attention.proj.state_dict())
-    theirs.linear1.load_state_dict(mine.fc1.state_dict())
-    theirs.linear2.load_state_dict(mine.fc2.state_dict())
-    mask = nn.Transformer.generate_square_subsequent_mask(5)
-    assert torch.allclose(mine(x), theirs(x, src_mask=mask), atol=1e-5)
 
 
 def test_the_seed_decides_the_weights():

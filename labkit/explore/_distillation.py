@@ -16,8 +16,9 @@ from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._students import FEW, Student, file_bytes, train_student, training_set, untrained
+from labkit.explore._students import FEW, Student, train_student, training_set, untrained
 from labkit.losses import mixed_loss
+from labkit.measure import size_bytes
 
 IMAGES = 20  # on offer, from the most ambiguous one to the surest
 TEMPERATURES = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20)
@@ -89,7 +90,7 @@ class Distillation:
         dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
         said = said_of_validation(dense)
         place = offered(said)[image]
-        size = file_bytes(untrained(dense.data.train.x[0].numel(), width, said.shape[1]))
+        size = size_bytes(untrained(dense.data.train.x[0].numel(), width, said.shape[1]))
         pairs = [students for teacher, students in self._trained if teacher is dense]
         ghosts = tuple(student for pair in pairs[-1 - GHOSTS : -1] for student in pair)
         latest = pairs[-1] if pairs else ()

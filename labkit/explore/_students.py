@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labkit import store
 from labkit.compress.distill import distill
 from labkit.data import Data, Split, take
 from labkit.explore._score import Score, scores
+from labkit.measure import size_bytes
 from labkit.models import mlp
 from labkit.train import fit
 
@@ -72,7 +72,7 @@ def train_student(
     def at(model: nn.Module, progress: float) -> Student:
         *_, score = scores(model, data.validation)
         curve.append((progress, score.accuracy))
-        return Student(taught, f"{told}, width {settings['width']}", tuple(curve), score, file_bytes(model))
+        return Student(taught, f"{told}, width {settings['width']}", tuple(curve), score, size_bytes(model))
 
     def after_step(model: nn.Module, progress: float) -> None:
         nonlocal due
@@ -88,8 +88,3 @@ def train_student(
     else:
         model, history = distill(said, student, train, temperature=temperature, alpha=alpha, **how)
     return None if history.attrs["cancelled"] else at(model, 1.0)
-
-
-def file_bytes(model: nn.Module) -> int:
-    """The length of the file that `save` would write."""
-    return len(store.encode(model))

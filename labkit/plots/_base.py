@@ -49,6 +49,14 @@ def tidy(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
+def root_shares(ax: Axes) -> None:
+    """An axis of shares, 0 to 100 %, on a square root scale: the small ones are seen beside a large one."""
+    ax.set_yscale("function", functions=(np.sqrt, np.square))
+    ax.set_ylim(0, 1)
+    ax.yaxis.set_major_locator(FixedLocator([0, 0.01, 0.05, 0.2, 0.5, 1]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0%}"))
+
+
 def size_axis(ax: Axes, smallest: float, largest: float, most: int = 9) -> None:
     """A logarithmic axis of bytes, labelled in plain text, with at most about `most` ticks."""
     for steps in ((1, 2, 5), (1, 3), (1,)):

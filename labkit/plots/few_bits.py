@@ -7,9 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, accuracy_axis, seed_band, tidy
+from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, accuracy_axis, root_shares, seed_band, tidy
 
 ROUNDED_LOOKS = {  # of a sweep's methods: (its look, its label)
     "QAT": ((BLUE, "s", "-"), "QAT"),
@@ -49,10 +48,7 @@ def gradient_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPatc
     ax.set_xlim(edges[0], edges[-1] + 0.1)
     ticks = range(int(edges[0]), 1, 2)
     ax.set_xticks([*ticks], ["0" if t == edges[0] else f"{10.0**t:.{-t}f}" for t in ticks])
-    ax.set_yscale("function", functions=(np.sqrt, np.square))  # the largest are few
-    ax.set_ylim(0, 1)
-    ax.yaxis.set_major_locator(FixedLocator([0, 0.01, 0.05, 0.2, 0.5, 1]))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0%}"))
+    root_shares(ax)  # the largest are few
     ax.set_xlabel("|g| ÷ the largest of its tensor (log)")
     tidy(ax)
     ax.legend(loc="upper center", fontsize=8, framealpha=0.9)

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, logit, seed_band, tidy
+from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, logit, root_shares, seed_band, tidy
 
 PENALTY_LOOKS = {
     "none": (BLACK, "D", ":"),
@@ -36,10 +36,7 @@ def magnitude_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPat
     whole = range(int(np.ceil(edges[0])), int(edges[-1]) + 1)
     names = {-4: "0.0001", -3: "0.001", -2: "0.01", -1: "0.1", 0: "1", 1: "10"}
     ax.set_xticks([edges[0] + (edges[1] - edges[0]) / 2, *list(whole)[1:]], ["0", *(names[e] for e in list(whole)[1:])])
-    ax.set_yscale("function", functions=(np.sqrt, np.square))  # L1 puts nearly all of them into one bin
-    ax.set_ylim(0, 1)
-    ax.yaxis.set_major_locator(FixedLocator([0, 0.01, 0.05, 0.2, 0.5, 1]))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0%}"))
+    root_shares(ax)  # L1 puts nearly all of them into one bin
     ax.set_xlabel("magnitude of a weight (log scale)")
     tidy(ax)
     ax.legend(loc="upper right", fontsize=8, framealpha=0.9)
