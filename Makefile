@@ -1,5 +1,6 @@
 # make lab        set up .venv if it is not, then open the lab in JupyterLab
-# make test       everything that is checked: style, types, tests, notebooks
+# make test       everything that is checked: style, types, tests, browser, notebooks; then one summary
+# make quick      style, types, and the tests that need neither a browser nor much time
 # make lint       style and types only
 # make doctor     what is wrong with this installation, in words
 # make notebooks  run every notebook afresh and store its outputs
@@ -23,14 +24,15 @@ endif
 lab: $(VENV)/.lab
 	$(RUN) jupyterlab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
-test: lint
-	$(RUN) pytest tests
-	$(if $(NOTEBOOKS),$(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(NOTEBOOKS))
+# every part runs, also after one has failed; the commands are in tests/run.py
+test: $(VENV)/.test
+	@$(VENV)/bin/python tests/run.py
+
+quick: $(VENV)/.test
+	@$(VENV)/bin/python tests/run.py style format types quick
 
 lint: $(VENV)/.test
-	$(RUN) ruff check --output-format=concise .
-	$(RUN) ruff format --check .
-	$(RUN) mypy
+	@$(VENV)/bin/python tests/run.py style format types
 
 # As a file, not as a module: importing the package needs what may be missing.
 doctor: $(VENV)/.python
@@ -78,4 +80,4 @@ $(VENV)/.test: $(VENV)/.lab
 	$(PIP) --editable '.[test]'
 	@touch $@
 
-.PHONY: lab test lint doctor notebooks
+.PHONY: lab test quick lint doctor notebooks

@@ -55,7 +55,7 @@ def server(folder: Path, scratch: Path) -> Iterator[str]:
             process.wait(20)
 
 
-def _await(url: str, process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+def _await(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -88,9 +88,16 @@ def make(network: str, track: str, seed: int) -> None:
     for layer, kept in target.units.items():
         model = keep_units(model, data.train.x[:2], layer, kept)
     sparsity = 1 - target.weights / sum(weight.numel() for weight in weights(model).values())
-    epochs = tuple(passes // COPIES[track] for passes in PASSES[track])
+    pruning, rounding = (passes // COPIES[track] for passes in PASSES[track])
     small, history = deep_compress(
-        model, train, sparsity=sparsity, epochs=epochs, loss=loss, validation=data.validation, seed=seed, **RECIPE
+        model,
+        train,
+        sparsity=sparsity,
+        epochs=(pruning, rounding),
+        loss=loss,
+        validation=data.validation,
+        seed=seed,
+        **RECIPE,
     )
     whole = build(network)
     raw = encode(embed(small, whole), coders=CODERS)

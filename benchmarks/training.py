@@ -12,6 +12,7 @@ import functools
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +29,13 @@ TARGET = 0.98  # of validation: choosing by test would spend it
 Curve = list[tuple[float, float]]  # (seconds so far, validation accuracy), one an epoch
 
 
-def with_fit(model: nn.Module, data: Data, settings: dict) -> Curve:
+def with_fit(model: nn.Module, data: Data, settings: dict[str, Any]) -> Curve:
     """Whole-tensor batches: `x[order]` for 128 indices at a time."""
     _, history = fit(model, data.train, validation=data.validation, progress=False, **settings)
     return list(zip(history.seconds.cumsum(), history.validation_accuracy, strict=True))
 
 
-def with_loader(model: nn.Module, data: Data, settings: dict) -> Curve:
+def with_loader(model: nn.Module, data: Data, settings: dict[str, Any]) -> Curve:
     """The usual loop: a DataLoader picks images one by one and collates them."""
     rng = torch.Generator().manual_seed(settings["seed"])
     pairs = TensorDataset(data.train.x, data.train.y)
@@ -56,7 +57,7 @@ def with_loader(model: nn.Module, data: Data, settings: dict) -> Curve:
     return curve
 
 
-WAYS: dict[str, Callable[[nn.Module, Data, dict], Curve]] = {"fit": with_fit, "DataLoader": with_loader}
+WAYS: dict[str, Callable[[nn.Module, Data, dict[str, Any]], Curve]] = {"fit": with_fit, "DataLoader": with_loader}
 
 
 def compare(repeats: int, epochs: int | None) -> dict[str, list[Curve]]:

@@ -25,7 +25,7 @@ from labkit import _check
 from labkit.data import Split
 from labkit.train import count_correct, fit
 
-Space = Mapping[str, Sequence]
+Space = Mapping[str, Sequence[Any]]
 Objective = Callable[..., Mapping[str, float]]  # objective(trial, **settings) -> record
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 SAMPLERS: dict[str, Callable[[Space, int], optuna.samplers.BaseSampler]] = {
@@ -213,7 +213,7 @@ def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
     return {name: _suggest(trial, name, values) for name, values in space.items()}
 
 
-def _suggest(trial: optuna.Trial, name: str, values: Sequence) -> Any:
+def _suggest(trial: optuna.Trial, name: str, values: Sequence[Any]) -> Any:
     if isinstance(values, list):
         return trial.suggest_categorical(name, values)
     low, high, *log = values
@@ -221,21 +221,21 @@ def _suggest(trial: optuna.Trial, name: str, values: Sequence) -> Any:
     return draw(name, low, high, log=bool(log))
 
 
-def _distribution(values: Sequence) -> optuna.distributions.BaseDistribution:
+def _distribution(values: Sequence[Any]) -> optuna.distributions.BaseDistribution:
     """What Optuna notes of a name of the space."""
     trial = optuna.create_study().ask()
     _suggest(trial, "x", values)
     return trial.distributions["x"]
 
 
-def grid(space: Space, levels: int) -> dict[str, list]:
+def grid(space: Space, levels: int) -> dict[str, list[Any]]:
     """`space` with `levels` evenly spaced values, on the scale of the range, in place of each range."""
     _check.whole("levels", levels, 2, 1_000)
     check_space(space)
     return {name: values if isinstance(values, list) else _levels(values, levels) for name, values in space.items()}
 
 
-def _levels(values: Sequence, levels: int) -> list:
+def _levels(values: Sequence[Any], levels: int) -> list[Any]:
     low, high, *log = values
     points = (np.geomspace if log else np.linspace)(low, high, levels).tolist()
     if isinstance(low, int) and isinstance(high, int):

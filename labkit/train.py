@@ -54,7 +54,7 @@ def fit(
     steps_per_epoch = -(-len(train) // batch_size)
     total = max(1, epochs * steps_per_epoch)
     order_rng = Generator().manual_seed(seed)
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     bar = tqdm(total=total, desc="training", unit="step", disable=not progress, mininterval=0.5)
     with bar, torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
         torch.manual_seed(seed)
@@ -188,7 +188,7 @@ def suggested_lrs(test: pd.DataFrame) -> dict[str, float]:
     return {"steepest": float(rates[slope.argmin()]), "tenth of minimum": float(rates[lowest] / 10)}
 
 
-def _finish(model: nn.Module, rows: list[dict], cancelled: bool) -> tuple[nn.Module, pd.DataFrame]:
+def _finish(model: nn.Module, rows: list[dict[str, Any]], cancelled: bool) -> tuple[nn.Module, pd.DataFrame]:
     columns = ["epoch", "step", "lr", "train_loss", "train_accuracy", "validation_accuracy", "seconds"]
     history = pd.DataFrame(rows, columns=columns)
     history.attrs["cancelled"] = cancelled

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,15 @@ from labkit.data import Data, load_data
 from labkit.train import fit
 
 torch.set_num_threads(1)  # fastest for networks this small, and the same sums on every machine
+
+# `make test` tries the same examples everywhere, and a slow machine fails none of them. New examples are looked for by
+# `python -m pytest -m hypothesis --hypothesis-profile=search`
+slow = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=slow)
+hypothesis.settings.register_profile(
+    "search", deadline=None, max_examples=2_000, suppress_health_check=slow, print_blob=True
+)
+hypothesis.settings.load_profile("same")
 
 
 def perceptron(seed: int = 0) -> nn.Module:

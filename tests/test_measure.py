@@ -258,7 +258,7 @@ class Recorder(nn.Module):
 def test_latency_is_positive_and_leaves_the_mode_alone():
     model = nn.Sequential(Recorder(), nn.Dropout()).train()
     model[1].eval()
-    assert 0 < latency_ms(model, torch.zeros(3, 1), repeats=5) < 1_000
+    assert latency_ms(model, torch.zeros(3, 1), repeats=5) > 0
     assert model[0].calls == [(False, False, 3)] * 7  # two passes to warm up
     assert (model.training, model[0].training, model[1].training) == (True, True, False)
 

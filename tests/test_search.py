@@ -1,8 +1,10 @@
 """Search: Optuna's samplers on a space in plain data, resumed, cancelled, shared by workers and killed; k-fold."""
 
+import contextlib
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -31,6 +33,7 @@ from labkit.search import (
     trials,
 )
 from labkit.train import count_correct, fit
+from tests.waiting import PATIENCE, until
 
 SPACE = {"lr": (1e-3, 10.0, "log"), "width": (2, 9), "kind": ["a", "b"]}
 
@@ -216,30 +219,41 @@ def test_a_trial_is_cancelled_within_its_training(digits):
 
 # many workers on one storage
 
+# a worker prints the number of each trial that it begins, and is answered with a line before it ends the trial
 WORKER = """
-import sys, time
+import sys
 from labkit.search import search
-place, seed, pause, sampler = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+place, seed = sys.argv[1], int(sys.argv[2])
 def objective(trial, x, y):
     print(trial.number, flush=True)
-    time.sleep(pause)
+    sys.stdin.readline()
     return {"accuracy": -(x - 1) ** 2 - (y - 1) ** 2, "worker": seed}
-search(objective, {"x": (0.0, 3.0), "y": (0.0, 3.0)}, trials=16, storage=place, seed=seed, sampler=sampler)
+search(objective, {"x": (0.0, 3.0), "y": (0.0, 3.0)}, trials=16, storage=place, seed=seed, sampler="random")
 """
 XY = {"x": (0.0, 3.0), "y": (0.0, 3.0)}
 
 
-def worker(place, seed, pause=0.02, sampler="random"):
-    command = [sys.executable, "-c", WORKER, str(place), str(seed), str(pause), sampler]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+def worker(place, seed):
+    command = [sys.executable, "-c", WORKER, str(place), str(seed)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+def let_go(worker):
+    """Its trials need no answer any more."""
+    worker.stdin.close()
 
 
 @pytest.mark.parametrize("place", ["study.journal", "sqlite:///{}/study.db"])
 def test_two_workers_share_one_storage(tmp_path, place):
     place = place.format(tmp_path) if "://" in place else str(tmp_path / place)
     open_study(storage=place)
-    workers = [worker(place, seed, pause=0.3) for seed in (1, 2)]
-    assert [w.wait(120) for w in workers] == [0, 0]
+    workers = [worker(place, seed) for seed in (1, 2)]
+    assert {w.stdout.readline() for w in workers} == {"0\n", "1\n"}  # both are in their first trial
+    for one in workers:
+        let_go(one)
+    assert [w.wait(PATIENCE) for w in workers] == [0, 0]
     table = trials(open_study(storage=place))
     assert 16 <= len(table) <= 17  # each worker may begin its last trial before it hears of the other's
     assert table["number"].tolist() == list(range(len(table)))
@@ -248,15 +262,16 @@ def test_two_workers_share_one_storage(tmp_path, place):
     assert not table[["x", "y"]].duplicated().any()
 
 
-def killed_in_the_middle(place):
-    """Trials told of before a worker was killed, and the number of the one it died in."""
-    victim = worker(place, 1, pause=0.6)
-    for line in victim.stdout:
-        if line.strip() == "3":
-            break
-    time.sleep(0.2)
+def killed_in_the_middle(place, known=lambda: True):
+    """The trials told of after a worker was killed in its fourth, once that one is `known`."""
+    victim = worker(place, 1)
+    for number in range(3):
+        assert victim.stdout.readline() == f"{number}\n"
+        print("go on", file=victim.stdin, flush=True)
+    assert victim.stdout.readline() == "3\n"
+    until(known)
     victim.send_signal(signal.SIGKILL)
-    assert victim.wait(20) == -signal.SIGKILL
+    assert victim.wait(PATIENCE) == -signal.SIGKILL
     table = trials(open_study(storage=place))
     assert table["state"].tolist() == ["complete"] * 3 + ["running"]
     return table
@@ -265,7 +280,9 @@ def killed_in_the_middle(place):
 def test_a_killed_worker_loses_only_its_trial(tmp_path):
     place = str(tmp_path / "study.journal")
     before = killed_in_the_middle(place)
-    assert worker(place, 2).wait(120) == 0
+    survivor = worker(place, 2)
+    let_go(survivor)
+    assert survivor.wait(PATIENCE) == 0
     table = trials(open_study(storage=place))
     assert table["state"].tolist() == ["complete"] * 3 + ["running"] + ["complete"] * 13
     assert table.iloc[:3][before.columns].equals(before.iloc[:3])
@@ -274,7 +291,12 @@ def test_a_killed_worker_loses_only_its_trial(tmp_path):
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_database_finds_out_that_a_worker_was_killed(tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
-    before = killed_in_the_middle(url)
+
+    def all_four_have_a_heartbeat():
+        with contextlib.closing(sqlite3.connect(tmp_path / "study.db", timeout=PATIENCE)) as database:
+            return database.execute("SELECT COUNT(*) FROM trial_heartbeats").fetchone() == (4,)
+
+    before = killed_in_the_middle(url, all_four_have_a_heartbeat)
     time.sleep(2.5)  # longer than the grace period of the survivor, for SQLite counts in whole seconds
     storage = optuna.storages.RDBStorage(url, heartbeat_interval=1, grace_period=1)
     study = search(lambda trial, x, y: {"accuracy": x}, XY, trials=6, storage=storage, sampler="random", seed=2)

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import time
 
 import pandas as pd
 import pytest
@@ -27,6 +26,7 @@ from labkit.sweep import (
     sweep_path,
 )
 from labkit.zoo import load_model
+from tests.waiting import until
 
 GRID = {"a": (1, 2, 3), "b": ("x", "y")}
 
@@ -122,20 +122,24 @@ def test_two_jobs_give_the_same_table(tmp_path):
     same(pd.read_csv(path), TABLE)
 
 
-def slow_then_broken(n):
+def waits_for_later_rows(n, path, over):
+    """The first run ends behind the others, the last one when the rows between are in the file; then it raises."""
     if n == 0:
-        time.sleep(3)
+        until(over.exists)
     if n == 3:
-        time.sleep(0.3)
+        try:
+            until(lambda: path.exists() and {1, 2} <= set(pd.read_csv(path)["n"]))
+        finally:
+            over.touch()
         raise RuntimeError("no")
     return {"n_squared": n * n}
 
 
 def test_a_row_does_not_wait_for_a_slower_one_before_it(tmp_path):
-    """Of two workers one sleeps on the first row; the second finishes two rows, then raises."""
     path = tmp_path / "t.csv"
+    run = functools.partial(waits_for_later_rows, path=path, over=tmp_path / "over")
     with pytest.raises(RuntimeError, match="^no$"):
-        sweep(slow_then_broken, {"n": (0, 1, 2, 3)}, path, n_jobs=2)
+        sweep(run, {"n": (0, 1, 2, 3)}, path, n_jobs=2)
     assert {1, 2} <= set(pd.read_csv(path)["n"])
 
 

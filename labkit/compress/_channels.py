@@ -230,11 +230,11 @@ class _Follow(fx.Interpreter):
 
         (A number that is computed from shapes follows the pruning; a constant would pad as much as before.)
         """
-        sizes = cast(list, node.args[1])
+        sizes = cast(list[Any], node.args[1])
         place = 2 * (value.ndim - 1 - entering.dim)
         if place >= len(sizes):
             return entering
-        numbers = cast(list, self.map_nodes_to_values(sizes, node))
+        numbers = cast(list[Any], self.map_nodes_to_values(sizes, node))
         before, after = (
             self.new(n) if isinstance(size, fx.Node) else torch.zeros(n, dtype=torch.long)
             for size, n in zip(sizes[place : place + 2], numbers[place : place + 2], strict=True)

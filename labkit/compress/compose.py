@@ -84,7 +84,9 @@ def _begin(model: nn.Module, step: str, sparsity: float, bits: int) -> nn.Module
     return keep_grids(prune(model, sparsity) if step == "prune" else model)
 
 
-def _hold(model: nn.Module, after_step: Callable, done: int, steps: int) -> Callable[[nn.Module, float], None]:
+def _hold(
+    model: nn.Module, after_step: Callable[[nn.Module, float], None], done: int, steps: int
+) -> Callable[[nn.Module, float], None]:
     """A hook that keeps zeros, and tells `after_step` of the progress when `done` of `steps` are behind."""
     # a weight that trains for a grid keeps its zeros by itself: they get no gradient
     masks = {name: mask for name, mask in masks_of(model).items() if name not in on_grids(model)}

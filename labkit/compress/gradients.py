@@ -42,10 +42,10 @@ def integer_gradients(
     """
     _check.whole("bits", bits, 2, 16)
 
-    def build(parameters: Iterable, **settings: Any) -> torch.optim.Optimizer:
+    def build(parameters: Iterable[Any], **settings: Any) -> torch.optim.Optimizer:
         generator = torch.Generator().manual_seed(seed) if stochastic else None
 
-        def round_all(stepper: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        def round_all(stepper: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             for parameter in (p for group in stepper.param_groups for p in group["params"] if p.grad is not None):
                 q, scale = round_to_integers(parameter.grad, bits, generator)
                 parameter.grad = q * scale

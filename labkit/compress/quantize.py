@@ -9,7 +9,7 @@ the mean magnitude of the layer (Rastegari et al. 2016), and a zero keeps the si
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -221,7 +221,7 @@ def remove_input_quantizers(model: nn.Module) -> None:
             del layer._forward_pre_hooks[key]
 
 
-def _round_input(layer: nn.Module, inputs: tuple) -> tuple:
+def _round_input(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (cast(QuantizeInput, layer.input_quantizer)(inputs[0]), *inputs[1:])
 
 
@@ -232,7 +232,7 @@ def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: i
     layers = {id(owner): owner for name in names for owner, _ in _weights.sharers(model, name)}
     seen: dict[int, list[Tensor]] = {}
 
-    def note(layer: nn.Module, inputs: tuple) -> None:
+    def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         if inputs[0].is_floating_point():  # the tokens that enter an embedding are not rounded
             seen.setdefault(id(layer), []).append(inputs[0].flatten())
 

@@ -6,7 +6,7 @@ rows and columns those are, `channels` finds (in `_channels.py`). The rest is he
 """
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +93,7 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
     readers = {use.layer: use for use in uses if use.side == "in"}
     heard: list[tuple[Use, Tensor]] = []
 
-    def note(use: Use, inputs: tuple) -> tuple:
+    def note(use: Use, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         # a view of its own for every reader: its gradient is what comes back through this reader alone
         a = inputs[0].detach().requires_grad_() if not inputs[0].requires_grad else inputs[0].view_as(inputs[0])
         a.retain_grad()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def data_dir() -> Path:
@@ -11,7 +12,7 @@ def data_dir() -> Path:
     return Path(os.environ.get("LABKIT_DATA") or Path(__file__).resolve().parents[2] / "data")
 
 
-def manifest() -> dict[str, dict]:
+def manifest() -> dict[str, dict[str, Any]]:
     """Every shipped file: path -> {sha256, bytes}, as `data/manifest.json` lists it."""
     return json.loads((data_dir() / "manifest.json").read_text())
 

@@ -15,7 +15,7 @@ class _Slider(widgets.FloatSlider):
     value = traitlets.CFloat(0.0).tag(sync=True, echo_update=False)
 
     @traitlets.validate("value")
-    def _validate_value(self, proposal: dict) -> float:
+    def _validate_value(self, proposal: dict[str, Any]) -> float:
         """A browser sends 0.9500000000000001 back for 0.95, which would be a move that nobody made."""
         return round(super()._validate_value(proposal), 10)
 
@@ -24,7 +24,7 @@ class _Steps(widgets.SelectionSlider):
     index = traitlets.Int(None, allow_none=True).tag(sync=True, echo_update=False)
 
 
-def _style() -> dict:
+def _style() -> dict[str, Any]:
     return {"style": {"description_width": LABEL}, "layout": widgets.Layout(width=WIDE)}
 
 

@@ -71,7 +71,7 @@ class DeepCompression(PlaneView):
         file = "file written, read back and equal" if point.read_back else "writing the file and reading it back …"
         return Words(cards, alt, _words.status(point.score, f"; {file}"))
 
-    def train(self, settings: dict, show: Callable[[Point], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Point], None], overtaken: Callable[[], bool]) -> None:
         """Prune and round again, training all the while; show where it stands."""
         dense = next(self.results(**settings)).dense
         how = {name: settings[name] for name in ("sparsity", "bits", "coder")}

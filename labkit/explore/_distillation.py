@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -161,7 +162,7 @@ class Distillation:
         scored = f"scored on all {lesson.dense.score.total:,} validation images"
         return Words(cards, _words.sentence(setting, cards), f"{lesson.doing}; {scored}" if lesson.doing else scored)
 
-    def train(self, settings: dict, show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> None:
         """Train the student alone, then the same student with the teacher, in equally many steps; show both curves."""
         lesson = replace(next(self.results(**settings)), students=())
         latest = [pair for teacher, pair in self._trained if teacher is lesson.dense][-GHOSTS:]
@@ -177,7 +178,7 @@ class Distillation:
     def _student(
         self,
         lesson: Lesson,
-        settings: dict,
+        settings: dict[str, Any],
         taught: bool,
         show: Callable[[Lesson], None],
         overtaken: Callable[[], bool],

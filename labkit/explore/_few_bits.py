@@ -55,7 +55,7 @@ class FewBits:
         ghosts = tuple(mine.values())[1 - GHOSTS :]
         yield Trial(dense, setting, Run(setting.label), twin=twin, ghosts=ghosts)
 
-    def train(self, settings: dict, show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
         """Train by the setting; then, if it has not run before, its twin, beside it."""
         blank = next(self.results(**settings))
 

@@ -100,7 +100,7 @@ class Flow:
         self.before: list[Tensor] = []
         self.zero = self.still = torch.ones(0, dtype=torch.bool)
 
-    def optimizer(self, parameters: Iterable, **settings: Any) -> torch.optim.Optimizer:
+    def optimizer(self, parameters: Iterable[Any], **settings: Any) -> torch.optim.Optimizer:
         """The optimizer of the setting, for `fit`."""
         build, bits = self._seen_before, self.setting.gradient_bits
         if bits < FLOAT:
@@ -109,15 +109,15 @@ class Flow:
         stepper.register_step_post_hook(self._behind)
         return stepper
 
-    def _seen_before(self, parameters: Iterable, **settings: Any) -> torch.optim.Optimizer:
+    def _seen_before(self, parameters: Iterable[Any], **settings: Any) -> torch.optim.Optimizer:
         stepper = TORCHS[self.setting.optimizer](parameters, **settings)
         stepper.register_step_pre_hook(self._before)  # hooks run in the order in which they came: the rounding is next
         return stepper
 
-    def _before(self, stepper: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _before(self, stepper: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.before = _gradients(stepper)
 
-    def _behind(self, stepper: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _behind(self, stepper: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.zero = torch.cat([g.flatten() == 0 for g in _gradients(stepper)])
         self.still = self.zero & self.still if len(self.still) else self.zero
 

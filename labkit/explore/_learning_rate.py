@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,7 +109,7 @@ class LearningRate:
             dense, lr, schedule, warmup, optimizer, batch_size, Run(label), test=test, ghosts=tuple(others[-GHOSTS:])
         )
 
-    def train(self, settings: dict, show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
         """Train the architecture from new weights; show where it stands, and at the end what can be made of it."""
         trial = next(self.results(**settings))
         train, validation = trial.train, trial.dense.data.validation
@@ -134,7 +135,7 @@ class LearningRate:
             self._ended = [t for t in self._ended if (t.dense, t.run.label) != (trial.dense, run.label)] + [trial]
             show(trial)
 
-    def test(self, settings: dict, show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
+    def test(self, settings: dict[str, Any], show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
         """The range test of this network, optimizer and batch size; a run that has not ended starts again."""
         trial = next(self.results(**settings))
         same = [t for t in self._ended if (t.dense, t.run.label) == (trial.dense, trial.run.label)]

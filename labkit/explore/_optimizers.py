@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ class Optimizers:
 
     def __init__(self) -> None:
         self.live = LiveFigure(10.4, 4.7)
-        self._shown: tuple = ()
+        self._shown: tuple[Any, ...] = ()
         self.map, self.curves, self.key = (
             self.live.figure.add_axes(box)
             for box in ((0.045, 0.1, 0.395, 0.84), (0.525, 0.46, 0.455, 0.48), (0.5, 0.01, 0.5, 0.31))
@@ -217,7 +218,7 @@ def diverged_card(walks: Walks) -> Card:
 
 def optimizers() -> Panel:
     """The live panel of notebook 08: walks over surfaces, recomputed at every move."""
-    controls: dict = {f"show {name}": _controls.tick(name, name in SHOWN_FIRST) for name in RULES}
+    controls: dict[str, Any] = {f"show {name}": _controls.tick(name, name in SHOWN_FIRST) for name in RULES}
     controls |= {
         "surface": _controls.choice("surface", list(SURFACES), "ravine"),
         "condition": _controls.steps("ravine's κ", [(str(c), c) for c in CONDITIONS], 20),

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class Composed:
         return ", ".join(self.steps) or "fine-tune"
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[Any, ...]:
         """What a later training with the same settings takes the place of."""
         return self.dense.name, self.steps, self.sparsity, self.bits
 
@@ -128,7 +129,7 @@ class Order:
             yield point
         yield replace(point, swap=swapped(point))
 
-    def train(self, settings: dict, show: Callable[[Composed], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Composed], None], overtaken: Callable[[], bool]) -> None:
         """Train the composition; show where a file of it would lie on its way."""
         *_, point = self.results(**settings)
         point, due = replace(point, one_shot=point.place, training=0.0), time.perf_counter()

@@ -54,7 +54,7 @@ class Live(anywidget.AnyWidget):
     _css = Path(__file__).parent / "live.css"
     png = traitlets.Bytes().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
-    cards: traitlets.List = traitlets.List().tag(sync=True)
+    cards: traitlets.List[Any] = traitlets.List().tag(sync=True)
     status = traitlets.Unicode().tag(sync=True)
 
 
@@ -82,7 +82,7 @@ class Panel(widgets.VBox):
         self._newest = 0
         self._job: int | None = None  # the number of the run that the button stands for
         self._run = run
-        self._unsettled: tuple[int, Iterator, dict[str, Any]] | None = None
+        self._unsettled: tuple[int, Iterator[Any], dict[str, Any]] | None = None
         self._wake = threading.Condition()
         self._closed = False
         buttons = [self._button(*job)] if job else []
@@ -163,7 +163,7 @@ class Panel(widgets.VBox):
                 self._fail(number, error)
             del results
 
-    def _finish(self, number: int, results: Iterator, settings: dict[str, Any]) -> None:
+    def _finish(self, number: int, results: Iterator[Any], settings: dict[str, Any]) -> None:
         """Show the better results of a setting, then start its run; a newer setting overtakes both."""
         while number == self._newest and (result := next(results, None)) is not None:
             self._show(number, result)

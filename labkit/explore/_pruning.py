@@ -184,7 +184,7 @@ class Pruning:
         done = f"{point.method}: {point.training:.0%} of {EPOCHS} epochs trained"
         return Words(cards, alt, f"{done}; {_words.status(point.score)}")
 
-    def train(self, settings: dict, show: Callable[[Pruned], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Pruned], None], overtaken: Callable[[], bool]) -> None:
         """Heal the pruned network, or prune the dense one gradually, for EPOCHS epochs; show where it stands."""
         point, method, scope = next(self.results(**settings)), settings["method"], settings["scope"]
         dense, layer, model = point.dense, point.layer, point.model

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -58,7 +59,7 @@ class Race:
         others = [r for r in self._ended if r.size == size and r.run.label != label]
         yield Racer(dense, optimizer, lr, size, Run(label), ghosts=tuple(others[-GHOSTS:]))
 
-    def train(self, settings: dict, show: Callable[[Racer], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Racer], None], overtaken: Callable[[], bool]) -> None:
         """Train the architecture from new weights, as the sweep did; at the end, make it smaller."""
         racer, seed = next(self.results(**settings)), settings["seed"]
         ended = stream(

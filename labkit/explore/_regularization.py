@@ -127,7 +127,7 @@ class Regularization:
         others = [t for t in self._ended if t.dense is dense and t.recipe != recipe]
         yield Trial(dense, recipe, Run(recipe.label), ghosts=tuple(others[-GHOSTS:]))
 
-    def train(self, settings: dict, show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
         """Train the architecture from new weights; at the end prune it one-shot, without training it again."""
         trial = next(self.results(**settings))
         train, validation = training_set(trial.dense.data, trial.recipe.images), trial.dense.data.validation

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ def scores(model: nn.Module, split: Split) -> Iterator[Score]:
 
 def _scores(model: nn.Module, split: Split) -> Iterator[Score]:
     predicted: list[Tensor] = []
-    working: deque[Future] = deque()  # pieces of images, in order: no worker waits for another to end its piece
+    working: deque[Future[Any]] = deque()  # pieces of images, in order: no worker waits for another to end its piece
     done, asked, piece, due = 0, 0, FIRST, time.perf_counter() + FRAME
     try:
         while done < len(split):

@@ -177,7 +177,7 @@ class Search:
         status = f"{len(found.rows)} trials by {label}, {scored}" if found.rows else "no trials yet: press search"
         return Words(cards, f"{setting}: " + "; ".join(f"{a} {b} ({c})" for a, b, c in cards), found.doing or status)
 
-    def search(self, settings: dict, show: Callable[[Found], None], overtaken: Callable[[], bool]) -> None:
+    def search(self, settings: dict[str, Any], show: Callable[[Found], None], overtaken: Callable[[], bool]) -> None:
         """Search until there are as many trials as asked for: go on where a search stopped short, or begin another."""
         key, images, trials = (settings["what"], settings["sampler"]), settings["images"], settings["trials"]
         self._begin(key, images, trials)

@@ -121,7 +121,7 @@ def importances(what: str, sampler: str, rows: Rows) -> dict[str, float]:
 
 
 @functools.lru_cache(maxsize=256)
-def _importances(what: str, sampler: str, rows: tuple[tuple, ...]) -> dict[str, float]:
+def _importances(what: str, sampler: str, rows: tuple[tuple[Any, ...], ...]) -> dict[str, float]:
     trials = [dict(row) for row in rows]
     if sum(row["state"] == "complete" for row in trials) < 8:
         return {}

@@ -192,7 +192,7 @@ class Sharing:
             cards, alt, f"centroids: {point.training:.0%} of {EPOCHS} epochs trained; {_words.status(point.score)}"
         )
 
-    def train(self, settings: dict, show: Callable[[Shared], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Shared], None], overtaken: Callable[[], bool]) -> None:
         """Train the centroids (and biases) for EPOCHS epochs; show where they stand."""
         point = next(self.results(**settings))
         dense, due = point.dense, time.perf_counter()

@@ -200,7 +200,7 @@ class Structured:
             status = f"fine-tuned: {point.training:.0%} of {EPOCHS} epoch trained; {status}"
         return Words(cards, alt, status)
 
-    def train(self, settings: dict, show: Callable[[Narrowed], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Narrowed], None], overtaken: Callable[[], bool]) -> None:
         """Train what is left for EPOCHS epochs; show where it stands."""
         point = next(self.results(**settings))
         more = {k: getattr(point, k) for k in ("ranked", "criterion", "sparsity", "scope", "gone")}

@@ -58,7 +58,7 @@ def training_set(train: Split, labels: str, taught: bool, temperature: float, al
 def train_student(
     student: nn.Module,
     data: Data,
-    settings: dict,
+    settings: dict[str, Any],
     said: Tensor | None,
     show: Callable[[Student], None],
     overtaken: Callable[[], bool],

@@ -133,7 +133,7 @@ class Picture(Figure):
 
     alt = "figure"
 
-    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict[str, Any], dict[str, Any]]:
         buffer = io.BytesIO()
         FigureCanvasAgg(self).print_png(buffer)
         return {"image/png": buffer.getvalue(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -71,7 +71,7 @@ def schedule_axis(ax: Axes) -> None:
     tidy(ax)
 
 
-def schedule_curves(ax: Axes, schedules: dict, points: int = 501) -> None:
+def schedule_curves(ax: Axes, schedules: dict[str, Any], points: int = 501) -> None:
     """Schedules, functions of progress, over one another; `schedules` maps a name to a function."""
     progress = np.linspace(0, 1, points)
     for name, schedule in schedules.items():

@@ -66,7 +66,7 @@ def sampler_lines(ax: Axes, names: Sequence[str], steps: bool) -> dict[str, Line
     return lines
 
 
-def parallel_axes(ax: Axes, axes: Mapping[str, Sequence]) -> tuple[LineCollection, Line2D]:
+def parallel_axes(ax: Axes, axes: Mapping[str, Sequence[Any]]) -> tuple[LineCollection, Line2D]:
     """An upright axis for each name of `axes`, with its ends or choices written on it; no trials yet.
 
     Returns the lines of the trials and the line of the one that is chosen, for `place_trials` to move.
@@ -88,13 +88,13 @@ def parallel_axes(ax: Axes, axes: Mapping[str, Sequence]) -> tuple[LineCollectio
     return lines, chosen
 
 
-def place_trial(record: Mapping[str, Any], axes: Mapping[str, Sequence]) -> np.ndarray:
+def place_trial(record: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> np.ndarray:
     """A trial as points (axis, height) of `parallel_axes`; it leaves out what the record lacks."""
     told = [(i, name) for i, name in enumerate(axes) if record.get(name) == record.get(name, math.nan)]
     return np.array([(i, height(record[name], axes[name])) for i, name in told])
 
 
-def height(value: Any, values: Sequence) -> float:
+def height(value: Any, values: Sequence[Any]) -> float:
     """Where a value lies between the ends of a range, or among choices, in [0, 1]."""
     if isinstance(values, list):
         return values.index(value) / max(1, len(values) - 1)

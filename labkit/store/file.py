@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def check_equal(model: nn.Module, again: nn.Module) -> None:
             raise ValueError(f"{name} is not the same in the two models")
 
 
-def _facts(part: Part) -> tuple:
+def _facts(part: Part) -> tuple[Any, ...]:
     if isinstance(part, Quantized):
         grid = part.grid
         return (*_facts(part.q), *_facts(grid.scale), *_facts(grid.zero_point), grid.bits, grid.symmetric)

@@ -4,6 +4,7 @@ import gzip
 import io
 import math
 from collections.abc import Collection
+from typing import Any
 
 import pandas as pd
 import torch
@@ -33,7 +34,7 @@ def ledger(model: nn.Module, coders: Collection[str] = QUICK) -> pd.DataFrame:
 def encode_with_ledger(model: nn.Module, coders: Collection[str] = QUICK) -> tuple[bytes, pd.DataFrame]:
     """The file and its ledger, for the price of one."""
     written, kinds = entries(model, coders), _kinds(model)
-    rows: dict[tuple[str, str], dict] = {}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in written:
         component = _component(entry.part, entry.component, kinds.get(entry.name, ""))
         empty = dict(name=entry.name, component=component, coder=[], bytes=0)

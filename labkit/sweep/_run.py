@@ -18,7 +18,10 @@ from labkit.data.files import replace
 
 
 def sweep(
-    function: Callable[..., Mapping], grid: Mapping[str, Sequence], path: str | Path | None = None, n_jobs: int = 1
+    function: Callable[..., Mapping[str, Any]],
+    grid: Mapping[str, Sequence[Any]],
+    path: str | Path | None = None,
+    n_jobs: int = 1,
 ) -> pd.DataFrame:
     """`function(**settings)` for every combination of `grid`, as a table: a row holds the settings and the result.
 
@@ -38,11 +41,13 @@ def sweep(
     return pd.DataFrame([rows[key] for key in settings])
 
 
-def _run(function: Callable[..., Mapping], key: tuple, setting: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+def _run(
+    function: Callable[..., Mapping[str, Any]], key: tuple[Any, ...], setting: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return key, dict(function(**setting))
 
 
-def _finished(path: Path, names: list[str]) -> dict[tuple, dict[str, Any]]:
+def _finished(path: Path, names: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
     """The rows of a sweep's file, by their settings."""
     texts = pd.read_csv(path, dtype=str, keep_default_na=False)
     missing = [name for name in names if name not in texts]
@@ -52,7 +57,7 @@ def _finished(path: Path, names: list[str]) -> dict[tuple, dict[str, Any]]:
     return {_key(s.values()): {str(k): v for k, v in (row | s).items()} for s, row in zip(settings, rows, strict=True)}
 
 
-def _key(values: Iterable) -> tuple:
+def _key(values: Iterable[Any]) -> tuple[Any, ...]:
     """Settings as they compare behind a CSV file, in which 0, 0.0 and "0" are one, and None and NaN are empty."""
     return tuple(_number_or_text("" if value is None or value != value else str(value)) for value in values)
 
@@ -80,7 +85,9 @@ def shipped_sweep(kind: str, model_name: str, data_name: str) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(verified(sweep_path(kind, model_name, data_name))))
 
 
-def kept(run: Callable[..., Mapping], grid: Mapping[str, Sequence], kind: str, *names: str) -> pd.DataFrame:
+def kept(
+    run: Callable[..., Mapping[str, Any]], grid: Mapping[str, Sequence[Any]], kind: str, *names: str
+) -> pd.DataFrame:
     """The sweep that ships as `sweep_path(kind, *names)`: run what its file lacks, and enter it in the manifest."""
     path = sweep_path(kind, *names)
     table = sweep(run, grid, data_dir() / path)

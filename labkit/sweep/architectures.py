@@ -58,7 +58,7 @@ def channels_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """What `frontier_sweep` does with one scale for each output channel: scored on validation, no training."""
     model, split = load_model(model_name, data_name), load_data(data_name).validation
 
-    def run(sparsity: float, bits: int) -> dict:
+    def run(sparsity: float, bits: int) -> dict[str, Any]:
         small = squeeze(model, sparsity, bits, granularity="channel")
         return accuracy(small, split) | dict(size_bytes=size_bytes(small))
 
@@ -126,7 +126,7 @@ def scan_sweep(by: str, model_name: str, data_name: str) -> pd.DataFrame:
     every, before, kind = weights(model), right(model, split), kinds(model)
     parts = PARTS[by](model)
 
-    def run(part: str, change: str) -> dict:
+    def run(part: str, change: str) -> dict[str, Any]:
         layers = parts[part]
         about = dict(kind=kind[layers[0]], weights=sum(every[layer].numel() for layer in layers))
         return about | against(before, made[change](model, layers=layers), split)
@@ -163,7 +163,7 @@ def calibration_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     model, data = load_model(model_name, data_name), load_data(data_name)
     split = take(data.validation, SCANNED)
 
-    def run(activation_bits: int, percentile: float, seed: int) -> dict:
+    def run(activation_bits: int, percentile: float, seed: int) -> dict[str, Any]:
         images = data.train.x[seed * LOT :][:LOT]
         return accuracy(quantize_inputs(model, activation_bits, images, percentile=percentile), split)
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,7 +51,7 @@ def faults_sweep() -> pd.DataFrame:
     x, labels = arrays(take(data.train, IMAGES))
     y, held = targets(labels, 10), arrays(data.validation)
 
-    def run(code: str, lr: float, seed: int) -> dict:
+    def run(code: str, lr: float, seed: int) -> dict[str, Any]:
         net = new_net(x.shape[1], 10, 10, init=CODES[code].init, seed=seed)
         net, losses = trained(net, x, y, lr=lr, epochs=1, seed=seed, variant=CODES[code])
         return dict(accuracy=accuracy(net, held), loss=float(np.mean(losses[-100:])))
@@ -68,7 +69,7 @@ CLIPPING_GRID = {
     "threshold": (0.0, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3),
     "seed": (0, 1, 2, 3, 4),
 }
-RECIPE: dict = dict(lr=0.03, variant=Variant(SOFTMAX))
+RECIPE: dict[str, Any] = dict(lr=0.03, variant=Variant(SOFTMAX))
 HIDDEN, EPOCHS, RETRAIN = 32, 3, 1
 
 
@@ -83,7 +84,7 @@ def clipping_sweep() -> pd.DataFrame:
         net = new_net(x.shape[1], HIDDEN, 10, seed=seed)
         return trained(net, x, y, epochs=EPOCHS, seed=seed, **RECIPE)[0]
 
-    def run(method: str, threshold: float, seed: int) -> dict:
+    def run(method: str, threshold: float, seed: int) -> dict[str, Any]:
         net, masks = prune(dense(seed), threshold)
         if method.startswith("random"):
             net, masks = shuffled(dense(seed), masks, seed)

@@ -28,7 +28,7 @@ def distillation_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     data = load_data(data_name)
     said = answers(load_model(model_name, data_name), data.train.x)
 
-    def run(method: str, width: int, seed: int) -> dict:
+    def run(method: str, width: int, seed: int) -> dict[str, Any]:
         train = take(data.train, FEW) if method.startswith("few") else data.train
         alpha = 1.0 if method == "teacher, no labels" else 0.9
         taught = said if "teacher" in method else None
@@ -51,7 +51,7 @@ def temperature_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     data = load_data(data_name)
     said = answers(load_model(model_name, data_name), data.train.x)
 
-    def run(labels: str, temperature: float, alpha: float, seed: int) -> dict:
+    def run(labels: str, temperature: float, alpha: float, seed: int) -> dict[str, Any]:
         train = take(data.train, FEW) if labels == "few" else data.train
         student = student_of(said, 32, train, len(data.train), temperature, alpha, seed)
         return accuracy(student, data.validation)
@@ -85,7 +85,7 @@ def unseen_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     said, truth = answers(load_model(model_name, data_name), train.x), data.validation.y
     settings = STUDENT | dict(epochs=BUDGET, lr=2e-3)
 
-    def run(temperature: float | None, seed: int) -> dict:
+    def run(temperature: float | None, seed: int) -> dict[str, Any]:
         torch.manual_seed(seed)
         student: torch.nn.Module = mlp(784, 300, 10)
         if temperature is None:

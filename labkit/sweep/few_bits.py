@@ -31,7 +31,7 @@ def sharing_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     model, data = load_model(model_name, data_name), load_data(data_name)
     fine_tuned = _fine_tuned(model, data.train)
 
-    def run(method: str, bits: int, seed: int) -> dict:
+    def run(method: str, bits: int, seed: int) -> dict[str, Any]:
         if method == "codebook, then fine-tuned":
             small, _ = fit(share(model, bits), data.train, seed=seed, **FINE_TUNE)
         elif method == "fine-tuned, then codebook":
@@ -60,7 +60,7 @@ def qat_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     model, data = load_model(model_name, data_name), load_data(data_name)
     fine_tuned = _fine_tuned(model, data.train)
 
-    def run(method: str, bits: int, seed: int) -> dict:
+    def run(method: str, bits: int, seed: int) -> dict[str, Any]:
         if method == "QAT":
             small = finish_qat(fit(prepare_qat(model, bits), data.train, seed=seed, **FINE_TUNE)[0])
         else:
@@ -77,7 +77,7 @@ def gradients_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """A network trained from scratch by AdamW for 2 epochs on integer gradients (32: floats), 3 seeds, validation."""
     data = load_data(data_name)
 
-    def run(rounding: str, bits: int, seed: int) -> dict:
+    def run(rounding: str, bits: int, seed: int) -> dict[str, Any]:
         torch.manual_seed(seed)
         rounded = integer_gradients(min(bits, 16), stochastic=rounding == "stochastic", seed=seed)
         settings: dict[str, Any] = {} if bits == 32 else dict(optimizer=rounded)

@@ -47,7 +47,7 @@ def learning_rate_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """
     data = load_data(data_name)
 
-    def run(schedule: str, lr: float, seed: int) -> dict:
+    def run(schedule: str, lr: float, seed: int) -> dict[str, Any]:
         model = trained_by(schedule, lr, seed, model_name, data)
         return accuracy(model, data.validation) | afterwards(model, data.validation)
 
@@ -58,7 +58,7 @@ def chosen_rates_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """The networks of each schedule's best peak, by mean validation accuracy, trained again and scored once on test."""
     data, best = load_data(data_name), best_rates(learning_rate_sweep(model_name, data_name))
 
-    def run(schedule: str, seed: int) -> dict:
+    def run(schedule: str, seed: int) -> dict[str, Any]:
         model = trained_by(schedule, best[schedule], seed, model_name, data)
         return dict(lr=best[schedule]) | accuracy(model, data.test) | afterwards(model, data.test)
 

@@ -1,5 +1,7 @@
 """Pruning and rounding without training, over grids of settings: the backdrops of the overview and of notebook 02."""
 
+from typing import Any
+
 import pandas as pd
 import torch
 
@@ -20,7 +22,7 @@ def frontier_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """One-shot pruning and rounding of a checkpoint at every grid point, scored on validation: no training."""
     model, split = load_model(model_name, data_name), load_data(data_name).validation
 
-    def run(sparsity: float, bits: int) -> dict:
+    def run(sparsity: float, bits: int) -> dict[str, Any]:
         small = compress(model, sparsity, bits)
         return accuracy(small, split) | dict(size_bytes=size_bytes(small))
 
@@ -44,7 +46,7 @@ def quantization_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Rounding of a checkpoint's weights under four schemes at every width, scored on validation: no training."""
     model, split = load_model(model_name, data_name), load_data(data_name).validation
 
-    def run(symmetric: bool, granularity: str, bits: int) -> dict:
+    def run(symmetric: bool, granularity: str, bits: int) -> dict[str, Any]:
         small = quantize(model, bits, symmetric=symmetric, granularity=granularity)
         return accuracy(small, split) | dict(size_bytes=size_bytes(small))
 

@@ -35,7 +35,7 @@ def optimizers_sweep(data_name: str) -> pd.DataFrame:
     data = load_data(data_name)
     few = take(data.train, FEW_IMAGES)
 
-    def run(optimizer: str, lr: float, seed: int) -> dict:
+    def run(optimizer: str, lr: float, seed: int) -> dict[str, Any]:
         return _trained(few, data.validation, optimizer, lr, seed)
 
     for optimizer, lrs in LRS.items():
@@ -49,7 +49,7 @@ def tested_optimizers_sweep(data_name: str) -> pd.DataFrame:
     data, best = load_data(data_name), tuned(shipped_sweep("optimizers", "lenet-300-100", data_name))
     few = take(data.train, FEW_IMAGES)
 
-    def run(optimizer: str, seed: int) -> dict:
+    def run(optimizer: str, seed: int) -> dict[str, Any]:
         return dict(lr=best[optimizer]) | _trained(few, data.test, optimizer, best[optimizer], seed)
 
     grid = dict(optimizer=tuple(TORCHS), seed=TESTED_ON)
@@ -65,7 +65,7 @@ def slice_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     model, seen = load_model(model_name, data_name), take(load_data(data_name).train, SLICE_IMAGES)
     places = torch.linspace(-FRAME, FRAME, SLICE_POINTS).tolist()
 
-    def run(y: float) -> dict:
+    def run(y: float) -> dict[str, Any]:
         return {f"x={x:g}": slice_loss(model, seen, x, y) for x in places}
 
     return kept(run, {"y": places}, "slice", model_name, data_name)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,11 +27,11 @@ def order_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     train = take(data.train, IMAGES)
 
     @functools.cache  # without "quantize" the bits make no difference, without "prune" the sparsity
-    def made(steps: tuple[str, ...], bits: int, sparsity: float, seed: int) -> dict:
+    def made(steps: tuple[str, ...], bits: int, sparsity: float, seed: int) -> dict[str, Any]:
         small, _ = compose(model, train, steps, sparsity=sparsity, bits=bits, epochs=EPOCHS, seed=seed, progress=False)
         return accuracy(small, data.validation) | dict(size_bytes=size_bytes(small))
 
-    def run(steps: str, bits: int, seed: int) -> dict:
+    def run(steps: str, bits: int, seed: int) -> dict[str, Any]:
         order = ORDERS[steps]
         return made(order, bits if "quantize" in order else 1, POINTS[bits] if "prune" in order else 0.0, seed)
 

@@ -24,7 +24,7 @@ def pruning_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Four ways to a sparsity, the trained ones at the same budget of 6 epochs, 3 seeds, scored on validation."""
     model, data = load_model(model_name, data_name), load_data(data_name)
 
-    def run(method: str, sparsity: float, seed: int) -> dict:
+    def run(method: str, sparsity: float, seed: int) -> dict[str, Any]:
         if method == "gradual":
             pruned, _ = fit(model, data.train, after_step=prune_gradually(sparsity), seed=seed, **FINE_TUNE)
         else:

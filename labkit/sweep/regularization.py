@@ -84,7 +84,7 @@ def regularization_sweep(data_name: str) -> pd.DataFrame:
     """LeNet-300-100 on 1,000 images, each regularizer at each strength in equally many steps; 3 seeds, validation."""
     data = load_data(data_name)
 
-    def run(method: str, strength: float, seed: int) -> dict:
+    def run(method: str, strength: float, seed: int) -> dict[str, Any]:
         model, train = regularized(data, method, strength, seed)
         return described(model, train, data.validation)
 
@@ -92,7 +92,7 @@ def regularization_sweep(data_name: str) -> pd.DataFrame:
 
 
 def _method_by_method(
-    run: Callable[..., dict], methods: Mapping[str, tuple[float, ...]], kind: str, data_name: str
+    run: Callable[..., dict[str, Any]], methods: Mapping[str, tuple[float, ...]], kind: str, data_name: str
 ) -> pd.DataFrame:
     """A sweep in which every method has strengths of its own; entered in the manifest once it is whole."""
     path = sweep_path(kind, "lenet-300-100", data_name)
@@ -140,7 +140,7 @@ def regularization_test(data_name: str) -> pd.DataFrame:
     data = load_data(data_name)
     strengths = chosen_strengths(regularization_sweep(data_name))
 
-    def run(method: str, seed: int) -> dict:
+    def run(method: str, seed: int) -> dict[str, Any]:
         model, _ = regularized(data, method, strengths[method], seed)
         pruned = accuracy(prune(model, 0.9), data.test)["accuracy"]
         return dict(strength=strengths[method]) | accuracy(model, data.test) | {"accuracy_at_0.9": pruned}
@@ -168,7 +168,7 @@ def penalty_sweep(data_name: str) -> pd.DataFrame:
     """
     data = load_data(data_name)
 
-    def run(method: str, strength: float, seed: int) -> dict:
+    def run(method: str, strength: float, seed: int) -> dict[str, Any]:
         penalty, _, then = method.partition(", ")
         how: dict[str, Any] = dict(seed=seed, progress=False)
         epochs = EPOCHS - 1 if then else EPOCHS

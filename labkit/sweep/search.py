@@ -162,7 +162,7 @@ def search_sweep(data_name: str) -> pd.DataFrame:
         space = TRAINING_GRID if name == "grid" else TRAINING
         return finished(search(objective, space, trials=trials, sampler=name, pruner=pruner, seed=seed))
 
-    def run(sampler: str, seed: int, number: int) -> dict:
+    def run(sampler: str, seed: int, number: int) -> dict[str, Any]:
         return row(study(sampler, seed)[number])
 
     kept(run, HYPERBAND_GRID, "search", "mlp", data_name)
@@ -214,7 +214,7 @@ def recipes_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         space = RECIPE_GRID if sampler == "grid" else RECIPE
         return finished(search(objective, space, trials=60, sampler=sampler, goals=RECIPE_GOALS, seed=seed))
 
-    def run(sampler: str, seed: int, number: int) -> dict:
+    def run(sampler: str, seed: int, number: int) -> dict[str, Any]:
         return row(study(sampler, seed)[number])
 
     kept(run, ONE_GRID, "recipes", model_name, data_name)
@@ -243,7 +243,7 @@ def optimism_sweep(data_name: str) -> pd.DataFrame:
         search(objective, TRAINING, trials=max(OPTIMISM_GRID["trials"]), sampler="random", seed=5)
         return np.stack(rows)
 
-    def run(images: int, trials: int, resample: int) -> dict:
+    def run(images: int, trials: int, resample: int) -> dict[str, Any]:
         rng = np.random.default_rng(resample)
         tried, order = rng.permutation(len(hits()))[:trials], rng.permutation(hits().shape[1])
         judged, fresh = (hits()[np.ix_(tried, part)].mean(1) for part in (order[:images], order[-FRESH:]))

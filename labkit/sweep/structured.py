@@ -40,7 +40,7 @@ def structured_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     model, data = load_model(model_name, data_name), load_data(data_name)
     few, settings = take(data.train, CALIBRATION), RECIPES[model_name, data_name].settings
 
-    def run(method: str, sparsity: float, seed: int) -> dict:
+    def run(method: str, sparsity: float, seed: int) -> dict[str, Any]:
         criterion, _, then = method.partition(", ")
         scratch = criterion == "from scratch"
         how: dict[str, Any] = dict(criterion="l1" if scratch else criterion, calibration=few, seed=seed)

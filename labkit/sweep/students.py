@@ -1,5 +1,7 @@
 """How much a hint should weigh, and what a lesson is worth: for notebook 03."""
 
+from typing import Any
+
 import pandas as pd
 import torch
 
@@ -25,7 +27,7 @@ def hint_weight_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     few = take(data.train, FEW)
     said, wanted = answers(teacher, few.x), answers(teacher, few.x, layer="fc1")
 
-    def run(labels: str, method: str, seed: int, weight: float) -> dict:
+    def run(labels: str, method: str, seed: int, weight: float) -> dict[str, Any]:
         torch.manual_seed(seed)
         fresh, alpha = mlp(784, 32, 10), 0.9 if method == "hint, soft" else 0.0
         how = STUDENT | dict(temperature=2, alpha=alpha, epochs=EPOCHS, seed=seed)

@@ -17,7 +17,9 @@ class Verdict:
         return f"{'✓ solved' if self.passed else '… not yet'}: {self.message}"
 
 
-def compare(answer: Callable[..., Any], specification: Callable[..., Any], cases: list[tuple], solved: str) -> Verdict:
+def compare(
+    answer: Callable[..., Any], specification: Callable[..., Any], cases: list[tuple[Any, ...]], solved: str
+) -> Verdict:
     """Try a student's function on `cases` against a slow specification; the first difference is told in words."""
     for case in cases:
         expected = specification(*case)
@@ -38,10 +40,10 @@ def same(given: Any, expected: Any) -> bool:
         return False
 
 
-def name_of(answer: Callable) -> str:
+def name_of(answer: Callable[..., Any]) -> str:
     """What to call a student's function: a partial or an object has no `__name__`."""
     return getattr(answer, "__name__", type(answer).__name__)
 
 
-def _call(answer: Callable, case: tuple) -> str:
+def _call(answer: Callable[..., Any], case: tuple[Any, ...]) -> str:
     return f"{name_of(answer)}({', '.join(map(repr, case))})"

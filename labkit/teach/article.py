@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def _slopes(z: Array, y: Array, h: float = 1e-6) -> Array:
     return slopes
 
 
-def _arrays(answer: Callable[..., Array], cases: list[tuple[tuple, Array]], solved: str) -> Verdict:
+def _arrays(answer: Callable[..., Array], cases: list[tuple[tuple[Any, ...], Array]], solved: str) -> Verdict:
     """Try a student's function; the first array that differs is told."""
     for arguments, expected in cases:
         said = ", ".join(repr(v.tolist()) if isinstance(v, np.ndarray) else repr(v) for v in arguments)

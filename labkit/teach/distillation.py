@@ -45,7 +45,7 @@ def _close(given: Any, wanted: float) -> bool:
         return False
 
 
-def _rounded(values: list) -> list:
+def _rounded(values: list[Any]) -> list[Any]:
     return [round(v, 4) if isinstance(v, float) else v for v in values]
 
 
@@ -53,11 +53,11 @@ def check_distillation_loss(answer: Callable[[Tensor, Tensor, Tensor, float, flo
     """`answer(student, teacher, y, temperature, alpha)`: α · T² · KL(teacher ‖ student) + (1 - α) · cross-entropy."""
 
     @functools.wraps(answer)
-    def tried(student: list, teacher: list, y: list, temperature: float, alpha: float) -> float:
+    def tried(student: list[Any], teacher: list[Any], y: list[Any], temperature: float, alpha: float) -> float:
         given = answer(torch.tensor(student), torch.tensor(teacher), torch.tensor(y), temperature, alpha)
         return round(float(given), 4)
 
-    def wanted(student: list, teacher: list, y: list, temperature: float, alpha: float) -> float:
+    def wanted(student: list[Any], teacher: list[Any], y: list[Any], temperature: float, alpha: float) -> float:
         return round(_loss(student, teacher, y, temperature, alpha, factor=temperature**2), 4)
 
     settings = ((1.0, 0.0), (1.0, 1.0), (3.0, 1.0), (5.0, 0.7))
@@ -71,7 +71,9 @@ def check_distillation_loss(answer: Callable[[Tensor, Tensor, Tensor, float, flo
     return verdict
 
 
-def _loss(student: list, teacher: list, y: list, temperature: float, alpha: float, factor: float) -> float:
+def _loss(
+    student: list[Any], teacher: list[Any], y: list[Any], temperature: float, alpha: float, factor: float
+) -> float:
     """The mixed loss, one image and one class after the other, with `factor` before the divergence."""
     total = 0.0
     for z, v, label in zip(student, teacher, y, strict=True):
@@ -90,7 +92,7 @@ FAULTS: dict[Callable[..., float], str] = {
 }  # fmt: skip
 
 
-def _matches(tried: Callable[..., float], case: tuple, value: float) -> bool:
+def _matches(tried: Callable[..., float], case: tuple[Any, ...], value: float) -> bool:
     try:
         return same(tried(*case), round(value, 4))
     except Exception:  # noqa: BLE001 - a student's code may raise anything

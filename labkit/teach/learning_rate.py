@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ Batches = list[tuple[Tensor, Tensor]]
 
 def check_stable_lr(answer: Callable[[list[float]], float]) -> Verdict:
     """`answer(curvatures)`: below which learning rate w ← w - η λ w shrinks along every one of the curvatures λ > 0."""
-    cases: list[tuple] = [([1.0],), ([0.5, 4.0],), ([10.0, 0.1, 2.0],), ([0.01, 0.02],)]
+    cases: list[tuple[Any, ...]] = [([1.0],), ([0.5, 4.0],), ([10.0, 0.1, 2.0],), ([0.01, 0.02],)]
     return compare(answer, lambda curvatures: 2 / max(curvatures), cases, "the steepest direction decides for all")
 
 

@@ -69,14 +69,14 @@ def _means(x: list[float], centroids: list[float]) -> list[float]:
     return [sum(values) / len(values) for values in members]
 
 
-def _sums(gradient: list, indices: list, k: int) -> list[float]:
+def _sums(gradient: list[Any], indices: list[Any], k: int) -> list[float]:
     sums = [0.0] * k
     for g, i in zip(torch.tensor(gradient).flatten().tolist(), torch.tensor(indices).flatten().tolist(), strict=True):
         sums[i] += g
     return sums
 
 
-def _tensors(answer: Callable[..., Any], cases: list[tuple[tuple, list[float]]], solved: str) -> Verdict:
+def _tensors(answer: Callable[..., Any], cases: list[tuple[tuple[Any, ...], list[float]]], solved: str) -> Verdict:
     """Try a student's function; the first difference from what was expected is told in words."""
     for case, expected in cases:
         told = [value.tolist() if isinstance(value, Tensor) else value for value in case]

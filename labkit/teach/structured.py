@@ -78,5 +78,5 @@ def _differs(given: Any, expected: Tensor) -> str:
     return ""
 
 
-def _rounded(values: Tensor) -> list:
+def _rounded(values: Tensor) -> list[Any]:
     return torch.round(values.detach().double(), decimals=3).tolist()

@@ -7,6 +7,7 @@ python -m labkit.zoo train lenet-5 mnist     retrain one into data/checkpoints/ 
 import functools
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -25,7 +26,7 @@ MOMENTUM = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True, weigh
 class Recipe:
     """How a checkpoint was trained: the arguments of `fit`, and the data it saw."""
 
-    settings: dict
+    settings: dict[str, Any]
     trained_on: str = ""  # "" means the data set of the checkpoint's own name
 
 
@@ -70,7 +71,7 @@ def load_model(name: str, data_name: str) -> nn.Module:
     return model.eval()
 
 
-def retrain(name: str, data_name: str, progress: bool = True) -> dict:
+def retrain(name: str, data_name: str, progress: bool = True) -> dict[str, Any]:
     """Train by the recipe, write the checkpoint with its figures, and return them; test is scored once, at the end."""
     path, recipe = data_dir() / checkpoint(name, data_name), RECIPES[name, data_name]
     data = load_data(recipe.trained_on or data_name)
@@ -93,7 +94,7 @@ def retrain(name: str, data_name: str, progress: bool = True) -> dict:
     return figures
 
 
-def figures() -> list[dict]:
+def figures() -> list[dict[str, Any]]:
     """The record that was written beside each checkpoint when it was trained."""
     return [json.loads((data_dir() / checkpoint(*key)).with_suffix(".json").read_text()) for key in RECIPES]
 

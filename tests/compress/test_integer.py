@@ -1,4 +1,8 @@
-"""Integers only: onnxruntime's integer kernels as the oracle, exact fractions for the multiplier, who is refused."""
+"""Integers only: integer arithmetic as the oracle, onnxruntime where it is exact, fractions for the multiplier.
+
+onnxruntime's kernel for uint8 inputs and int8 weights adds two products in 16 bits on an x86 processor without VNNI,
+and clamps the sum (docs/processors.md). Weights of at most 64 cannot reach that limit, so it is asked about those only.
+"""
 
 from fractions import Fraction
 
@@ -21,24 +25,27 @@ from labkit.train import count_correct, fit, predict
 from labkit.zoo import load_model
 
 
-def eight_bits(model, images, **how):
-    return quantize(model, 8, activation_bits=8, calibration=images, **how)
+def integers(model, images, bits=8, **how):
+    return quantize(model, bits, activation_bits=8, calibration=images, **how)
 
 
-@pytest.fixture(scope="module")
-def lenet():
-    """LeNet-300-100 in 8 bits, one scale a channel, and validation images."""
+BITS = (8, 7)  # with 7 bits, weights are -64 to 63 and onnxruntime is exact: its "reduced range"
+
+
+@pytest.fixture(scope="module", params=BITS)
+def lenet(request):
+    """LeNet-300-100 in 8 or 7 bits, one scale per channel, and validation images."""
     data = load_data("mnist")
-    model = eight_bits(load_model("lenet-300-100", "mnist"), data.train.x[:256], granularity="channel")
-    return model, data.validation
+    dense, images = load_model("lenet-300-100", "mnist"), data.train.x[:256]
+    return integers(dense, images, request.param, granularity="channel"), data.validation
 
 
-@pytest.fixture(scope="module")
-def lenet_5():
-    """LeNet-5 in 8 bits, one scale a channel, and validation images."""
+@pytest.fixture(scope="module", params=BITS)
+def lenet_5(request):
+    """LeNet-5 in 8 or 7 bits, one scale per channel, and validation images."""
     data = load_data("mnist")
-    model = eight_bits(load_model("lenet-5", "mnist"), data.train.x[:256], granularity="channel")
-    return model, take(data.validation, 1_000)
+    dense, images = load_model("lenet-5", "mnist"), data.train.x[:256]
+    return integers(dense, images, request.param, granularity="channel"), take(data.validation, 1_000)
 
 
 # the multiplier
@@ -60,7 +67,21 @@ def test_halves_go_upwards():
     assert times(torch.tensor([-3, -1, 1, 3]), m, shift).tolist() == [-1, 0, 1, 2]
 
 
-# the layers, against onnxruntime
+# the layers, against integer arithmetic and onnxruntime
+
+
+def sums_by_numpy(layer: IntegerLayer, x):
+    """The layer's sums in int64, each product written out."""
+    x, w = layer.before(x).numpy().astype(np.int64) - layer.zero_in, layer.weight.numpy().astype(np.int64)
+    if layer.convolution is None:
+        return x @ w.T + layer.bias.numpy()
+    (ph, pw), (sh, sw), (dh, dw), groups = (layer.convolution[k] for k in ("padding", "stride", "dilation", "groups"))
+    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))  # the zero of the integers is zero_in, subtracted above
+    reach = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], (dh, dw), strict=True)]
+    seen = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
+    pieces = zip(np.split(seen, groups, axis=1), np.split(w, groups), strict=True)
+    sums = [np.einsum("nchwij,ocij->nohw", part, filters, optimize=True) for part, filters in pieces]
+    return np.concatenate(sums, axis=1) + layer.bias.numpy()[:, None, None]
 
 
 def run_onnx(nodes, inputs, constants, output):
@@ -76,8 +97,8 @@ def run_onnx(nodes, inputs, constants, output):
     return session.run([output], inputs)[0]
 
 
-def by_onnx(layer: IntegerLayer, x):
-    """(int32 sums, uint8 outputs) of a layer by MatMulInteger or ConvInteger and float requantization."""
+def sums_by_onnx(layer: IntegerLayer, x):
+    """The layer's int32 sums by MatMulInteger or ConvInteger; ask `exact_in_onnx` first."""
     x, zero = layer.before(x), np.uint8(layer.zero_in)
     if x.ndim == 4:
         constants = dict(w=layer.weight.numpy(), zx=zero, b=layer.bias.view(-1, 1, 1).numpy())
@@ -89,33 +110,52 @@ def by_onnx(layer: IntegerLayer, x):
         constants = dict(w=layer.weight.T.contiguous().numpy(), zx=zero, b=layer.bias.numpy())
         first = helper.make_node("MatMulInteger", ["x", "w", "zx"], ["p"])
     nodes = [first, helper.make_node("Add", ["p", "b"], ["sums"])]
-    sums = run_onnx(nodes, dict(x=x.numpy()), constants, "sums")
-    if layer.next_grid is None:
-        return sums, None
-    m = layer.by_channel(layer.step / layer.next_grid.scale.double()).numpy()
-    y = np.clip(np.rint(sums * m) + layer.zero_out, layer.low, layer.high).astype(np.uint8)
-    return sums, y
+    return run_onnx(nodes, dict(x=x.numpy()), constants, "sums")
+
+
+def exact_in_onnx(layer: IntegerLayer):
+    """Whether no pair of products can leave 16 bits: 2 · 255 · 64 < 2^15."""
+    return int(layer.weight.min()) >= -64 and int(layer.weight.max()) <= 64
+
+
+def check_sums(layer, x):
+    """The layer's sums are those of integer arithmetic and, where it is exact, of onnxruntime; returns them."""
+    sums = layer.sums(x)
+    assert sums.dtype == torch.int32
+    np.testing.assert_array_equal(sums.numpy(), sums_by_numpy(layer, x))
+    if exact_in_onnx(layer):
+        np.testing.assert_array_equal(sums.numpy(), sums_by_onnx(layer, x))
+    return sums.numpy()
 
 
 def check_every_layer(model, images):
-    """Each layer of the network of integers against onnxruntime, on what the layers before it made of the images."""
+    """Each layer of the network of integers, on what the layers before it made of the images."""
     network = integer_only(model)
     q = to_integers(images, network.grid)
     for layer in network.layers:
-        sums, y = by_onnx(layer, q)
-        assert layer.sums(q).dtype == torch.int32
-        np.testing.assert_array_equal(layer.sums(q).numpy(), sums)
-        if y is None:
-            np.testing.assert_array_equal(layer(q).numpy(), sums)
-            break
+        sums = check_sums(layer, q)
         q = layer(q)
+        if layer.next_grid is None:
+            np.testing.assert_array_equal(q.numpy(), sums)
+            break
         assert q.dtype == torch.uint8
+        m = layer.by_channel(layer.step / layer.next_grid.scale.double()).numpy()
+        y = np.clip(np.rint(sums * m) + layer.zero_out, layer.low, layer.high)
         off = np.abs(q.numpy().astype(int) - y)
         assert off.max() <= 1
         assert (off > 0).mean() < 1e-4
 
 
-def test_every_layer_sums_exactly_as_onnxruntime_does_and_requantizes_to_within_a_tie(lenet):
+def test_weights_of_seven_bits_are_within_onnxruntimes_reduced_range():
+    edges = torch.tensor([[-1.0, 1.0, 0.5, -0.5]])
+    for bits, exact in ((8, False), (7, True)):
+        layer = nn.Linear(4, 1)
+        layer.weight.data = edges
+        network = integer_only(integers(nn.Sequential(layer), torch.rand(9, 4), bits))
+        assert exact_in_onnx(network.layers[0]) is exact
+
+
+def test_every_layer_sums_exactly_and_requantizes_to_within_a_tie(lenet):
     check_every_layer(lenet[0], lenet[1].x[:500])
 
 
@@ -123,14 +163,15 @@ def test_so_does_every_convolution(lenet_5):
     check_every_layer(lenet_5[0], lenet_5[1].x[:100])
 
 
-def test_strides_padding_groups_and_a_folded_batchnorm(digits):
+@pytest.mark.parametrize("bits", BITS)
+def test_strides_padding_groups_and_a_folded_batchnorm(digits, bits):
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1),
         nn.Conv2d(4, 8, 3, stride=2, padding=2, groups=2), nn.Dropout(), nn.Flatten(), nn.Linear(72, 10), nn.ReLU(),
     )  # fmt: skip
     model = fit(model, digits.train, epochs=1, lr=1e-2, progress=False)[0]
-    model = eight_bits(fold_batchnorm(model), digits.train.x, granularity="channel")
+    model = integers(fold_batchnorm(model), digits.train.x, bits, granularity="channel")
     x = digits.validation.x
     check_every_layer(nn.Sequential(*model[:-1]), x)
     with torch.inference_mode():
@@ -142,8 +183,9 @@ def test_strides_padding_groups_and_a_folded_batchnorm(digits):
 def test_a_layer_without_bias_is_a_qlinearmatmul(digits):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20, bias=False), nn.Linear(20, 3))
-    model = eight_bits(model, digits.train.x)
+    model = integers(model, digits.train.x, bits=7)
     layer = integer_only(model).layers[0]
+    assert exact_in_onnx(layer)
     entering, leaving = model[1].input_quantizer, model[2].input_quantizer
     x = torch.randint(0, 256, (50, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     constants = dict(
@@ -159,17 +201,18 @@ def test_a_layer_without_bias_is_a_qlinearmatmul(digits):
     assert (off > 0).mean() < 1e-2
 
 
-def test_zero_points_count_on_both_sides_and_a_relu_cuts_at_that_of_the_next_layer():
+@pytest.mark.parametrize("bits", BITS)
+def test_zero_points_count_on_both_sides_and_a_relu_cuts_at_that_of_the_next_layer(bits):
     torch.manual_seed(0)
     for relu in (nn.Identity(), nn.ReLU()):
-        model = eight_bits(nn.Sequential(nn.Linear(6, 8), relu, nn.Linear(8, 2)), torch.randn(50, 6))
+        model = integers(nn.Sequential(nn.Linear(6, 8), relu, nn.Linear(8, 2)), torch.randn(50, 6), bits)
         install_input_quantizer(model[2], Grid(torch.tensor(0.02), torch.tensor(90), 8, symmetric=False))
         first, second = integer_only(model).layers
         x = torch.randint(0, 256, (40, 6), dtype=torch.uint8)
         assert first.zero_in > 20
         assert second.zero_in == 90
-        np.testing.assert_array_equal(first.sums(x).numpy(), by_onnx(first, x)[0])
-        np.testing.assert_array_equal(second(first(x)).numpy(), by_onnx(second, first(x))[0])
+        check_sums(first, x)
+        np.testing.assert_array_equal(second(first(x)).numpy(), check_sums(second, first(x)))
         assert (int(first(x).min()) < 90) is isinstance(relu, nn.Identity)
 
 
@@ -178,7 +221,7 @@ def test_zero_points_count_on_both_sides_and_a_relu_cuts_at_that_of_the_next_lay
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_it_classifies_as_the_network_that_imitates_it_in_floats(lenet, bits, granularity):
+def test_it_classifies_as_the_network_that_imitates_it_in_floats(bits, granularity):
     data = load_data("mnist")
     model = quantize(load_model("lenet-300-100", "mnist"), bits, granularity=granularity, activation_bits=8,
                      calibration=data.train.x[:256])  # fmt: skip
@@ -254,7 +297,7 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_another_network_is_refused_by_name(refuses, kind):
     model, x, said = REFUSED[kind]
-    refuses(ValueError, said, integer_only, eight_bits(model, x))
+    refuses(ValueError, said, integer_only, integers(model, x))
 
 
 def test_floats_and_affine_weights_are_refused(refuses, mlp, digits):
@@ -262,7 +305,7 @@ def test_floats_and_affine_weights_are_refused(refuses, mlp, digits):
     refuses(ValueError, said, integer_only, mlp)
     refuses(ValueError, said, integer_only, quantize(mlp, 8))
     said = "1 has affine weights; allowed: symmetric ones, whose zero_point is 0"
-    refuses(ValueError, said, integer_only, eight_bits(mlp, digits.train.x, symmetric=False))
-    wide = eight_bits(chain(nn.Linear(65_001, 1)), torch.rand(2, 65_001))
+    refuses(ValueError, said, integer_only, integers(mlp, digits.train.x, symmetric=False))
+    wide = integers(chain(nn.Linear(65_001, 1)), torch.rand(2, 65_001))
     said = "0 has 65,001 inputs; allowed: 65,000, so that int32 holds the sum"
     refuses(ValueError, said, integer_only, wide)

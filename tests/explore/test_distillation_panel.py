@@ -1,7 +1,6 @@
 """The panel of notebook 03: the softened teacher and its pull recomputed, two students trained, what stays of them."""
 
 import re
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +23,7 @@ from labkit.explore._distillation import (
     share,
 )
 from labkit.explore._students import BUDGET, training_set, untrained
+from tests.waiting import until
 
 SETTINGS = dict(image=12, temperature=4, alpha=0.9, width=8, labels="few")
 
@@ -235,12 +235,6 @@ def test_the_panel_trains_behind_its_button_and_is_overtaken_by_a_move(conv, dig
     panel.controls["labels"].value = "few"
     button = panel.children[0].children[-1]
 
-    def until(condition):
-        end = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < end, panel.live.status
-            time.sleep(0.005)
-
     button.click()
     until(lambda: panel.live.status.startswith("both trained"))
     assert "student taught" in panel.live.alt
@@ -250,9 +244,9 @@ def test_the_panel_trains_behind_its_button_and_is_overtaken_by_a_move(conv, dig
     assert "entropy at T = 8" in panel.live.alt
     button.click()
     panel.controls["temperature"].value = 2
-    time.sleep(0.5)
-    assert panel.live.status == "scored on all 300 validation images"
-    assert button.description == "train both students"
+    until(lambda: button.description == "train both students")  # the overtaken job has ended
+    until(lambda: panel.live.status == "scored on all 300 validation images")
+    assert "student taught" not in panel.live.alt
 
 
 def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):

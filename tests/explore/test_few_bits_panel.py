@@ -1,7 +1,6 @@
 """The panels of notebook 02c: runs and twins are labkit's own, zeros are counted, a move overtakes."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from labkit.losses import cross_entropy
 from labkit.models import mlp
 from labkit.optim import TORCHS
 from labkit.sweep import fresh
+from tests.waiting import until
 
 OFF = dict(
     start="trained", bits=FLOAT, straight=True, gradient_bits=FLOAT, stochastic=True, optimizer="AdamW", lr=2e-3,
@@ -223,13 +223,6 @@ def test_a_diverged_run_is_said_to(view, changes):
 
 
 # the panel
-
-
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("rounded", "bits", "gradient_bits"), [("weights", 2, 32), ("gradients", 32, 2)])

@@ -2,7 +2,6 @@
 
 import io
 import threading
-import time
 
 import ipywidgets as widgets
 import numpy as np
@@ -11,17 +10,10 @@ from PIL import Image
 
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
+from tests.waiting import PATIENCE, until
 
 INSTANCES = widgets.widgets.widget._instances
 BAD = 13  # a setting whose first result cannot be had
-
-
-def until(condition, seconds=10):
-    """Wait until it holds; fail if it never does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.002)
 
 
 class Gate:
@@ -32,7 +24,7 @@ class Gate:
 
     def __call__(self):
         self.reached.set()
-        assert self.opened.wait(10)
+        assert self.opened.wait(PATIENCE)
 
 
 class FakeView:
@@ -187,11 +179,11 @@ def test_a_view_without_any_result_says_so(panel):
 def test_a_slow_setting_that_was_overtaken_is_never_shown(panel):
     slow = panel.view.first[1] = Gate()
     mover = in_thread(panel.controls["value"].set_state, {"value": 1})
-    slow.reached.wait(10)
+    slow.reached.wait(PATIENCE)
     panel.controls["value"].value = 2
     until(settled(panel, 2))
     slow.opened.set()
-    mover.join(10)
+    mover.join(PATIENCE)
     panel.controls["other"].value = 1  # whatever the slow one left behind would be shown before this
     until(lambda: panel.view.drawn[-1] == (2, 1, "settled"))
     assert not [result for result in panel.view.drawn if result[0] == 1]
@@ -206,18 +198,18 @@ def test_an_error_of_an_overtaken_setting_is_not_told(panel):
 
     panel.view.first[1] = fail
     mover = in_thread(panel.controls["value"].set_state, {"value": 1})
-    slow.reached.wait(10)
+    slow.reached.wait(PATIENCE)
     panel.controls["value"].value = 2
     until(settled(panel, 2))
     slow.opened.set()
-    mover.join(10)
+    mover.join(PATIENCE)
     assert panel.live.status == "settled"
 
 
 def test_a_settling_that_was_overtaken_is_never_shown(panel):
     slow = panel.view.second[1] = Gate()
     panel.controls["value"].value = 1
-    slow.reached.wait(10)
+    slow.reached.wait(PATIENCE)
     panel.controls["value"].value = 2
     assert panel.live.alt == "dot at 2, preview"
     slow.opened.set()
@@ -234,7 +226,7 @@ def test_an_error_while_settling_what_was_overtaken_is_not_told(panel):
 
     panel.view.second[1] = fail
     panel.controls["value"].value = 1
-    slow.reached.wait(10)
+    slow.reached.wait(PATIENCE)
     panel.controls["value"].value = 2
     slow.opened.set()
     until(settled(panel, 2))
@@ -245,13 +237,13 @@ def test_a_late_comer_does_not_take_the_place_of_the_newest_in_the_queue(panel):
     """The other thread is busy with 1; 2 is slow to begin; 3 comes, is quick, and must settle in the end."""
     busy, slow = panel.view.second.setdefault(1, Gate()), panel.view.first.setdefault(2, Gate())
     panel.controls["value"].value = 1
-    busy.reached.wait(10)
+    busy.reached.wait(PATIENCE)
     mover = in_thread(panel.controls["value"].set_state, {"value": 2})
-    slow.reached.wait(10)
+    slow.reached.wait(PATIENCE)
     panel.controls["value"].value = 3
     assert panel.live.alt == "dot at 3, preview"
     slow.opened.set()
-    mover.join(10)
+    mover.join(PATIENCE)
     busy.opened.set()
     until(settled(panel, 3))
     assert [r for r in panel.view.drawn[2:] if r[0] != 3] == [(1, 0, "preview")]
@@ -266,7 +258,7 @@ def test_a_burst_of_moves_from_several_threads_ends_in_the_last_value(panel):
 
     threads = [in_thread(drag, [(7 * i + k) % 12 for i in range(20)]) for k in range(3)]
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     slider.value = 12
     until(settled(panel, 12))
     assert panel.live.png == picture(12)
@@ -288,7 +280,7 @@ def test_a_second_panel_of_the_name_closes_the_first():
     assert all(w.comm is not None for w in widgets_of_first)
     second = Panel("fake", FakeView(), controls())
     assert all(w.comm is None for w in widgets_of_first)
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     second.controls["value"].value = 8
     until(settled(second, 8))
@@ -304,11 +296,11 @@ def test_a_panel_of_another_name_is_left_alone():
 def test_a_closed_panel_shows_nothing_more(panel):
     slow = panel.view.second[5] = Gate()
     panel.controls["value"].value = 5
-    slow.reached.wait(10)
+    slow.reached.wait(PATIENCE)
     (thread,) = [t for t in threading.enumerate() if t.name == "labkit-fake"]
     panel.close_all()
     slow.opened.set()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert panel.live.alt == "dot at 5, preview"
 
@@ -341,7 +333,7 @@ class Training:
             while not overtaken():
                 number += 1
                 show((settings["value"], number, "training"))
-                self.step.acquire(timeout=10)
+                self.step.acquire(timeout=PATIENCE)
         finally:
             self.running -= 1
 
@@ -394,9 +386,10 @@ def test_the_button_starts_anew_while_the_overtaken_job_still_ends(training):
     assert button.description == "stop"
     until(lambda: job.running == 2)
     until(lambda: panel.live.alt == "dot at 6, training")
+    threads = threading.active_count()
     job.step.release(2)
     until(lambda: job.running == 1)
-    time.sleep(0.05)
+    until(lambda: threading.active_count() == threads - 1)  # the overtaken job's thread has done its last
     assert button.description == "stop"
     button.click()
     job.step.release()

@@ -1,7 +1,6 @@
 """The panel of notebook 06: its run is labkit's own, what is shown is measured, a move overtakes it."""
 
 import math
-import time
 from functools import partial
 
 import numpy as np
@@ -27,6 +26,7 @@ from labkit.explore._regularization import (
 )
 from labkit.explore._start import own
 from labkit.models import mlp
+from tests.waiting import until
 
 OFF = dict(images=200, penalty="none", lam=1e-3, smoothing=0.0, augmentation=0.0)
 
@@ -198,13 +198,6 @@ def test_labels_fit_the_key():
 
 
 # the panel
-
-
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_the_panel_trains_at_once_and_the_next_move_overtakes(mine, digits, monkeypatch):
