@@ -140,14 +140,20 @@ def floats_of(part: Part) -> Tensor:
 
 def _put(model: nn.Module, name: str, part: Part) -> None:
     owner, attribute = _weights.owner_of(model, name)
+    there = getattr(owner, attribute)
     if isinstance(part, Quantized):
-        quantize.install(model, name, part.q.clone(), part.grid)
+        quantize.install(model, name, _laid_out(part.q, there), part.grid)
     elif isinstance(part, Shared):
-        codebook.install(model, name, part.indices.clone(), part.codebook.clone())
+        codebook.install(model, name, _laid_out(part.indices, there), part.codebook.clone())
     elif attribute in owner._parameters:
-        owner._parameters[attribute].data = part.clone()  # type: ignore[union-attr]
+        there.data = _laid_out(part, there)
     else:
-        owner._buffers[attribute] = part.clone()
+        owner._buffers[attribute] = _laid_out(part, there)
+
+
+def _laid_out(values: Tensor, there: Tensor) -> Tensor:
+    """A copy that lies in memory as `there` does: another order, channels-last or not, sums in another order, too."""
+    return torch.empty_like(there, dtype=values.dtype, requires_grad=False).copy_(values)
 
 
 def _put_input_quantizers(model: nn.Module, stored: Mapping[str, Part]) -> None:
