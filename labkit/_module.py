@@ -32,7 +32,11 @@ def clone(model: nn.Module) -> nn.Module:
     """
     memo = {id(t): t.detach().clone() for part in model.modules() for t in _tensors(vars(part)) if not t.is_leaf}
     try:
-        return copy.deepcopy(model, memo)
+        copied = copy.deepcopy(model, memo)
+        if [type(part) for part in copied.modules()] != [type(part) for part in model.modules()]:
+            # the __getattr__ of a wrapper passed on __deepcopy__, which torch gives to a parametrized module
+            raise TypeError("the copy has other modules, for one of them answers for another by its __getattr__")
+        return copied
     except Exception as error:  # whatever an attribute of the user's module raises
         raise ValueError(f"model {type(model).__name__} cannot be copied: {error}") from error
 

@@ -260,12 +260,21 @@ def sensitivity(
     return pd.DataFrame(rows)
 
 
+KINDS = {
+    "transposed convolution": (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    "recurrent": (nn.RNNBase, nn.RNNCellBase),
+    "bilinear": (nn.Bilinear,),
+}
+
+
 def kinds(model: nn.Module) -> dict[str, str]:
     """What kind of weight each is, by its parameter name, read off the layers' types, shapes and names.
 
-    "convolution"; "depthwise", of groups; "pointwise", 1×1; "patches", whose stride is its kernel; "attention", a
-    linear layer inside a module so named; "linear"; "head", the last linear layer; "embedding", all that is no layer.
+    "convolution"; "depthwise", of groups; "pointwise", 1×1; "patches", whose stride is its kernel; "transposed
+    convolution"; "recurrent"; "bilinear"; "attention", also a linear layer inside a module so named; "linear"; "head",
+    the last linear layer; "embedding", of an embedding layer, or a parameter of no layer, as positions are.
     """
+    model = _weights.opened(model)
     found = {name: _kind(*_weights.owner_of(model, name), name) for name in _weights.weights(model)}
     linear = [name for name, kind in found.items() if kind == "linear"]
     return found | {name: "head" for name in linear[-1:]}
@@ -278,6 +287,9 @@ def _kind(owner: nn.Module, attribute: str, name: str) -> str:
         if max(owner.kernel_size) == 1:
             return "pointwise"
         return "patches" if owner.stride == owner.kernel_size else "convolution"
+    for kind, types in KINDS.items():
+        if isinstance(owner, types):
+            return kind
     if isinstance(owner, nn.MultiheadAttention) or "attention" in name or "attn" in name:
         return "attention"
     return "linear" if isinstance(owner, nn.Linear) else "embedding"

@@ -1,37 +1,103 @@
 """Which tensors of a module a compression technique works on, found the same way by all of them."""
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import cast
 
+import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
+from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
 
 from labkit import _check
+from labkit._module import clone, evaluating, unwrapped
+
+LAYERS = (
+    nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, _ConvNd,
+)  # fmt: skip
+NORMS = (nn.LayerNorm, nn.RMSNorm)
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# torch's older way to compute a weight, by a hook before each pass: how to end it, and where the hook keeps the name
+HOOKS = {
+    WeightNorm: (remove_weight_norm, "name"),
+    SpectralNorm: (remove_spectral_norm, "name"),
+    prune.BasePruningMethod: (prune.remove, "_tensor_name"),
+}
+
+
+class Rule(nn.Module):
+    """A parametrization of ours: its forward computes a weight from what the module stores, `encode` goes back."""
+
+    trains = True  # would the weight train if it were a float?
+
+    def encode(self, x: Tensor) -> Tensor:
+        """What the module has to store for the weight to be x."""
+        raise NotImplementedError
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Every weight matrix or filter bank by its parameter name, as `forward` sees it: {"fc1.weight": (300, 784), …}.
 
-    A weight is a floating-point parameter of two or more dimensions, an embedding too; biases and BatchNorm vectors are
-    not. A tensor shared by two layers is listed once.
+    What counts: the weights of linear, bilinear, convolutional, recurrent, attention and embedding layers, and a
+    parameter of the user's own, a position too, with at least two dimensions larger than 1. What does not: biases,
+    the vectors of a normalization, a layer scale (C, 1, 1), a class token (1, 1, C). A tensor shared by two layers is
+    listed once; a weight that another library's rule computes (see `opened`) is one tensor.
     """
-    found: dict[str, Tensor] = {}
+    return {name: value for name, (value, counts) in _tensors(opened(model)).items() if counts}
+
+
+def _tensors(model: nn.Module) -> dict[str, tuple[Tensor, bool]]:
+    """The parameters of two or more dimensions that have values, each with: does it count as a weight?"""
+    found: dict[str, tuple[Tensor, bool]] = {}
     seen: set[int] = set()
     for prefix, owner in model.named_modules():
         if isinstance(owner, parametrize.ParametrizationList):
             continue
         for attribute in [*owner._parameters, *parametrizations(owner)]:
             value, same = getattr(owner, attribute), id(identity(owner, attribute))
-            if value is not None and value.ndim >= 2 and value.is_floating_point() and same not in seen:
+            if value is None or value.ndim < 2 or not value.numel() or same in seen:
+                continue
+            if value.is_floating_point() or value.is_complex():
                 seen.add(same)
-                found[f"{prefix}.{attribute}".lstrip(".")] = value.detach()
+                counts = isinstance(owner, LAYERS) and "weight" in attribute
+                counts |= not isinstance(owner, NORMS) and sum(size > 1 for size in value.shape) > 1
+                found[f"{prefix}.{attribute}".lstrip(".")] = value.detach(), counts
     return found
+
+
+def opened(model: nn.Module) -> nn.Module:
+    """The network to work on, which must not be changed: `model`, or what is inside a wrapper such as DataParallel.
+
+    Where another library's rule computes a weight (weight_norm, spectral_norm, orthogonal, torch's own pruning), it is
+    a copy in which that weight is an ordinary parameter, with the values of evaluation mode. ValueError for a scripted
+    module and for tensors without values.
+    """
+    _check.module("model", model)
+    model = unwrapped(model)
+    if any(isinstance(part, torch.jit.ScriptModule) for part in model.modules()):
+        raise ValueError(f"model {type(model).__name__} is scripted or traced; allowed: the torch module it came from")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(tensor) or tensor.is_meta:
+            raise ValueError(f"{name} is lazy or on the meta device; allowed: tensors that have their values")
+    return plain(model, ours=False) if any(_foreign(part) for part in model.modules()) else model
 
 
 def parametrizations(owner: nn.Module) -> dict[str, parametrize.ParametrizationList]:
     """The parametrized attributes that belong to this module itself; none for an ordinary one."""
-    return dict(getattr(owner, "parametrizations", {}).items())
+    own = owner._modules.get("parametrizations")  # not getattr: a wrapper may answer for the module inside it
+    return {k: v for k, v in getattr(own, "_modules", {}).items() if isinstance(v, parametrize.ParametrizationList)}
+
+
+def _foreign(owner: nn.Module) -> bool:
+    """Does a rule of another library compute one of this module's tensors?"""
+    return any(isinstance(hook, tuple(HOOKS)) for hook in owner._forward_pre_hooks.values()) or not all(
+        map(_is_ours, parametrizations(owner).values())
+    )
+
+
+def _is_ours(stored: parametrize.ParametrizationList) -> bool:
+    return len(stored) == 1 and isinstance(stored[0], Rule)
 
 
 def identity(owner: nn.Module, attribute: str) -> object:
@@ -50,19 +116,29 @@ def sharers(model: nn.Module, name: str) -> list[tuple[nn.Module, str]]:
     ]
 
 
-def chosen(model: nn.Module, layers: list[str] | None) -> dict[str, Tensor]:
-    """The weights named by `layers` (all without it); a layer's name stands for its weights."""
-    _check.module("model", model)
-    every = weights(model)
-    if not every:
+def chosen(model: nn.Module, layers: Collection[str] | None) -> dict[str, Tensor]:
+    """The weights named by `layers` (all without it); a layer's name stands for its weights.
+
+    By its own name, any parameter of two or more dimensions can be chosen.
+    """
+    every = _tensors(opened(model))
+    counted = [name for name, (_, counts) in every.items() if counts]
+    if not (counted if layers is None else every):
         raise ValueError(f"model {type(model).__name__} has no weight of two or more dimensions; nothing to compress")
-    if layers is None:
-        return every
-    named = {layer: [k for k in every if k == layer or k.rpartition(".")[0] == layer] for layer in layers}
-    for layer, keys in named.items():
-        if not keys:
-            raise ValueError(f"layers names {layer!r}; allowed: {', '.join(every)}")
-    return {k: every[k] for keys in named.values() for k in keys}
+    if isinstance(layers, str) or (layers is not None and not layers):
+        raise ValueError(f"layers is {layers!r}; allowed: a list of at least one name, or None for all")
+    names = counted if layers is None else [k for layer in layers for k in _named(layer, every, counted)]
+    for name in names:
+        if (value := every[name][0]).dtype not in DTYPES or value.layout != torch.strided:
+            raise ValueError(f"{name} is {value.dtype}, {value.layout}; allowed: dense floats of 16, 32 or 64 bits")
+    return {name: every[name][0] for name in names}
+
+
+def _named(layer: str, every: Collection[str], counted: list[str]) -> list[str]:
+    names = [layer] if layer in every else [name for name in counted if name.rpartition(".")[0] == layer]
+    if not names:
+        raise ValueError(f"layers names {layer!r}; allowed: {', '.join(counted)}")
+    return names
 
 
 def checked(values: Mapping[str, Tensor]) -> None:
@@ -71,26 +147,63 @@ def checked(values: Mapping[str, Tensor]) -> None:
         _check.finite(name, value)
 
 
-def clone(model: nn.Module) -> nn.Module:
-    """A deep copy; the routines change it and leave the user's model alone."""
-    return copy.deepcopy(model)
+def plain(model: nn.Module, ours: bool = True) -> nn.Module:
+    """A deep copy in which tensors that a rule computes are ordinary parameters, with the values of evaluation mode.
 
-
-def plain(model: nn.Module) -> nn.Module:
-    """A deep copy whose parametrized tensors are ordinary float parameters again."""
-    model = clone(model)
+    Without `ours`, only those that another library's rule computes.
+    """
+    model = clone(unwrapped(model))
     shared: dict[object, nn.Parameter] = {}
-    for owner in [m for m in model.modules() if parametrize.is_parametrized(m)]:
-        values = {
-            attribute: shared.setdefault(stored, nn.Parameter(getattr(owner, attribute).detach()))
-            for attribute, stored in parametrizations(owner).items()
-        }
+    for owner in list(model.modules()):
+        _end_hooks(owner)
+        every = parametrizations(owner)
+        kept = {} if ours else {attribute: stored for attribute, stored in every.items() if _is_ours(stored)}
+        if len(kept) == len(every):
+            continue
+        with evaluating(owner):  # spectral_norm changes its buffers when it is read in training mode
+            values = {
+                name: shared.setdefault(stored, nn.Parameter(getattr(owner, name).detach(), trains(owner, name)))
+                for name, stored in every.items()
+                if name not in kept
+            }
         # torch.nn.utils.parametrize.remove_parametrizations would break the copy's siblings: they share its class
         owner.__class__ = type(owner).__bases__[0]
         del owner.parametrizations
-        for attribute, value in values.items():
-            owner.register_parameter(attribute, value)
+        for name, value in values.items():
+            owner.register_parameter(name, value)
+        for name, stored in kept.items():
+            _register(owner, name, cast(nn.Parameter, stored.original), stored[0])
+            cast(nn.ModuleDict, owner.parametrizations)[name] = stored
     return model
+
+
+def _end_hooks(owner: nn.Module) -> None:
+    """Let the tensors that a hook of torch's older kind computes be ordinary parameters, in place."""
+    for hook in list(owner._forward_pre_hooks.values()):
+        for remove, key in [how for kind, how in HOOKS.items() if isinstance(hook, kind)]:
+            name = getattr(hook, key)
+            free = any(p.requires_grad for k, p in owner.named_parameters(recurse=False) if k.startswith(f"{name}_"))
+            remove(owner, name)
+            owner.get_parameter(name).requires_grad_(free).data.add_(0.0)  # no -0.0, which torch's pruning leaves
+
+
+def trains(owner: nn.Module, attribute: str) -> bool:
+    """Is a weight free to train? One of integers is not, but it knows whether it was as a float."""
+    stored = parametrizations(owner).get(attribute)
+    if stored is None:
+        return cast(nn.Parameter, owner._parameters[attribute]).requires_grad
+    floats = [p for p in stored.parameters() if p.is_floating_point()]
+    return any(p.requires_grad for p in floats) if floats else cast(Rule, stored[0]).trains
+
+
+def widened(x: Tensor) -> Tensor:
+    """x in float32 if its type is a narrower float, in which sums overflow and which NumPy may not have."""
+    return x.float() if x.is_floating_point() and x.itemsize < 4 else x
+
+
+def output_axis(model: nn.Module, name: str) -> int:
+    """The axis of a weight along which its outputs lie: 1 in a transposed convolution, 0 in all else."""
+    return int(isinstance(owner_of(model, name)[0], _ConvTransposeNd))
 
 
 def owner_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -99,28 +212,44 @@ def owner_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     return model.get_submodule(path), attribute
 
 
-def assign(owner: nn.Module, attribute: str, value: Tensor) -> None:
-    """Give a weight new values, in place: a quantized one stores the integers of its own grid that stand for them."""
+def assign(model: nn.Module, name: str, value: Tensor) -> None:
+    """Give a weight new values, in place: a quantized one stores the integers of its own grid that stand for them.
+
+    ValueError where another library's rule computes the weight and does not give back what was assigned.
+    """
+    owner, attribute = owner_of(model, name)
     stored = parametrizations(owner).get(attribute)
-    encode = getattr(stored[0], "encode", None) if stored else None
-    if stored is None:
+    if stored is not None and _is_ours(stored):
+        cast(Tensor, stored.original).copy_(cast(Rule, stored[0]).encode(value))
+    elif attribute in owner._parameters:
         getattr(owner, attribute).copy_(value)
-    elif encode:
-        stored.original.copy_(encode(value))
     else:
-        setattr(owner, attribute, value)  # another library's parametrization: torch calls its right_inverse
+        if stored is not None:
+            setattr(owner, attribute, value)  # torch calls the rule's right_inverse
+        if stored is None or not torch.allclose(getattr(owner, attribute), value):
+            raise ValueError(f"{name} is computed by another library's rule; allowed here: weights that keep a value")
 
 
-def install(model: nn.Module, name: str, original: nn.Parameter, rule: nn.Module) -> None:
-    """Replace a weight, in place, by `original` and the `rule` that computes it; its sharers go on sharing it."""
+def install(model: nn.Module, name: str, original: nn.Parameter, rule: Rule) -> None:
+    """Replace a weight, in place, by `original` and the `rule` that computes it; its sharers go on sharing it.
+
+    It trains, now or when it is a float again, if it did.
+    """
     owners = sharers(model, name)
+    rule.trains = trains(*owners[0])
+    for parameter in [original, *rule.parameters()]:
+        parameter.requires_grad_(rule.trains and parameter.is_floating_point())
     for owner, attribute in owners:
         if attribute not in parametrizations(owner):
-            owner.register_parameter(attribute, original)
-            # unsafe skips torch's demand that a parametrization keep the dtype: some turn integers into floats
-            parametrize.register_parametrization(owner, attribute, rule, unsafe=True)
+            _register(owner, attribute, original, rule)
     first, attribute = owners[0]
     stored = parametrizations(first)[attribute]
     stored[0], stored.original = rule, original
     for owner, attribute in owners[1:]:
         cast(nn.ModuleDict, owner.parametrizations)[attribute] = stored
+
+
+def _register(owner: nn.Module, attribute: str, original: nn.Parameter, rule: nn.Module) -> None:
+    owner.register_parameter(attribute, original)
+    # unsafe skips torch's demand that a parametrization keep the dtype: some turn integers into floats
+    parametrize.register_parametrization(owner, attribute, rule, unsafe=True)

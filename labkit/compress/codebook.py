@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import _check
+from labkit._module import clone
 from labkit.compress import _weights
 
 INITS = ("linear", "density", "random")
 ROUNDS = 1_000  # some 200 are enough for 256 centroids on 235,200 weights
 
 
-class Lookup(nn.Module):
+class Lookup(_weights.Rule):
     """The parametrization of a shared weight: the module keeps indices, and its forward looks the floats up.
 
     Index 0 is a pruned zero, index i the centroid `codebook[i - 1]`; `codebook` (k,) is a parameter.
@@ -48,9 +49,9 @@ def share(
     """
     _check.whole("bits", bits, 1, 8)
     _check.one_of("init", init, INITS)
+    model = clone(_weights.opened(model))
     values = _weights.chosen(model, layers)
     _weights.checked(values)
-    model = _weights.clone(model)
     for name, value in values.items():
         codebook = k_means(value.flatten() if value.all() else value[value != 0], 2**bits, init, seed)
         install(model, name, to_indices(value, codebook), codebook)
@@ -69,7 +70,7 @@ def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
     """
     if not len(x):
         return x
-    values = np.sort(x.detach().cpu().numpy()).astype(np.float64)
+    values = np.sort(_weights.widened(x.detach()).cpu().numpy()).astype(np.float64)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     centroids = initial_centroids(values, k, init, seed)
     edges = np.zeros(len(centroids) + 1, np.int64)
@@ -103,10 +104,10 @@ def initial_centroids(values: np.ndarray, k: int, init: str, seed: int = 0) -> n
 
 def to_indices(x: Tensor, codebook: Tensor) -> Tensor:
     """The index, 1 to k, of the centroid nearest to each x; 0 where x is 0: int16, since 257 do not fit 8 bits."""
-    ascending, order = codebook.detach().sort()
+    x, (ascending, order) = _weights.widened(x), _weights.widened(codebook.detach()).sort()
     if not len(order):
         return torch.zeros_like(x, dtype=torch.int16)
-    nearest = torch.bucketize(x, (ascending[1:] + ascending[:-1]) / 2, out_int32=True, right=True)
+    nearest = torch.bucketize(x, ascending[1:] / 2 + ascending[:-1] / 2, out_int32=True, right=True)
     numbers = (order + 1).to(torch.int16)
     return numbers.index_select(0, nearest.flatten()).view(x.shape).masked_fill(x == 0, 0)
 

@@ -16,7 +16,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit.compress import _weights
+from labkit._module import clone
 from labkit.compress.distill import answers, distill
 from labkit.compress.magnitude import apply_masks, masks_of, prune
 from labkit.compress.qat import finish_qat, keep_grids, on_grids, prepare_qat
@@ -52,7 +52,7 @@ def compose(
     _check.known("steps", steps, STEPS)
     share = _share(epochs, len(steps))
     teacher = answers(model, train.x) if "distil" in steps and epochs else None
-    model, histories = _weights.clone(model), []
+    model, histories = clone(model), []
     for i, step in enumerate(steps or ["fine-tune"]):
         model = _begin(model, step, sparsity, bits)
         if epochs:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
+from labkit._module import clone
 from labkit.compress import _weights
 from labkit.compress.magnitude import crowded_importance, prune_gradually
 from labkit.compress.parts import Part, Quantized, assemble, floats_of, parts, shape_of
@@ -48,7 +49,7 @@ def deep_compress(
     `fit` (loss, augment, validation, seed, …); `after_step(model, progress)` hears of the progress of both trainings.
     The history is that of both, with the column phase, "prune" or "round". ValueError for settings out of range.
     """
-    model = _weights.clone(model) if biases else without_biases(model)
+    model = clone(model) if biases else without_biases(model)
     steps = epochs[0] * len(train) // settings.get("batch_size", 128)
     every = min(50, steps // 20 + 1)  # a small data set has few steps to rise in
     hook = prune_gradually(sparsity, every=every, importance=crowded_importance(pull))
@@ -92,7 +93,7 @@ def _padded(part: Part, shape: torch.Size) -> Part:
 @torch.no_grad()
 def without_biases(model: nn.Module) -> nn.Module:
     """A new model whose biases are zero and stay so in training, but for the last layer's."""
-    model = _weights.clone(model)
+    model = clone(model)
     biases = [p for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"]
     for bias in biases[:-1]:
         bias.zero_().requires_grad_(False)

@@ -8,7 +8,6 @@ shift to the right. A ReLU costs nothing: what lies below zero is clamped at Z_y
 the largest number is also the one with the largest integer.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from labkit import _check
+from labkit._module import clone, unwrapped
 from labkit.compress import _weights
-from labkit.compress.quantize import Dequantize, Grid, QuantizeInput, to_integers
+from labkit.compress.quantize import Dequantize, Grid, QuantizeInput, has_input_quantizer, to_integers
 
 ALLOWED = "one chain of linear layers, convolutions, max-pooling, flatten and ReLU"
 KINDS = (nn.Linear, nn.Conv2d, nn.MaxPool2d, nn.ReLU, nn.Flatten, nn.Identity)
@@ -111,6 +111,7 @@ def integer_only(model: nn.Module) -> nn.Module:
     cannot be trained or saved. ValueError names the operation or the layer that does not fit.
     """
     _check.module("model", model)
+    model = unwrapped(model)
     chain = _chain(model)
     layers = [cast(nn.Linear | nn.Conv2d, model.get_submodule(stage.name)) for stage in chain]
     for stage, layer in zip(chain, layers, strict=True):
@@ -144,7 +145,7 @@ def _entering(layer: nn.Module) -> Grid:
 
 def _check_layer(name: str, layer: nn.Linear | nn.Conv2d) -> None:
     stored = _weights.parametrizations(layer).get("weight")
-    if stored is None or not isinstance(stored[0], Dequantize) or not hasattr(layer, "input_quantizer"):
+    if stored is None or not isinstance(stored[0], Dequantize) or not has_input_quantizer(layer):
         raise ValueError(f"{name} is not quantized with its activations; give what quantize(activation_bits=…) made")
     if not stored[0].symmetric:
         raise ValueError(f"{name} has affine weights; allowed: symmetric ones, whose zero_point is 0")
@@ -157,7 +158,7 @@ def _check_layer(name: str, layer: nn.Linear | nn.Conv2d) -> None:
 def _chain(model: nn.Module) -> list[Stage]:
     """The layers in order, each with what lies around it; ValueError names any other operation."""
     try:
-        nodes = list(fx.symbolic_trace(copy.deepcopy(model).eval()).graph.nodes)
+        nodes = list(fx.symbolic_trace(clone(model).eval()).graph.nodes)
     except Exception as error:  # whatever the model's own code raises on a proxy
         raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx: {error}") from error
     chain: list[Stage] = []
@@ -186,7 +187,11 @@ def _doing(model: nn.Module, node: fx.Node) -> nn.Module | None:
         return nn.Identity()
     if node.op == "call_module":
         module = model.get_submodule(cast(str, node.target))
-        return nn.Identity() if isinstance(module, nn.Dropout) else module if isinstance(module, KINDS) else None
+        kind = type(module).__bases__[0] if _weights.parametrizations(module) else type(module)
+        # a subclass may compute something else
+        return (
+            nn.Identity() if kind is nn.Dropout else module if kind in KINDS and "forward" not in vars(module) else None
+        )
     name: Any = getattr(node.target, "__name__", node.target)
     given, named = cast(tuple[Any, ...], node.args[1:]), cast(dict[str, Any], node.kwargs)
     if name == "relu":

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
+from labkit._module import clone, unwrapped
 from labkit.compress import _weights
 
 SCOPES = ("layer", "global")
@@ -22,7 +23,7 @@ Importance = Callable[[Tensor], Tensor]
 
 def keep_mask(importance: Tensor, sparsity: float) -> Tensor:
     """True for all but the round(sparsity · n) least important entries; equal ones go evenly, wherever they lie."""
-    values = importance.flatten().cpu().numpy()
+    values = _weights.widened(importance.detach().flatten()).cpu().numpy()
     pruned = round(sparsity * values.size)
     cut = _ordered(values, pruned - 1)[pruned - 1] if pruned else -np.inf
     keep = values > cut
@@ -82,18 +83,19 @@ def prune(
     Give `sparsity`, the share of zeros in [0, 1), or a mapping from layer to its own; or `threshold` θ ≥ 0. `scope`
     says where weights compete: "global", all in one ranking, or "layer", each layer on its own. `layers` names the
     layers to prune, all without it. `importance(weight)` scores the weights that compete for `sparsity`; magnitude by
-    default. Weights already zero count towards the sparsity. ValueError names what is wrong.
+    default. Weights already zero count towards the sparsity. A weight that weight_norm or the like computes becomes
+    an ordinary one first. ValueError names what is wrong.
     """
     _check.one_of("scope", scope, SCOPES)
     if (sparsity is None) == (threshold is None):
         raise ValueError("give either sparsity or threshold, not both and not neither")
+    model = clone(_weights.opened(model))
     if isinstance(sparsity, Mapping):
         masks: dict[str, Tensor] = {}
         for layer, share in sparsity.items():
             masks |= _masks(model, share, None, "layer", [layer], importance)
     else:
         masks = _masks(model, sparsity, threshold, scope, layers, importance)
-    model = _weights.clone(model)
     apply_masks(model, masks)
     return model
 
@@ -123,10 +125,11 @@ def _masks(
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """w ← M ⊙ w for each named weight, in place."""
+    model = unwrapped(model)
     for name, mask in masks.items():
         owner, attribute = _weights.owner_of(model, name)
         # not weight * mask: that makes a negative zero of every pruned negative weight, which a file has to keep
-        _weights.assign(owner, attribute, torch.where(mask, getattr(owner, attribute), 0.0))
+        _weights.assign(model, name, torch.where(mask, getattr(owner, attribute), 0.0))
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:

@@ -10,7 +10,13 @@ from torch.nn.utils import parametrize
 from labkit.compress import _weights, codebook, quantize
 from labkit.compress.codebook import Lookup
 from labkit.compress.qat import FakeQuantize
-from labkit.compress.quantize import Dequantize, Grid, install_input_quantizer, remove_input_quantizers
+from labkit.compress.quantize import (
+    Dequantize,
+    Grid,
+    has_input_quantizer,
+    install_input_quantizer,
+    remove_input_quantizers,
+)
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,16 @@ Part = Tensor | Quantized | Shared
 def parts(model: nn.Module) -> dict[str, Part]:
     """Everything a file must hold to rebuild `model`: its state by name, a weight of integers as one part.
 
-    A tensor that two layers share is listed once, under its first name.
+    That is every parameter and buffer, one that is not persistent too: outputs depend on it. A tensor that two layers
+    share is listed once, under its first name; what another library's rule computes, as the values of evaluation mode.
+    ValueError names a module that keeps anything else.
     """
     found: dict[str, Part] = {}
     seen: set[int] = set()
-    for prefix, owner in model.named_modules():
+    for prefix, owner in _weights.opened(model).named_modules():
         if isinstance(owner, parametrize.ParametrizationList | Dequantize | Lookup | FakeQuantize):
             continue
+        _check_state(prefix, owner)
         for name, value in _own(owner).items():
             if id(value) not in seen:
                 seen.add(id(value))
@@ -51,11 +60,25 @@ def parts(model: nn.Module) -> dict[str, Part]:
 
 
 def _own(owner: nn.Module) -> dict[str, object]:
-    """The parameters, parametrizations and saved buffers that belong to this module itself."""
-    own: dict[str, object] = {k: v for k, v in owner._parameters.items() if v is not None}
-    own |= _weights.parametrizations(owner)
-    saved = {k: v for k, v in owner._buffers.items() if v is not None and k not in owner._non_persistent_buffers_set}
-    return own | saved
+    """The parameters, parametrizations and buffers that belong to this module itself."""
+    own = owner._parameters | _weights.parametrizations(owner) | owner._buffers
+    return {k: v for k, v in own.items() if v is not None}
+
+
+def _check_state(path: str, owner: nn.Module) -> None:
+    """Refuse a module with state that is no parameter or buffer: get_extra_state, or the packed weights of torch.ao."""
+    state: dict[str, object] = {}
+    owner._save_to_state_dict(state, "", keep_vars=True)
+    if other := state.keys() - _own(owner).keys():
+        raise ValueError(
+            f"{path or 'the model'}, a {type(owner).__name__}, keeps {', '.join(sorted(other))}; allowed in a file: "
+            "parameters and buffers"
+        )
+
+
+def input_quantizers(model: nn.Module) -> set[str]:
+    """The names of the modules of ours that round what enters a layer."""
+    return {f"{name}.input_quantizer".lstrip(".") for name, m in model.named_modules() if has_input_quantizer(m)}
 
 
 def _part(path: str, value: object) -> Part:
@@ -67,7 +90,6 @@ def _part(path: str, value: object) -> Part:
             return Shared(original, rule.codebook.detach())
         if isinstance(rule, FakeQuantize):
             raise ValueError(f"{path} trains for a grid; a file holds what finish_qat makes of it")
-        raise ValueError(f"parametrization {type(rule).__name__} is not one of labkit's; remove it before saving")
     return value.detach()  # type: ignore[attr-defined]
 
 
@@ -79,8 +101,11 @@ def assemble(into: nn.Module, stored: Mapping[str, Part]) -> nn.Module:
     model = _weights.plain(into)
     remove_input_quantizers(model)
     expected = parts(model)
-    rounding = {k for k in stored if ".input_quantizer." in f".{k}"}
+    rounding = {k for k in stored if ".input_quantizer." in f".{k}" and k not in expected}
+    kept = {f"{path}.{name}".lstrip(".") for path, m in model.named_modules() for name in m._non_persistent_buffers_set}
     for name, value in expected.items():
+        if name in kept and name not in stored:
+            continue  # files of earlier versions do not hold these buffers: they are those of `into`
         if name not in stored:
             raise ValueError(
                 f"the file has no {name}, which {type(into).__name__} needs; give the model it was saved from"
@@ -93,7 +118,7 @@ def assemble(into: nn.Module, stored: Mapping[str, Part]) -> nn.Module:
         raise ValueError(
             f"the file holds {unknown[0]}, which {type(into).__name__} has not; give the model it was saved from"
         )
-    for name in expected:
+    for name in [name for name in expected if name in stored]:
         _put(model, name, stored[name])
     _put_input_quantizers(model, {k: stored[k] for k in rounding})
     return model
@@ -115,14 +140,20 @@ def floats_of(part: Part) -> Tensor:
 
 def _put(model: nn.Module, name: str, part: Part) -> None:
     owner, attribute = _weights.owner_of(model, name)
+    there = getattr(owner, attribute)
     if isinstance(part, Quantized):
-        quantize.install(model, name, part.q.clone(), part.grid)
+        quantize.install(model, name, _laid_out(part.q, there), part.grid)
     elif isinstance(part, Shared):
-        codebook.install(model, name, part.indices.clone(), part.codebook.clone())
+        codebook.install(model, name, _laid_out(part.indices, there), part.codebook.clone())
     elif attribute in owner._parameters:
-        owner._parameters[attribute].data = part.clone()  # type: ignore[union-attr]
+        there.data = _laid_out(part, there)
     else:
-        owner._buffers[attribute] = part.clone()
+        owner._buffers[attribute] = _laid_out(part, there)
+
+
+def _laid_out(values: Tensor, there: Tensor) -> Tensor:
+    """A copy that lies in memory as `there` does: another order, channels-last or not, sums in another order, too."""
+    return torch.empty_like(there, dtype=values.dtype, requires_grad=False).copy_(values)
 
 
 def _put_input_quantizers(model: nn.Module, stored: Mapping[str, Part]) -> None:

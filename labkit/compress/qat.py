@@ -8,16 +8,17 @@ Float weights remain beneath and collect small steps until one of them crosses t
 
 import functools
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from labkit._module import clone
 from labkit.compress import _weights, quantize
-from labkit.compress.quantize import Dequantize, Grid, choose_grid, fake_quantize
+from labkit.compress.quantize import Dequantize, Grid, choose_grid, fake_quantize, levels
 
 
-class FakeQuantize(nn.Module):
+class FakeQuantize(_weights.Rule):
     """The parametrization of a weight that trains for a grid: the module keeps floats, its forward sees levels."""
 
     def __init__(self, choose: Callable[[Tensor], Grid]) -> None:
@@ -30,7 +31,8 @@ class FakeQuantize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Floats to the values of the grid, with the straight-through gradient; NaN and infinity go on to the loss."""
-        return straight_through(x, self.grid(x)) if x.detach().sum().isfinite() else x
+        finite = x.detach().sum().isfinite() or x.detach().isfinite().all()  # the sum may be too large for its type
+        return straight_through(x, self.grid(x)) if finite else x
 
     def encode(self, x: Tensor) -> Tensor:
         """Refuse new values: they would be rounded ones, and the floats beneath would be lost."""
@@ -46,7 +48,7 @@ def straight_through(x: Tensor, grid: Grid) -> Tensor:
     """
     passes = x.detach() != 0
     if not (grid.symmetric and grid.bits == 1):
-        q = (x.detach() * (1 / grid.scale)).round() + grid.zero_point
+        q = levels(x.detach(), grid)
         passes &= (q >= grid.quant_min) & (q <= grid.quant_max)
     return fake_quantize(x.detach(), grid) + passes * (x - x.detach())  # the last term is 0, and its gradient 1
 
@@ -63,17 +65,15 @@ def prepare_qat(
     """A new model whose weights `fit` trains for a grid of `bits` bits; its outputs are the quantized model's already.
 
     The settings are those of `quantize`; the grid follows the weights, chosen anew in every forward pass. Pruned
-    weights stay zero. `finish_qat` makes the integers. ValueError names the argument that is out of range, a layer that
-    does not exist or a weight that holds NaN.
+    weights stay zero, frozen ones frozen. `finish_qat` makes the integers. ValueError names the argument that is out of
+    range, a layer that does not exist or a weight that holds NaN.
     """
+    model = clone(_weights.opened(model))
     values = _weights.chosen(model, layers)
     _weights.checked(values)
-    model = _weights.clone(model)
-    choose = functools.partial(
-        choose_grid, bits=bits, symmetric=symmetric, granularity=granularity, percentile=percentile
-    )
+    how: dict[str, Any] = dict(bits=bits, symmetric=symmetric, granularity=granularity, percentile=percentile)
     for name, value in values.items():
-        rule = FakeQuantize(choose)
+        rule = FakeQuantize(functools.partial(choose_grid, **how, axis=_weights.output_axis(model, name)))
         rule.grid(value)  # refuses settings out of range
         _weights.install(model, name, nn.Parameter(value.clone()), rule)
     return model
@@ -85,7 +85,7 @@ def keep_grids(model: nn.Module) -> nn.Module:
     Without it a quantized weight does not train at all; `prepare_qat` would choose a new grid, and round once more.
     Zeros stay zero, and `finish_qat` makes the integers, if there are any to make.
     """
-    model = _weights.clone(model)
+    model = clone(_weights.opened(model))
     for name, value in _weights.weights(model).items():
         owner, attribute = _weights.owner_of(model, name)
         stored = _weights.parametrizations(owner).get(attribute)
@@ -106,7 +106,7 @@ def on_grids(model: nn.Module) -> list[str]:
 
 def finish_qat(model: nn.Module) -> nn.Module:
     """A new model with the integers that `model`, made by `prepare_qat`, computed with: equal outputs, bit for bit."""
-    model = _weights.clone(model)
+    model = clone(_weights.opened(model))
     trained = {name: stored for name in on_grids(model) if (stored := _prepared(model, name))}
     if not trained:
         raise ValueError(f"no weight of {type(model).__name__} trains for a grid; give what prepare_qat made")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit._module import evaluating
+from labkit._module import clone, evaluating
 from labkit.compress import _weights
 
 GRANULARITIES = ("tensor", "channel")
@@ -24,12 +24,16 @@ GRANULARITIES = ("tensor", "channel")
 
 @dataclass(frozen=True)
 class Grid:
-    """The values a quantized tensor can take; `scale` (float32) and `zero_point` (int32) broadcast against it."""
+    """The values a quantized tensor can take, as floats of type `dtype`.
+
+    `scale` (float32, or float64) and `zero_point` (int32) broadcast against the tensor.
+    """
 
     scale: Tensor
     zero_point: Tensor
     bits: int
     symmetric: bool
+    dtype: torch.dtype = torch.float32
 
     @property
     def quant_min(self) -> int:
@@ -45,28 +49,40 @@ class Grid:
 
 
 def choose_grid(
-    x: Tensor, bits: int, *, symmetric: bool = True, granularity: str = "tensor", percentile: float = 100.0
+    x: Tensor,
+    bits: int,
+    *,
+    symmetric: bool = True,
+    granularity: str = "tensor",
+    percentile: float = 100.0,
+    axis: int = 0,
 ) -> Grid:
-    """The grid for `x`: one for all of it, or (granularity "channel") one for each index of its first axis.
+    """The grid for `x`: one for all of it, or (granularity "channel") one for each index of its `axis`.
 
     Symmetric: scale = absmax / ((quant_max - quant_min) / 2). Affine: scale = (max - min) / (quant_max - quant_min).
     `percentile` in (50, 100] clips: below 100, min and max become percentiles of the non-zero values, so that a pruned
-    tensor is not judged by its zeros. An all-zero channel gets scale 1. ValueError for settings out of range or NaN.
+    tensor is not judged by its zeros. An all-zero channel gets scale 1. It is computed in float32, or float64 for
+    float64, and no level is infinite in the type of `x`. ValueError for settings out of range or NaN.
     """
     _check_settings(bits, granularity, percentile)
     _check.finite("x", x)
-    rows = x.reshape(len(x), -1) if granularity == "channel" else x.reshape(1, -1)
+    values = _weights.widened(x)
+    rows = values.movedim(axis, 0).reshape(x.shape[axis], -1) if granularity == "channel" else values.reshape(1, -1)
     low, high = _value_range(rows, percentile)
     if symmetric and bits == 1:
         scale = rows.abs().sum(1) / (rows != 0).sum(1).clamp(min=1)
     elif symmetric:
         scale = torch.maximum(-low, high) / ((2**bits - 1) / 2)
     else:
-        scale = (high - low) / (2**bits - 1)
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        span = high - low
+        scale = torch.where(span.isfinite(), span / (2**bits - 1), high / (2**bits - 1) - low / (2**bits - 1))
+    # 1 / scale must be finite, too, and so must the outermost level: 0.999 leaves room for rounding
+    scale = torch.where(scale > 0, scale.clamp(min=torch.finfo(scale.dtype).tiny), torch.ones_like(scale))
     zero_point = torch.zeros_like(scale) if symmetric else (-low / scale).round().clamp(0, 2**bits - 1)
-    shape = (-1,) + (1,) * (x.ndim - 1) if granularity == "channel" else ()
-    return Grid(scale.reshape(shape), zero_point.int().reshape(shape), bits, symmetric)
+    farthest = 2 ** (bits - 1) if symmetric else torch.maximum(zero_point, 2**bits - 1 - zero_point)
+    scale = scale.clamp(max=0.999 * torch.finfo(x.dtype).max / farthest)
+    shape = [-1 if i == axis else 1 for i in range(x.ndim)] if granularity == "channel" else []
+    return Grid(scale.reshape(shape), zero_point.int().reshape(shape), bits, symmetric, x.dtype)
 
 
 def _value_range(rows: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
@@ -88,13 +104,18 @@ def to_integers(x: Tensor, grid: Grid) -> Tensor:
     """q = clamp(round(x / scale) + zero_point, quant_min, quant_max), int8 symmetric and uint8 affine."""
     if grid.symmetric and grid.bits == 1:
         return x.sign().to(torch.int8)
-    q = (x * (1 / grid.scale)).round() + grid.zero_point  # times the reciprocal, as torch's own kernels do
-    return q.clamp(grid.quant_min, grid.quant_max).to(torch.int8 if grid.symmetric else torch.uint8)
+    q = levels(x, grid).clamp(grid.quant_min, grid.quant_max)
+    return q.to(torch.int8 if grid.symmetric else torch.uint8)
+
+
+def levels(x: Tensor, grid: Grid) -> Tensor:
+    """round(x / scale) + zero_point, unclamped: times the reciprocal, as torch's own kernels do."""
+    return (x.to(grid.scale.dtype) * (1 / grid.scale)).round() + grid.zero_point
 
 
 def to_floats(q: Tensor, grid: Grid) -> Tensor:
     """x_hat = (q - zero_point) * scale."""
-    return (q.int() - grid.zero_point).to(grid.scale.dtype) * grid.scale
+    return ((q.int() - grid.zero_point).to(grid.scale.dtype) * grid.scale).to(grid.dtype)
 
 
 def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
@@ -102,22 +123,25 @@ def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
     return to_floats(to_integers(x, grid), grid)
 
 
-class Dequantize(nn.Module):
+class Dequantize(_weights.Rule):
     """The parametrization of a quantized weight: the module keeps integers, and its forward sees floats."""
 
     scale: Tensor
     zero_point: Tensor
+    example: Tensor
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.register_buffer("scale", grid.scale)
         self.register_buffer("zero_point", grid.zero_point)
         self.bits, self.symmetric = grid.bits, grid.symmetric
+        # of the type of the floats: model.half() changes it as it changes the other weights
+        self.register_buffer("example", torch.empty(0, dtype=grid.dtype), persistent=False)
 
     @property
     def grid(self) -> Grid:
         """The grid that the integers are on."""
-        return Grid(self.scale, self.zero_point, self.bits, self.symmetric)
+        return Grid(self.scale, self.zero_point, self.bits, self.symmetric, self.example.dtype)
 
     def forward(self, q: Tensor) -> Tensor:
         """Integers to floats."""
@@ -138,13 +162,14 @@ class QuantizeInput(nn.Module):
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
-        self.register_buffer("scale", grid.scale)
+        self.register_buffer("scale", grid.scale.float())
         self.register_buffer("zero_point", grid.zero_point)
         self.register_buffer("bits", torch.tensor(grid.bits, dtype=torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
         """Fake-quantize the activations x, any shape; torch's fused kernel does in one pass what the formula does."""
-        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, 0, 2 ** int(self.bits) - 1)
+        scale = self.scale.float()  # the kernel takes no other, also after model.half()
+        return torch.fake_quantize_per_tensor_affine(x, scale, self.zero_point, 0, 2 ** int(self.bits) - 1)
 
 
 def quantize(
@@ -162,19 +187,21 @@ def quantize(
 
     `granularity` "tensor" or "channel"; `percentile` clips the range (see `choose_grid`). With `activation_bits` the
     input of each quantized layer is rounded too, on the range it takes while `calibration` images pass through.
-    `layers` names the layers to quantize, all without it. ValueError names the argument that is out of range, a layer
-    that does not exist or a weight that holds NaN.
+    `layers` names the layers to quantize, all without it (see `_weights.weights`). A weight that weight_norm or the
+    like computes becomes an ordinary one first. ValueError names the argument that is out of range, a layer that does
+    not exist or that calibration never calls, or a weight that holds NaN.
     """
     _check_settings(bits, granularity, percentile)
     if (activation_bits is None) != (calibration is None):
         raise ValueError("activation_bits and calibration belong together: give both or neither")
+    model = clone(_weights.opened(model))
     values = _weights.chosen(model, layers)
     _weights.checked(values)
-    model = _weights.clone(model)
     if activation_bits is not None and calibration is not None:
         _quantize_inputs(model, list(values), calibration, activation_bits, percentile)
     for name, value in values.items():
-        grid = choose_grid(value, bits, symmetric=symmetric, granularity=granularity, percentile=percentile)
+        axis = _weights.output_axis(model, name)
+        grid = choose_grid(value, bits, symmetric=symmetric, granularity=granularity, percentile=percentile, axis=axis)
         install(model, name, to_integers(value, grid), grid)
     return model
 
@@ -190,13 +217,13 @@ def quantize_inputs(
     """A new model that rounds what enters its layers, and leaves their weights as they are.
 
     One affine grid of `bits` bits, 1 to 8, for each layer, over the range that its input takes while the images
-    `calibration` pass through; `percentile` clips that range (see `choose_grid`). `layers` names the layers, all
-    without it. ValueError as in `quantize`.
+    `calibration` pass through; `percentile` clips that range (see `choose_grid`). Attention's query, key and value
+    and the two inputs of a bilinear layer share a grid; what goes round inside a recurrent layer is not rounded.
+    `layers` names the layers, all without it. ValueError as in `quantize`.
     """
     _check_settings(bits, "tensor", percentile)
-    names = list(_weights.chosen(model, layers))
-    model = _weights.clone(model)
-    _quantize_inputs(model, names, calibration, bits, percentile)
+    model = clone(_weights.opened(model))
+    _quantize_inputs(model, list(_weights.chosen(model, layers)), calibration, bits, percentile)
     return model
 
 
@@ -205,45 +232,68 @@ def install(model: nn.Module, name: str, q: Tensor, grid: Grid) -> None:
     _weights.install(model, name, nn.Parameter(q, requires_grad=False), Dequantize(grid))
 
 
+def has_input_quantizer(layer: nn.Module) -> bool:
+    """Does `layer` round what enters it? A submodule of the user's own may have the same name."""
+    return isinstance(layer._modules.get("input_quantizer"), QuantizeInput)
+
+
 def install_input_quantizer(layer: nn.Module, grid: Grid) -> None:
     """Make `layer`, in place, round what enters it."""
-    known = hasattr(layer, "input_quantizer")
+    known = has_input_quantizer(layer)
+    if not known and "input_quantizer" in layer._modules:
+        raise ValueError(f"{type(layer).__name__} has an input_quantizer of its own; allowed: layers without one")
     layer.input_quantizer = QuantizeInput(grid)
     if not known:
-        layer.register_forward_pre_hook(_round_input)
+        layer.register_forward_pre_hook(_round_input, with_kwargs=True)
 
 
 def remove_input_quantizers(model: nn.Module) -> None:
     """Let every layer of `model`, in place, see its activations unrounded again."""
-    for layer in [m for m in model.modules() if hasattr(m, "input_quantizer")]:
+    for layer in [m for m in model.modules() if has_input_quantizer(m)]:
         del layer.input_quantizer
         for key in [k for k, hook in layer._forward_pre_hooks.items() if hook is _round_input]:
-            del layer._forward_pre_hooks[key]
+            del layer._forward_pre_hooks[key], layer._forward_pre_hooks_with_kwargs[key]
 
 
-def _round_input(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (cast(QuantizeInput, layer.input_quantizer)(inputs[0]), *inputs[1:])
+def _entering(layer: nn.Module, args: tuple, kwargs: dict) -> dict[int | str, Tensor]:
+    """What the weights of `layer` are multiplied with, by its place or name in the call; whole numbers are not."""
+    several = 3 if isinstance(layer, nn.MultiheadAttention) else 2 if isinstance(layer, nn.Bilinear) else 1
+    given = [*enumerate(args), *kwargs.items()][:several]
+    return {key: x for key, x in given if isinstance(x, Tensor) and x.is_floating_point()}
 
 
-@torch.inference_mode()
+def _round_input(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    rounding = cast(QuantizeInput, layer.input_quantizer)
+    rounded: dict[Any, Tensor] = {key: rounding(x) for key, x in _entering(layer, args, kwargs).items()}
+    return tuple(rounded.get(i, x) for i, x in enumerate(args)), {k: rounded.get(k, x) for k, x in kwargs.items()}
+
+
+@torch.no_grad()  # not inference_mode: training could not use the grids it makes
 def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: int, percentile: float) -> None:
     """Pass `images` through the model, note what enters each layer, and give each a rounding of its own."""
     _check.whole("activation_bits", bits, 1, 8)
-    layers = {id(owner): owner for name in names for owner, _ in _weights.sharers(model, name)}
-    seen: dict[int, list[Tensor]] = {}
+    layers = {owner: name for name in names for owner, _ in _weights.sharers(model, name)}
+    seen: dict[nn.Module, list[Tensor]] = {}
 
-    def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if inputs[0].is_floating_point():  # the tokens that enter an embedding are not rounded
-            seen.setdefault(id(layer), []).append(inputs[0].flatten())
+    def note(layer: nn.Module, args: tuple, kwargs: dict) -> None:
+        if any(isinstance(x, Tensor) for x in [*args, *kwargs.values()]) or not isinstance(layer, _weights.LAYERS):
+            seen.setdefault(layer, []).extend(x.float().flatten() for x in _entering(layer, args, kwargs).values())
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers.values()]
+    hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     with evaluating(model):
         model(images)
     for hook in hooks:
         hook.remove()
-    for key, entered in seen.items():
-        grid = choose_grid(torch.cat(entered), bits, symmetric=False, percentile=percentile)
-        install_input_quantizer(layers[key], grid)
+    if unheard := [name for layer, name in layers.items() if layer not in seen]:
+        raise ValueError(
+            f"calibration never calls the layer of {', '.join(unheard)} with a tensor; allowed in layers, where "
+            f"activations are rounded: {', '.join(name for layer, name in layers.items() if layer in seen)}"
+        )
+    for layer, entered in seen.items():
+        if entered:  # the tokens that enter an embedding are not rounded
+            x = torch.cat(entered)
+            _check.finite(f"what enters the layer of {layers[layer]}", x)
+            install_input_quantizer(layer, choose_grid(x, bits, symmetric=False, percentile=percentile))
 
 
 def _check_settings(bits: int, granularity: str, percentile: float) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit.compress.parts import Part, Quantized, Shared, assemble, parts, shape_of
+from labkit.compress.parts import Part, Quantized, Shared, assemble, input_quantizers, parts, shape_of
 from labkit.compress.quantize import Grid
 from labkit.store import layout
 from labkit.store._wire import Reader, text, varint
@@ -96,7 +96,7 @@ def check_equal(model: nn.Module, again: nn.Module) -> None:
 def _facts(part: Part) -> tuple[Any, ...]:
     if isinstance(part, Quantized):
         grid = part.grid
-        return (*_facts(part.q), *_facts(grid.scale), *_facts(grid.zero_point), grid.bits, grid.symmetric)
+        return (*_facts(part.q), *_facts(grid.scale), *_facts(grid.zero_point), grid.bits, grid.symmetric, grid.dtype)
     if isinstance(part, Shared):
         return (*_facts(part.indices), *_facts(part.codebook))
     return part.dtype, part.shape, _to_numpy(part).tobytes()
@@ -148,7 +148,9 @@ def _put(head: bytearray, name: str, part: str, tensor: Tensor, coders: Collecti
 def _put_quantized(head: bytearray, name: str, part: Quantized, coders: Collection[str]) -> Iterator[Entry]:
     q, grid = part.q, part.grid
     _put_shape(head, name, q)
-    head += varint(grid.bits) + varint(grid.symmetric)
+    # the type of the floats, where it is not that of the scale, in the bits above the one for symmetric
+    other = 0 if grid.dtype == grid.scale.dtype else 1 + FLOATS.index(_name(grid.dtype))
+    head += varint(grid.bits) + varint(grid.symmetric + 2 * other)
     yield from _put(head, name, "scale", grid.scale, coders)
     yield from _put(head, name, "zero_point", grid.zero_point, coders)
     packed = layout.pack_quantized(q.cpu().numpy(), grid.zero_point.cpu().numpy(), coders)
@@ -163,10 +165,14 @@ def _put_shared(head: bytearray, name: str, part: Shared, coders: Collection[str
 
 
 def _put_shape(head: bytearray, name: str, tensor: Tensor) -> None:
-    dtype = str(tensor.dtype).removeprefix("torch.")
+    dtype = _name(tensor.dtype if tensor.layout == torch.strided else tensor.layout)  # "sparse_coo" is not among them
     if dtype not in DTYPES:
         raise ValueError(f"{name} is of type {dtype}; allowed in a .lk file: {', '.join(DTYPES)}")
     head += varint(DTYPES.index(dtype)) + b"".join(map(varint, [tensor.ndim, *tensor.shape]))
+
+
+def _name(dtype: torch.dtype | torch.layout) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _put_packed(head: bytearray, name: str, part: str, packed: layout.Packed) -> Iterator[Entry]:
@@ -193,7 +199,8 @@ def decode(raw: bytes, into: nn.Module) -> nn.Module:
     """
     _check.module("into", into)
     head, body = _open(raw)
-    expected, stored = parts(into), dict[str, Part]()
+    ours, stored = input_quantizers(into), dict[str, Part]()
+    expected = {name: part for name, part in parts(into).items() if name.rpartition(".")[0] not in ours}
     buffers = {name for name, _ in into.named_buffers()}
     for _ in range(head.varint()):
         name = head.text()
@@ -241,7 +248,7 @@ Fits = Callable[[tuple[int, ...]], bool]  # can we justify the shape that a file
 def _fits(name: str, expected: Mapping[str, Part], into: nn.Module) -> Fits:
     """What `into` says of the shape of a part; ValueError where it knows no such part."""
     layer, is_rounding, _ = f".{name}".rpartition(".input_quantizer.")
-    if is_rounding and layer.removeprefix(".") in dict(into.named_modules()):
+    if name not in expected and is_rounding and layer.removeprefix(".") in dict(into.named_modules()):
         return lambda claimed: math.prod(claimed) <= MAX_ROUNDING
     if name not in expected:
         raise ValueError(f"{type(into).__name__} has no such tensor; give the model it was saved from")
@@ -257,13 +264,16 @@ def _take(head: Reader, body: Reader, fits: Fits) -> Tensor:
 
 def _take_quantized(head: Reader, body: Reader, fits: Fits) -> Quantized:
     dtype, shape = _take_shape(head, fits)
-    bits, symmetric = head.varint(), bool(head.varint())
+    bits, how = head.varint(), head.varint()
+    symmetric, other = bool(how & 1), how >> 1
     if not 1 <= bits <= 8 or dtype != ("int8" if symmetric else "uint8"):
         raise ValueError(f"{bits} bits in {dtype} are not a quantized weight (1 to 8 in int8 symmetric, uint8 affine)")
     scale, zero_point = (_take(head, body, lambda claimed: _broadcasts(claimed, shape)) for _ in range(2))
     if not scale.is_floating_point() or zero_point.dtype != torch.int32:
         raise ValueError(f"scale is {scale.dtype} and zero_point {zero_point.dtype}; allowed: a float and torch.int32")
-    grid = Grid(scale, zero_point, bits, symmetric)
+    if other > len(FLOATS):
+        raise ValueError(f"unknown type {other} of floats; this version of labkit knows {', '.join(FLOATS)}")
+    grid = Grid(scale, zero_point, bits, symmetric, getattr(torch, FLOATS[other - 1]) if other else scale.dtype)
     zeros = np.broadcast_to(zero_point.numpy(), shape).ravel()
     q = layout.unpack_quantized(head, body, zeros, _rows(shape), _numpy_type(dtype))
     return Quantized(_to_tensor(q, dtype, shape), grid)
@@ -323,17 +333,17 @@ def _to_tensor(values: np.ndarray, dtype: str, shape: tuple[int, ...]) -> Tensor
 
 def _check_type(name: str, part: Part, expected: Part | None, is_buffer: bool) -> None:
     """Refuse what `assemble` could not put where `name` is."""
-    if ".input_quantizer." in f".{name}":
+    if expected is None:
         _check_rounding(name.rpartition(".")[2], part)
     elif isinstance(part, Quantized | Shared):
         if is_buffer:
             kind = "quantized" if isinstance(part, Quantized) else "a codebook's"
             raise ValueError(f"it is {kind}, but a buffer of `into` cannot be")
-    elif isinstance(expected, Quantized | Shared) or expected.is_floating_point():  # type: ignore[union-attr]
+    elif isinstance(expected, Quantized | Shared) or expected.is_floating_point():
         if not part.is_floating_point():
             raise ValueError(f"it is of type {part.dtype}; allowed here: floats")
-    elif part.dtype != expected.dtype:  # type: ignore[union-attr]
-        raise ValueError(f"it is of type {part.dtype}; allowed here: {expected.dtype}")  # type: ignore[union-attr]
+    elif part.dtype != expected.dtype:
+        raise ValueError(f"it is of type {part.dtype}; allowed here: {expected.dtype}")
 
 
 def _check_rounding(attribute: str, part: Part) -> None:

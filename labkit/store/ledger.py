@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from labkit.compress.parts import Part, Quantized, Shared, floats_of, parts, shape_of
+from labkit.compress.parts import Part, Quantized, Shared, floats_of, input_quantizers, parts, shape_of
 from labkit.store.coding import QUICK, entropy_bits
 from labkit.store.file import encode, entries
 
@@ -57,9 +57,9 @@ def _component(part: str, component: str, kind: str) -> str:
 def _kinds(model: nn.Module) -> dict[str, str]:
     """The component of each tensor that is not a weight."""
     norms = {name for name, module in model.named_modules() if isinstance(module, _NORMS)}
-    kinds = {}
+    kinds, rounding = {}, input_quantizers(model)
     for name, part in parts(model).items():
-        if "input_quantizer." in name:
+        if name.rpartition(".")[0] in rounding:
             kinds[name] = "input quantizers"
         elif name.rpartition(".")[0] in norms:
             kinds[name] = "BatchNorm"
@@ -74,7 +74,8 @@ def comparison(model: nn.Module) -> pd.DataFrame:
     "theory" is the entropy of independent symbols: for each tensor n · H(share of zeros) for the mask plus the entropy
     of its non-zero values (32 bits each for floats), without any header. Our file may undercut it where zeros cluster.
     """
-    stored = {name: part for name, part in parts(model).items() if "input_quantizer." not in name}
+    rounding = input_quantizers(model)
+    stored = {name: part for name, part in parts(model).items() if name.rpartition(".")[0] not in rounding}
     buffers = {name for name, _ in model.named_buffers()}
     raw = b"".join(_floats(part).contiguous().numpy().tobytes() for part in stored.values())
     sizes = {

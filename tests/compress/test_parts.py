@@ -124,11 +124,16 @@ def test_a_shared_tensor_is_stored_once_and_stays_shared():
         assert sorted(parts(again)) == sorted(found)
 
 
-def test_a_buffer_that_is_not_saved_is_no_part():
-    model = nn.Linear(2, 2)
+def test_a_buffer_that_is_not_persistent_is_a_part_and_may_be_missing():
+    model, into = nn.Linear(2, 2), nn.Linear(2, 2)
     model.register_buffer("scratch", torch.zeros(3), persistent=False)
     model.register_buffer("kept", torch.ones(1))
-    assert sorted(parts(model)) == ["bias", "kept", "weight"]
+    assert sorted(parts(model)) == ["bias", "kept", "scratch", "weight"]
+    into.register_buffer("scratch", torch.ones(3), persistent=False)
+    into.register_buffer("kept", torch.zeros(1))
+    assert assemble(into, parts(model)).scratch.tolist() == [0, 0, 0]
+    older = {name: part for name, part in parts(model).items() if name != "scratch"}
+    assert assemble(into, older).scratch.tolist() == [1, 1, 1]
 
 
 def test_a_bare_layer_with_its_activations():
@@ -154,7 +159,10 @@ def test_what_does_not_fit_is_refused(refuses):
     refuses(ValueError, said, assemble, convnet(), stray)
 
 
-def test_a_parametrization_of_others_is_refused(refuses):
+def test_of_a_parametrization_of_others_the_values_are_stored():
     model = nn.Sequential(parametrizations.orthogonal(nn.Linear(3, 3)))
-    said = "parametrization _Orthogonal is not one of labkit's; remove it before saving"
-    refuses(ValueError, said, parts, model)
+    assert list(parts(model)) == ["0.bias", "0.weight"]
+    assert parts(model)["0.weight"].equal(model[0].weight)
+    again = assemble(model, parts(model))
+    assert type(again[0]) is nn.Linear
+    assert again(torch.eye(3)).equal(model(torch.eye(3)))

@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 
 import labkit as lk
 from labkit import explore, plots
+from labkit._module import clone
 from labkit.compress import _weights
 from labkit.compress.quantize import quantize_inputs
 from labkit.data import load_data, take
@@ -80,7 +81,7 @@ def test_activation_bits_reach_the_network(conv, digits, mine):
 def test_a_layer_alone_is_that_layer_of_the_squeezed_network_among_dense_ones(conv, digits, point):
     small = lk.quantize(lk.prune(conv, 0.5), 3)
     for name, weight in _weights.weights(small).items():
-        mixed = _weights.clone(conv)
+        mixed = clone(conv)
         mixed.get_parameter(name).data = weight.clone()
         pairs = lk.compare(conv, mixed, digits.validation)
         assert point.alone[name] == difference(pairs["lost"], pairs["won"], 300)
@@ -94,7 +95,7 @@ def test_a_kind_alone_is_all_its_layers_at_once(conv, digits, mine, point):
     assert list(whole.alone) == list(dict.fromkeys(kind.values()))
     assert (whole.score.correct, whole.size_bytes) == (point.score.correct, point.size_bytes)
     for name in whole.alone:
-        mixed = _weights.clone(conv)
+        mixed = clone(conv)
         for layer, weight in _weights.weights(small).items():
             if kind[layer] == name:
                 mixed.get_parameter(layer).data = weight.clone()
