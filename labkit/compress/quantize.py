@@ -255,14 +255,16 @@ def remove_input_quantizers(model: nn.Module) -> None:
             del layer._forward_pre_hooks[key], layer._forward_pre_hooks_with_kwargs[key]
 
 
-def _entering(layer: nn.Module, args: tuple, kwargs: dict) -> dict[int | str, Tensor]:
+def _entering(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Tensor]:
     """What the weights of `layer` are multiplied with, by its place or name in the call; whole numbers are not."""
     several = 3 if isinstance(layer, nn.MultiheadAttention) else 2 if isinstance(layer, nn.Bilinear) else 1
     given = [*enumerate(args), *kwargs.items()][:several]
     return {key: x for key, x in given if isinstance(x, Tensor) and x.is_floating_point()}
 
 
-def _round_input(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+def _round_input(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     rounding = cast(QuantizeInput, layer.input_quantizer)
     rounded: dict[Any, Tensor] = {key: rounding(x) for key, x in _entering(layer, args, kwargs).items()}
     return tuple(rounded.get(i, x) for i, x in enumerate(args)), {k: rounded.get(k, x) for k, x in kwargs.items()}
@@ -275,7 +277,7 @@ def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: i
     layers = {owner: name for name in names for owner, _ in _weights.sharers(model, name)}
     seen: dict[nn.Module, list[Tensor]] = {}
 
-    def note(layer: nn.Module, args: tuple, kwargs: dict) -> None:
+    def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if any(isinstance(x, Tensor) for x in [*args, *kwargs.values()]) or not isinstance(layer, _weights.LAYERS):
             seen.setdefault(layer, []).extend(x.float().flatten() for x in _entering(layer, args, kwargs).values())
 
