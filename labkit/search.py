@@ -4,7 +4,9 @@
     study = search(objective, space, trials=30)       # objective(trial, **settings) -> {"accuracy": …}
     trials(study)                                     # one row a trial; study.best_trial and the rest is Optuna's
 
-A tuple (low, high) or (low, high, "log") is a range, of whole numbers if both ends are; a list is a choice.
+A tuple (low, high) or (low, high, "log") is a range, of whole numbers if both ends are; a list is a choice. NumPy's
+numbers and tensors of one number stand for numbers. Of a choice that is neither number nor text, such as a tuple, the
+table and the storage hold the `repr`.
 """
 
 import itertools
@@ -64,24 +66,35 @@ def search(
     With a `storage` (see `open_study`) the same call goes on where it stopped, and any number of workers may share it;
     each takes a `seed` of its own, but for "grid" all take the same. The settings of a trial follow from `seed`, its
     number and the trials before it, so a search that was interrupted ends like one that was not. `cancel()` is asked
-    before every trial, `after_trial(study)` called behind it. ValueError for a space, sampler or goal that is none.
+    before every trial, `after_trial(study)` called behind it. A trial with NaN for a goal has failed, and its row says
+    so under "reason". ValueError for a space, sampler or goal that is none, or that the study does not have.
     """
     _check.whole("trials", trials, 1, 1_000_000)
     _check.one_of("sampler", sampler, ("grid", *SAMPLERS))
+    space = _plain_space(space)
     check_space(space, lists_only=sampler == "grid")
     if sampler == "grid":
         trials = min(trials, math.prod(len(values) for values in space.values()))
     study = open_study(name, storage, goals, pruner)
+    _check_known(study, space)
 
     def run(trial: optuna.Trial) -> list[float]:
-        record = dict(objective(trial, **suggest(trial, space)))
+        record = {key: _plain(value) for key, value in objective(trial, **suggest(trial, space)).items()}
         trial.set_user_attr("record", record)
+        _check.known("goals", goals, record)
+        for goal in goals:
+            if record[goal] != record[goal]:
+                trial.set_user_attr("reason", f"{goal} is NaN")
+            else:
+                _check.number(goal, record[goal], -math.inf, math.inf)
         return [record[goal] for goal in goals]
 
     for _ in range(trials - len(finished(study))):  # a bound: trials that fail are not counted as finished
         if cancel() or len(finished(study)) >= trials:
             break
         study.sampler = _sampler(sampler, space, seed, len(study.get_trials(deepcopy=False)))
+        if isinstance(study.sampler, optuna.samplers.GridSampler) and study.sampler.is_exhausted(study):
+            break  # the points that are not finished have failed
         study.optimize(run, n_trials=1, catch=(Cancelled,))
         after_trial(study)
     return study
@@ -90,7 +103,7 @@ def search(
 def _sampler(name: str, space: Space, seed: int, number: int) -> optuna.samplers.BaseSampler:
     """A sampler for the trial of that number; Optuna keeps no state of a random generator in a storage."""
     if name == "grid":
-        return optuna.samplers.GridSampler({k: list(v) for k, v in space.items()}, seed=seed)
+        return optuna.samplers.GridSampler({k: [_label(v) for v in values] for k, values in space.items()}, seed=seed)
     return SAMPLERS[name](space, int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
 
 
@@ -123,6 +136,32 @@ def open_study(
     return study
 
 
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and tensors as Python's numbers and lists, which a storage can hold."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray | torch.Tensor) else value
+
+
+def _plain_space(space: Space) -> Space:
+    """A space with Python's numbers in its lists and ranges."""
+    kinds = {list: list, tuple: tuple}
+    return {name: kinds[type(v)](map(_plain, v)) if type(v) in kinds else v for name, v in space.items()}
+
+
+def _label(value: Any) -> str | float | None:
+    """What stands for a choice in a storage: itself, if that can hold it."""
+    return value if value is None or isinstance(value, str | int | float) else repr(value)
+
+
+def _check_known(study: optuna.Study, space: Space) -> None:
+    """Refuse a space in which a name means something else than in the trials of the study."""
+    known = {name: kind for trial in study.get_trials(deepcopy=False) for name, kind in trial.distributions.items()}
+    for name in known.keys() & space.keys():
+        try:
+            optuna.distributions.check_distribution_compatibility(known[name], _distribution(space[name]))
+        except ValueError as error:
+            raise ValueError(f"space[{name!r}] is {space[name]!r}; allowed: {known[name]}, as in the study") from error
+
+
 def _storage(place: str) -> optuna.storages.BaseStorage:
     if "://" not in place:
         file = JournalFileBackend(place, lock_obj=JournalFileOpenLock(place))
@@ -151,7 +190,9 @@ def row(trial: optuna.trial.FrozenTrial, goal: str = "accuracy") -> dict[str, An
     """
     told = trial.intermediate_values
     record = trial.user_attrs.get("record") or ({goal: told[max(told)]} if told else {})
-    return dict(number=trial.number, state=trial.state.name.lower(), trained=len(told)) | trial.params | record
+    reason = {key: value for key, value in trial.user_attrs.items() if key == "reason"}
+    about = dict(number=trial.number, state=trial.state.name.lower(), trained=len(told))
+    return about | trial.params | record | reason
 
 
 def best_so_far(records: pd.DataFrame, column: str = "accuracy") -> pd.Series:
@@ -167,7 +208,7 @@ def best_so_far(records: pd.DataFrame, column: str = "accuracy") -> pd.Series:
 def restored(rows: Sequence[Mapping[str, Any]], space: Space, goals: Mapping[str, str]) -> optuna.Study:
     """A study in memory with the finished trials of `rows` (see `row`), for Optuna's own tools."""
     study = open_study(goals=goals)
-    kinds = {name: _distribution(values) for name, values in space.items()}
+    kinds = {name: _distribution(values) for name, values in _plain_space(space).items()}
     for record in rows:
         state = TrialState[record["state"].upper()]
         values = [record[goal] for goal in goals] if state == TrialState.COMPLETE else None
@@ -215,7 +256,8 @@ def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
 
 def _suggest(trial: optuna.Trial, name: str, values: Sequence[Any]) -> Any:
     if isinstance(values, list):
-        return trial.suggest_categorical(name, values)
+        labels = [_label(value) for value in values]
+        return values[labels.index(trial.suggest_categorical(name, labels))]
     low, high, *log = values
     draw = trial.suggest_int if isinstance(low, int) and isinstance(high, int) else trial.suggest_float
     return draw(name, low, high, log=bool(log))
@@ -231,6 +273,7 @@ def _distribution(values: Sequence[Any]) -> optuna.distributions.BaseDistributio
 def grid(space: Space, levels: int) -> dict[str, list[Any]]:
     """`space` with `levels` evenly spaced values, on the scale of the range, in place of each range."""
     _check.whole("levels", levels, 2, 1_000)
+    space = _plain_space(space)
     check_space(space)
     return {name: values if isinstance(values, list) else _levels(values, levels) for name, values in space.items()}
 

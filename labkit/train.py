@@ -50,8 +50,8 @@ def fit(
     two. Labels outside the classes are refused.
 
     History columns: epoch, step, lr, train_loss and train_accuracy (running means over the epoch, while the weights
-    moved), validation_accuracy (NaN without `validation`), seconds. ValueError for settings out of range and for a model
-    with nothing to train.
+    moved), validation_accuracy (NaN without `validation`), seconds. ValueError for settings out of range, and for a
+    model with nothing to train.
     """
     _check.module("model", model)
     _check.whole("epochs", epochs, 0, 10_000)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from labkit import data
 from labkit.data import __main__ as command
-from labkit.data import fetch, load_data
+from labkit.data import Split, fetch, load_data
 
 SIZES = {
     "mnist": (55_000, 5_000, 10_000),
@@ -96,6 +96,40 @@ def test_take_is_the_head_of_a_split(digits, refuses):
     assert data.take(digits.test, 7).x.equal(digits.test.x[:7])
     assert data.take(digits.test, 7).y.equal(digits.test.y[:7])
     refuses(ValueError, "n is 301; allowed: a whole number from 1 to 300", data.take, digits.test, 301)
+
+
+X = torch.zeros(4, 1, 8, 8)
+ONE_EACH = "allowed: (n,), one class number per example, n ≥ 1"
+INTEGER = "allowed: class numbers of an integer dtype"
+AS_LONG = "one example per label in y"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "said"),
+    [
+        (X, torch.zeros(4, 1).long(), ValueError, f"y has the shape (4, 1); {ONE_EACH}"),
+        (X, torch.eye(4, 10).long(), ValueError, f"y has the shape (4, 10); {ONE_EACH}"),
+        (X[:0], torch.zeros(0).long(), ValueError, f"y has the shape (0,); {ONE_EACH}"),
+        (X, torch.zeros(4), TypeError, f"y has the dtype torch.float32; {INTEGER}"),
+        (X, torch.zeros(4) > 0, TypeError, f"y has the dtype torch.bool; {INTEGER}"),
+        (X, torch.zeros(3).long(), ValueError, f"x has the shape (4, 1, 8, 8); allowed: (3, …), {AS_LONG}"),
+        (torch.zeros(()), torch.zeros(1).long(), ValueError, f"x has the shape (); allowed: (1, …), {AS_LONG}"),
+        (X, torch.tensor([0, 1, -100, 2]), ValueError, "y holds the label -100; allowed: class numbers from 0"),
+        (X.numpy(), torch.zeros(4).long(), TypeError, "x is a ndarray; allowed: a torch.Tensor"),
+        (X, [0, 1, 2, 3], TypeError, "y is a list; allowed: a torch.Tensor"),
+    ],
+    ids=["column", "one-hot", "empty", "float", "bool", "longer x", "no batch", "ignored", "array", "list"],
+)
+def test_a_split_of_anything_but_examples_and_their_classes_is_refused(x, y, error, said, refuses):
+    refuses(error, said, Split, x, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.uint16, torch.int64])
+def test_labels_of_any_integer_dtype_become_int64(dtype):
+    y = torch.tensor([3, 200, 0, 1])
+    assert Split(X, y.to(dtype)).y.dtype == torch.int64
+    assert Split(X, y.to(dtype)).y.equal(y)
+    assert Split(X, y).y is y  # and those that are, are not copied
 
 
 def test_unknown_name(refuses):

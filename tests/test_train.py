@@ -3,16 +3,18 @@
 import copy
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Generator, nn
+from torch.optim.swa_utils import AveragedModel
 
-from labkit import optim
+from labkit import losses, models, optim
 from labkit._module import evaluating
 from labkit.data import Split, take
-from labkit.train import count_correct, fit, predict
+from labkit.train import count_correct, fit, lr_range_test, mean_loss, predict, right, steps_of
 
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_accuracy", "validation_accuracy", "seconds"]
 quick = partial(fit, epochs=2, lr=1e-2, progress=False)
@@ -229,3 +231,226 @@ def test_a_longer_run_is_a_dataframe_that_pandas_can_store(digits, mlp, tmp_path
     _, history = quick(mlp, Split(digits.train.x, digits.train.y), validation=digits.validation)
     history.to_csv(tmp_path / "history.csv", index=False)
     assert pd.read_csv(tmp_path / "history.csv").epoch.tolist() == [1, 2]
+
+
+# labels and logits
+
+
+SHAPED = "allowed: logits (128, classes) of two classes or more"
+
+
+@pytest.mark.parametrize("ask", [quick, mean_loss, count_correct, lr_range_test])
+def test_a_label_that_is_no_class_is_refused(ask, digits, refuses):
+    model = models.mlp(64, 8, 9)
+    refuses(
+        ValueError, "y holds the label 9; allowed: 0 to 8, the classes of model Sequential", ask, model, digits.train
+    )
+
+
+def test_one_label_out_of_range_is_found_before_any_step(digits, mlp, refuses):
+    y = digits.train.y.clone()
+    y[1_000] = 10  # with seed 0 not among the first batch
+    stepped, said = [], "y holds the label 10; allowed: 0 to 9, the classes of model Sequential"
+    split, watch = Split(digits.train.x, y), lambda model, progress: stepped.append(progress)
+    refuses(ValueError, said, quick, mlp, split, after_step=watch)
+    assert stepped == []
+    refuses(ValueError, said, count_correct, mlp, split)
+
+
+def test_a_network_of_one_logit_has_no_accuracy(digits, refuses):
+    model, split = models.mlp(64, 8, 1), take(digits.train, 128)
+    said = f"model Sequential returns the shape (128, 1); {SHAPED}"
+    for ask in (quick, mean_loss, partial(predict, batch_size=128)):
+        refuses(ValueError, said, ask, model, split.x if isinstance(ask, partial) and ask.func is predict else split)
+
+
+def test_a_network_of_pixels_has_no_accuracy(digits, refuses):
+    said = "model Conv2d returns the shape (128, 3, 8, 8); allowed: logits (128, classes) of two classes or more"
+    refuses(ValueError, said, quick, nn.Conv2d(1, 3, 3, padding=1), digits.train)
+
+
+# models of any kind
+
+
+class Outputs(nn.Module):
+    """What another library's network returns: logits by name, beside other things."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return {"hidden": x, "logits": self.inner(x)}
+
+
+def test_a_network_that_names_its_logits_trains_like_the_one_inside(digits, mlp):
+    model, split = Outputs(mlp), take(digits.train, 300)
+    for loss in (losses.cross_entropy, losses.label_smoothing(0.1), losses.distillation(Outputs(mlp))):
+        ours, history = quick(model, split, loss=loss, validation=digits.validation)
+        plain, expected = quick(mlp, split, loss=loss, validation=digits.validation)
+        assert weights(ours).equal(weights(plain))
+        assert history.drop(columns="seconds").equals(expected.drop(columns="seconds"))
+    assert mean_loss(model, split) == mean_loss(mlp, split)
+
+
+def test_a_tuple_is_refused_in_a_sentence(digits, mlp, refuses):
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = mlp
+
+        def forward(self, x):
+            return self.inner(x), x
+
+    named = "allowed: a tensor of logits, or a dict or an object that names one logits"
+    for ask in (quick, count_correct, mean_loss):
+        refuses(TypeError, f"model Pair returns a tuple; {named}", ask, Pair(), digits.train)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, AveragedModel])
+def test_the_network_inside_a_wrapper_is_trained(wrap, digits, mlp):
+    ours, _ = quick(wrap(mlp), digits.train)
+    assert type(ours) is nn.Sequential
+    assert weights(ours).equal(weights(quick(mlp, digits.train)[0]))
+
+
+def test_a_model_with_nothing_to_train_is_refused(digits, mlp, refuses):
+    said = "has nothing to train; allowed: a parameter that requires_grad"
+    refuses(ValueError, f"model Sequential {said}", quick, mlp.requires_grad_(False), digits.train)
+    refuses(ValueError, f"model Flatten {said}", quick, nn.Flatten(), digits.train)
+
+
+def test_x_of_another_dtype_or_device_than_the_weights(digits, mlp, refuses):
+    double = Split(digits.train.x.double(), digits.train.y)
+    said = "x has the dtype torch.float64; allowed: torch.float32, as the weights of model"
+    for ask in (quick, count_correct, mean_loss, lr_range_test):
+        refuses(ValueError, said, ask, mlp, double)
+    said = "x has the device cpu; allowed: meta, as the weights of model"
+    for ask in (quick, count_correct, mean_loss):
+        refuses(ValueError, said, ask, copy.deepcopy(mlp).to("meta"), digits.train)
+
+
+def test_a_module_that_keeps_what_it_computed_trains_again(digits, mlp):
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = mlp
+
+        def forward(self, x):
+            self.last = self.inner(x)
+            return self.last
+
+    model = Keeps()
+    model(digits.test.x)
+    assert weights(quick(model, digits.train)[0]).equal(weights(quick(mlp, digits.train)[0]))
+
+
+def test_a_table_that_a_network_makes_while_it_is_scored_can_be_trained_with(digits):
+    class Lazy(nn.Module):
+        """Like a network that makes the table of its positions when it first needs it."""
+
+        def __init__(self):
+            super().__init__()
+            self.fc, self.table = nn.Linear(64, 10), None
+
+        def forward(self, x):
+            if self.table is None:
+                self.table = torch.arange(64.0).cos()
+            return self.fc(x.flatten(1) * self.table)
+
+    model = Lazy()
+    predict(model, digits.test.x)
+    model(digits.test.x).sum().backward()
+    assert model.fc.weight.grad.any()
+
+
+def viewed(flatten):
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3)]
+    return nn.Sequential(*convolutions, flatten, nn.Linear(128, 10))
+
+
+class View(nn.Module):
+    def forward(self, x):
+        return x.view(-1, 128)
+
+
+def test_a_network_that_uses_view_trains(digits):
+    ours, _ = quick(viewed(View()), digits.train, validation=digits.validation)
+    model, stepper = viewed(nn.Flatten()), None
+    stepper = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    order_rng, step = Generator().manual_seed(0), 0
+    for _ in range(2):
+        for batch in torch.randperm(1_197, generator=order_rng).split(128):
+            stepper.param_groups[0]["lr"] = 1e-2 * optim.warmup_cosine(step / 20)
+            stepper.zero_grad()
+            F.cross_entropy(model(digits.train.x[batch]), digits.train.y[batch]).backward()
+            stepper.step()
+            step += 1
+    assert torch.allclose(weights(ours), weights(model), atol=1e-4)
+    assert count_correct(ours, digits.test) > 250
+
+
+def test_three_dimensional_convolutions_train(digits):
+    torch.manual_seed(0)
+    cubes = Split(digits.train.x.unflatten(1, (1, 1)), digits.train.y)
+    model = nn.Sequential(nn.Conv3d(1, 8, (1, 3, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    ours, history = quick(model, cubes, validation=cubes)
+    assert history.validation_accuracy.iloc[-1] > 0.9
+    assert ours[0].weight.shape == (8, 1, 1, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["lenet-5", "resnet-20"])
+def test_the_shipped_networks_train_on_channels_last(name):
+    seen = []
+
+    def watch(model, x, y):
+        found = losses.output_of(model, "conv1", x)
+        seen.append((found.is_contiguous(memory_format=torch.channels_last), found.is_contiguous()))
+        return losses.cross_entropy(model, x, y)
+
+    model = models.build(name)
+    split = Split(torch.rand(8, model.conv1.in_channels, 28, 28), torch.arange(8))
+    ours, _ = fit(model, split, epochs=2, batch_size=4, lr=1e-3, loss=watch, progress=False)
+    assert seen == [(True, False)] * 4
+    assert ours.conv1.weight.is_contiguous()
+
+
+# a single image left over
+
+
+@pytest.mark.parametrize(("images", "size", "sizes"), [
+    (9, 4, [4, 5]), (10, 4, [4, 4, 2]), (8, 4, [4, 4]), (5, 4, [5]), (3, 2, [3]), (3, 1, [1, 1, 1]), (1, 1, [1]), (4, 4, [4]),
+])  # fmt: skip
+def test_a_single_image_left_over_joins_the_batch_before_it(images, size, sizes, digits, mlp):
+    seen = []
+
+    def loss(model, x, y):
+        seen.append(x)
+        return losses.cross_entropy(model, x, y)
+
+    split = take(digits.train, images)
+    _, history = fit(mlp, split, epochs=1, lr=1e-3, batch_size=size, loss=loss, progress=False)
+    assert [len(x) for x in seen] == sizes
+    assert history.step.tolist() == [len(sizes)] == [steps_of(images, size)]
+    order = torch.randperm(images, generator=Generator().manual_seed(0))
+    assert torch.cat(seen).equal(split.x[order])
+
+
+def normed():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
+
+
+def test_batch_norm_trains_when_a_single_image_is_left_over(digits):
+    split = take(digits.train, 129)
+    model, history = fit(normed(), split, epochs=2, lr=1e-2, progress=False)
+    assert history.step.tolist() == [1, 2]
+    assert model[2].num_batches_tracked == 2
+    assert len(lr_range_test(normed(), split, steps=5, highest=1e-2)) == 5
+    logits = np.array(history.train_loss)
+    assert np.isfinite(logits).all()
+
+
+def test_right_says_which(trained, digits):
+    assert right(trained, digits.test).equal(trained(digits.test.x).argmax(1) == digits.test.y)
