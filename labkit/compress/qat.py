@@ -1,9 +1,11 @@
-"""Quantization-aware training: the network trains on rounded weights, and rounding counts as the identity behind.
+"""Quantization-aware training: the network trains on rounded weights, and rounding counts as the identity backward.
 
-    ahead   x_hat = fake_quantize(x)                          every step, on a grid chosen from the weights as they are
-    behind  ∂L/∂x = ∂L/∂x_hat inside the grid's range, else 0     the straight-through estimator (Bengio et al. 2013)
+    forward     x_hat = fake_quantize(x)                 every step, on a grid chosen from the weights as they are
+    backward    ∂L/∂x = ∂L/∂x_hat inside the grid's range and where x ≠ 0, else 0
 
-Float weights remain beneath and collect small steps until one of them crosses to the next level (Jacob et al. 2018).
+The straight-through estimator passes the gradient on unchanged (Bengio et al. 2013); stopping it outside the range is
+Courbariaux, Hubara et al. (2016), stopping it at 0, so that pruned weights stay pruned, is ours. Float weights remain
+beneath and collect small steps until one of them crosses to the next level (Jacob et al. 2018).
 """
 
 import functools
