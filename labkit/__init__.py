@@ -11,8 +11,8 @@
     lk.measure(again, data.validation)                # accuracy with its interval, bytes, MACs, latency
     lk.explore.overview()                             # the same, live
 
-Data flows one way: data → models → train → compress → store → measure → explore. `search`, `plots`, `explore` and
-`teach` load when they are first used.
+Data flows one way: data → models → train → compress → store → measure → explore. Every module is an attribute, as
+`lk.sweep`; those that the functions here do not need load when they are first used.
 """
 
 import importlib
@@ -42,7 +42,10 @@ from labkit.store import comparison, compression_ratio, decode, encode, ledger, 
 from labkit.train import fit
 from labkit.zoo import load_model
 
-_LATER = ("explore", "plots", "search", "teach")
+_MODULES = (
+    *("article", "augment", "compress", "data", "explore", "losses", "models", "optim", "plots", "search", "store"),
+    *("surfaces", "sweep", "teach", "train", "zoo"),
+)
 
 __all__ = [
     "Data",
@@ -81,10 +84,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _LATER:
+    if name in _MODULES:
         return importlib.import_module(f"labkit.{name}")
-    raise AttributeError(f"labkit has no {name!r}; it has {', '.join([*__all__, *_LATER])}")
+    raise AttributeError(f"labkit has no {name!r}; it has {', '.join([*__all__, *_MODULES])}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_LATER])
+    return sorted([*__all__, *_MODULES])

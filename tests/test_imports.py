@@ -1,6 +1,8 @@
 """Data flows one way: a room of labkit imports only from rooms above it, and techniques know nothing of one another."""
 
 import ast
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ LINE = (
 ORDER = LINE.split()
 ALLOWED = {room: set(ORDER[: i + 1]) for i, room in enumerate(ORDER)} | {"doctor": {"data"}, "__init__": set(ORDER)}
 # of compress/: these may join techniques
-RECIPES = {"__init__", "parts", "budget", "deep_compression", "qat", "integer", "compose"}
+RECIPES = {"__init__", "parts", "deep_compression", "qat", "integer", "compose"}
 
 
 def sources() -> dict[str, str]:
@@ -98,6 +100,34 @@ def test_what_goes_down_is_left_alone(path, line):
 
 def test_a_file_outside_the_order_is_found():
     assert violations({"helpers.py": ""}) == ["helpers.py is a room that ORDER does not list"]
+
+
+def test_every_recipe_is_there():
+    assert not [name for name in RECIPES if not (HOME / "compress" / f"{name}.py").exists()]
+
+
+def names_in_notebooks() -> list[str]:
+    """Every `lk.name` and `lk.name.inner` that a notebook's code uses."""
+    found = set()
+    for path in (HOME.parent / "notebooks").glob("*.ipynb"):
+        cells = [c["source"] for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        found |= set(re.findall(r"\blk((?:\.[a-zA-Z]\w*)+)", "\n".join("".join(cell) for cell in cells)))
+    return sorted(name.removeprefix(".") for name in found)
+
+
+def test_dir_names_what_notebooks_use_and_no_other_import_is_needed():
+    names = names_in_notebooks()
+    assert len(names) > 50
+    assert {name.split(".")[0] for name in names} <= set(dir(labkit))
+    ask = "import operator, sys, labkit; [operator.attrgetter(name)(labkit) for name in sys.argv[1:]]"
+    ran = subprocess.run([sys.executable, "-c", ask, *names], capture_output=True, text=True, check=False)
+    assert ran.stderr == ""
+
+
+def test_dir_promises_only_what_is_there():
+    ask = "import labkit; [getattr(labkit, name) for name in dir(labkit)]"
+    ran = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
+    assert ran.stderr == ""
 
 
 def test_importing_labkit_brings_no_widgets_no_pyplot_and_no_scikit_learn():
