@@ -17,9 +17,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from labkit import _check, store
+from labkit._module import evaluating
 from labkit.compress import _weights
 from labkit.data import Split
-from labkit.train import count_correct, evaluating, predict
+from labkit.train import count_correct, predict
 
 
 def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, float]:

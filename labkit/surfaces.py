@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import _check
+from labkit._module import evaluating
 from labkit.data import Split
 from labkit.optim import RULES, Rule, State
-from labkit.train import evaluating
 
 Surface = Callable[[Tensor], Tensor]
 FRAME = 2.0

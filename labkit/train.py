@@ -2,8 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from math import isfinite, nan
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from labkit import _check, optim
+from labkit._module import evaluating
 from labkit.data import Split
 from labkit.losses import cross_entropy
 
@@ -100,18 +100,6 @@ def _step(model: nn.Module, stepper: torch.optim.Optimizer, loss: Loss, x: Tenso
 def _set_lr(stepper: torch.optim.Optimizer, lr: float) -> None:
     for group in stepper.param_groups:
         group["lr"] = lr
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode inside the block; each submodule's own mode comes back behind it."""
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        yield model
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ import labkit
 
 HOME = Path(labkit.__file__).parent
 LINE = (
-    "_check data augment models optim losses article train zoo surfaces search compress store measure sweep frontier "
+    "_check _module data augment models optim losses article train zoo surfaces search compress store measure sweep frontier "
     "plots explore teach"
 )
 ORDER = LINE.split()

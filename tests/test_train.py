@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Generator, nn
 
 from labkit import optim
+from labkit._module import evaluating
 from labkit.data import Split, take
-from labkit.train import count_correct, evaluating, fit, predict
+from labkit.train import count_correct, fit, predict
 
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_accuracy", "validation_accuracy", "seconds"]
 quick = partial(fit, epochs=2, lr=1e-2, progress=False)

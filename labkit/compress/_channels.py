@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, fx, nn
 
+from labkit._module import evaluating
 from labkit.compress import _weights
-from labkit.train import evaluating
 
 FIXED = 0  # the unit that never leaves: pixels, logits, and what is added to either
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
+from labkit._module import evaluating
 from labkit.data import Split
 from labkit.losses import Loss, check_distillation, distance, mixed_loss, output_of, watching
-from labkit.train import evaluating, fit
+from labkit.train import fit
 
 
 @torch.no_grad()

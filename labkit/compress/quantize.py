@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
+from labkit._module import evaluating
 from labkit.compress import _weights
-from labkit.train import evaluating
 
 GRANULARITIES = ("tensor", "channel")
 

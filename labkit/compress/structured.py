@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import _check
+from labkit._module import evaluating
 from labkit.compress import _weights
 from labkit.compress._channels import CONVOLUTIONS, Use, channels, families
 from labkit.data import Split
-from labkit.train import evaluating
 
 CRITERIA = ("l1", "l2", "taylor", "activation", "random")
 SCOPES = ("layer", "global")

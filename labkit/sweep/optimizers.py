@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labkit._module import evaluating
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.data import Split, load_data, take
@@ -16,7 +17,7 @@ from labkit.models import build
 from labkit.optim import TORCHS
 from labkit.surfaces import FRAME, slice_loss
 from labkit.sweep._run import kept, shipped_sweep
-from labkit.train import evaluating, fit
+from labkit.train import fit
 from labkit.zoo import load_model
 
 FEW_IMAGES = 2_200

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from labkit._module import evaluating
 from labkit.compress.fold import fold_batchnorm
 from labkit.compress.magnitude import masks_of, prune
 from labkit.compress.parts import parts
 from labkit.compress.quantize import quantize
 from labkit.models import build
 from labkit.store import check_equal, decode, encode
-from labkit.train import evaluating
 from labkit.zoo import load_model
 
 
