@@ -31,7 +31,7 @@ def clone(model: nn.Module) -> nn.Module:
     """
     memo = {id(t): t.detach().clone() for part in model.modules() for t in _tensors(vars(part)) if not t.is_leaf}
     try:
-        return copy.deepcopy(model, memo)  # type: ignore[arg-type]
+        return copy.deepcopy(model, memo)
     except Exception as error:  # whatever an attribute of the user's module raises
         raise ValueError(f"model {type(model).__name__} cannot be copied: {error}") from error
 
