@@ -13,7 +13,7 @@ from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
-from labkit.explore._score import Score, scores, workers
+from labkit.explore._score import Score, Scoring, scores, workers
 from labkit.explore._start import Dense, Key, shipped, start
 from labkit.sweep import compress
 
@@ -46,12 +46,14 @@ def points(dense: Dense, sparsity: float, bits: int) -> Iterator[Point]:
     yield from measured(dense, small, sparsity, bits, store.QUICK)
 
 
-def measured(dense: Dense, small: nn.Module, sparsity: float, bits: int, coders: Collection[str]) -> Iterator[Point]:
+def measured(
+    dense: Dense, small: nn.Module, sparsity: float, bits: int, coders: Collection[str], scored: Scoring = scores
+) -> Iterator[Point]:
     """Write the file of `small`, score it: a preview first where all of validation would be late.
 
     Every point is measured on what is at hand: nothing is looked up. The last one has also read the file back.
     """
-    found = scores(small, dense.data.validation)  # copies the network before the coder, all Python, has the interpreter
+    found = scored(small, dense.data.validation)  # copies the network before the coder, all Python, has the interpreter
     file = workers().submit(store.encode_with_ledger, small, coders)
     left = workers().submit(lambda: _words.weights_left(weights(small)))
     for score in found:

@@ -201,13 +201,10 @@ class Regularization:
         setting = (
             f"{trial.dense.name}, new weights, {trial.recipe.images:,} images, regularized by {trial.recipe.words}"
         )
-        scored = trial.run.score
         words = trial.run.words
         if trial.run.ended and not trial.run.diverged and len(trial.pruned) < len(SPARSITIES):
             words += "; pruning it …"
-        if scored:
-            words += f"; scored on {'all ' if scored.settled else ''}{scored.images:,} validation images"
-        return Words(cards, _words.sentence(setting, cards), words)
+        return Words(cards, _words.sentence(setting, cards) + trial.run.scored, words + trial.run.scored)
 
 
 def best_look(trial: Trial) -> tuple[float, float] | None:

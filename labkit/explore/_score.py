@@ -4,15 +4,15 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from labkit.compress import _weights
-from labkit.data import Split
+from labkit.data import Split, take
 from labkit.measure import wilson
 
 FRAME = 0.030  # seconds of scoring before the first picture is shown
@@ -20,6 +20,7 @@ REFRESH = 0.5  # seconds between later ones
 FIRST = 16  # images in the first piece, from which the others are judged
 PIECE = 0.008  # seconds that a worker takes for one piece at most: as long may a newer setting have to wait
 AHEAD = torch.get_num_threads() + 1  # pieces that are in work or waiting for it
+SAMPLE = 1_000  # images that a network is scored on while it trains, always the first: with others its curve would jump
 CACHED = 500  # images in one pass of a network at most: with more, the activations fall out of the cache
 
 
@@ -53,6 +54,21 @@ def scores(model: nn.Module, split: Split) -> Iterator[Score]:
     # a copy of plain floats: a quantized weight would be computed anew for every chunk of images
     model = _weights.plain(model).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return _scores(model, split)
+
+
+Scoring = Callable[[nn.Module, Split], Iterator[Score]]  # one of `scores`, `whole` and `sampled`
+
+
+def whole(model: nn.Module, split: Split) -> Iterator[Score]:
+    """One score, on the whole split."""
+    *_, score = scores(model, split)
+    yield score
+
+
+def sampled(model: nn.Module, split: Split) -> Iterator[Score]:
+    """One score, on the first SAMPLE images of the split whatever that takes: a point of a live training."""
+    (score,) = whole(model, take(split, min(SAMPLE, len(split))))
+    yield replace(score, total=len(split))
 
 
 def _scores(model: nn.Module, split: Split) -> Iterator[Score]:
