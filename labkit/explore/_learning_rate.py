@@ -211,7 +211,8 @@ class LearningRate:
     def tell(self, trial: Trial) -> Words:
         """The trial in words."""
         cards = [accuracy_card(trial), loss_card(trial), lr_card(trial), smaller_card(trial), test_card(trial.test)]
-        setting = f"{trial.dense.name}, new weights, {len(trial.train):,} images, {trial.run.label}, {trial.optimizer}"
+        trained = f"{trial.dense.name}, new weights, {len(trial.train):,} {trial.dense.score.what}"
+        setting = f"{trained}, {trial.run.label}, {trial.optimizer}"
         return Words(cards, _words.sentence(setting, cards) + trial.run.scored, status(trial))
 
 

@@ -214,7 +214,9 @@ class Order:
         if point.training < 1:
             return Words(cards, alt, f"training: {point.training:.0%} done, now {stage(point)}; {scored}")
         images = len(training_set(point.dense.data, IMAGES))
-        return Words(cards, alt, f"trained: {EPOCHS} epochs of {images:,} images, shared by the steps; {scored}")
+        return Words(
+            cards, alt, f"trained: {EPOCHS} epochs of {images:,} {point.score.what}, shared by the steps; {scored}"
+        )
 
 
 def stage(point: Composed) -> str:

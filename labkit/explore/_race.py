@@ -103,7 +103,7 @@ class Race:
     def tell(self, racer: Racer) -> Words:
         """The run in words."""
         cards = [accuracy_card(racer), gap_card(racer), *smaller_cards(racer)]
-        setting = f"{racer.dense.name}, new weights, {len(racer.train):,} images, {racer.run.label}"
+        setting = f"{racer.dense.name}, new weights, {len(racer.train):,} {racer.dense.score.what}, {racer.run.label}"
         scored = racer.run.scored
         return Words(cards, _words.sentence(setting, cards) + scored, racer.run.words + stuck(racer) + scored)
 

@@ -198,9 +198,8 @@ class Regularization:
     def tell(self, trial: Trial) -> Words:
         """The trial in words."""
         cards = [accuracy_card(trial), gap_card(trial), pruned_card(trial), zeros_card(trial), best_card(trial)]
-        setting = (
-            f"{trial.dense.name}, new weights, {trial.recipe.images:,} images, regularized by {trial.recipe.words}"
-        )
+        trained = f"{trial.dense.name}, new weights, {trial.recipe.images:,} {trial.dense.score.what}"
+        setting = f"{trained}, regularized by {trial.recipe.words}"
         words = trial.run.words
         if trial.run.ended and not trial.run.diverged and len(trial.pruned) < len(SPARSITIES):
             words += "; pruning it …"

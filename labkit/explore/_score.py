@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from labkit._module import lay_out, logits_of
 from labkit.compress import _weights
 from labkit.data import Split, take
 from labkit.measure import wilson
@@ -26,12 +27,16 @@ CACHED = 500  # images in one pass of a network at most: with more, the activati
 
 @dataclass(frozen=True)
 class Score:
-    """Predicted classes of the first `images` of `total` validation images; settled when those are all."""
+    """Predicted classes of the first `images` of `total` validation images; settled when those are all.
+
+    `what` one calls them: rows of a table, signals and windows of text are "examples".
+    """
 
     predicted: Tensor
     correct: int
     images: int
     total: int
+    what: str = "images"
 
     @property
     def settled(self) -> bool:
@@ -52,8 +57,8 @@ class Score:
 def scores(model: nn.Module, split: Split) -> Iterator[Score]:
     """A preview after about FRAME seconds, one every REFRESH seconds, and at last the score on the whole split."""
     # a copy of plain floats: a quantized weight would be computed anew for every chunk of images
-    model = _weights.plain(model).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return _scores(model, split)
+    model = _weights.plain(model).eval()
+    return _scores(model, split, lay_out(model, split.x))
 
 
 Scoring = Callable[[nn.Module, Split], Iterator[Score]]  # one of `scores`, `whole` and `sampled`
@@ -71,14 +76,14 @@ def sampled(model: nn.Module, split: Split) -> Iterator[Score]:
     yield replace(score, total=len(split))
 
 
-def _scores(model: nn.Module, split: Split) -> Iterator[Score]:
+def _scores(model: nn.Module, split: Split, layout: torch.memory_format) -> Iterator[Score]:
     predicted: list[Tensor] = []
     working: deque[Future] = deque()  # pieces of images, in order: no worker waits for another to end its piece
     done, asked, piece, due = 0, 0, FIRST, time.perf_counter() + FRAME
     try:
         while done < len(split):
             while asked < len(split) and len(working) < (AHEAD if predicted else 1):
-                working.append(workers().submit(_classes, model, split.x[asked : asked + piece]))
+                working.append(workers().submit(_classes, model, split.x[asked : asked + piece], layout))
                 asked = min(asked + piece, len(split))
             classes, seconds = working.popleft().result()
             predicted.append(classes)
@@ -94,10 +99,10 @@ def _scores(model: nn.Module, split: Split) -> Iterator[Score]:
 
 
 @torch.inference_mode()
-def _classes(model: nn.Module, x: Tensor) -> tuple[Tensor, float]:
+def _classes(model: nn.Module, x: Tensor, layout: torch.memory_format) -> tuple[Tensor, float]:
     """The class that the model gives each image, and the seconds it took."""
     started = time.perf_counter()
-    classes = model(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x).argmax(1)
+    classes = logits_of(model, x.contiguous(memory_format=layout)).argmax(1)
     return classes, time.perf_counter() - started
 
 
@@ -126,4 +131,5 @@ def workers() -> ThreadPoolExecutor:
 
 def _score(predicted: list[Tensor], split: Split, done: int) -> Score:
     classes = torch.cat(predicted)
-    return Score(classes, int((classes == split.y[:done]).sum()), done, len(split))
+    what = "images" if split.x.ndim == 4 else "examples"
+    return Score(classes, int((classes == split.y[:done]).sum()), done, len(split), what)

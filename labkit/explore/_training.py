@@ -64,9 +64,9 @@ class Run:
         if self.score is None:
             return ""
         if not self.ended and self.score.total > SAMPLE:
-            return f"; each dot is scored on the first {SAMPLE:,} validation images"
+            return f"; each dot is scored on the first {SAMPLE:,} validation {self.score.what}"
         dots = f", each dot on the first {SAMPLE:,}" if self.score.total > SAMPLE else ""
-        return f"; scored on all {self.score.total:,} validation images{dots}"
+        return f"; scored on all {self.score.total:,} validation {self.score.what}{dots}"
 
     @property
     def diverged(self) -> bool:
