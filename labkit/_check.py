@@ -51,6 +51,21 @@ def module(name: str, value: object) -> None:
         raise TypeError(f"{name} is a {type(value).__name__}; allowed: a torch.nn.Module")
 
 
+def examples(x: Tensor, y: Tensor) -> None:
+    """Refuse anything but examples `x` (n, …) and a class number, from 0 up, for each: `y` (n,) of integers."""
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} is a {type(value).__name__}; allowed: a torch.Tensor")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise TypeError(f"y has the dtype {y.dtype}; allowed: class numbers of an integer dtype")
+    if y.ndim != 1 or not len(y):
+        raise ValueError(f"y has the shape {tuple(y.shape)}; allowed: (n,), one class number per example, n ≥ 1")
+    if x.ndim == 0 or len(x) != len(y):
+        raise ValueError(f"x has the shape {tuple(x.shape)}; allowed: ({len(y)}, …), one example per label in y")
+    if y.min() < 0:
+        raise ValueError(f"y holds the label {int(y.min())}; allowed: class numbers from 0")
+
+
 def known(name: str, values: Iterable[str], allowed: Collection[str]) -> None:
     """Refuse a list of names of which one is not among `allowed`."""
     for value in values:

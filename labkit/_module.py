@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.hooks import RemovableHandle
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
@@ -57,21 +58,53 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             part.training = training
 
 
-def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """What `model` returns for x, as one tensor: itself, or the entry "logits" of a dict or an output object.
+def logits_of(model: nn.Module, x: Tensor, label: int = 0) -> Tensor:
+    """The logits (n, classes) that `model` returns for x (n, …), checked as `as_logits` does.
 
-    TypeError names the model and what it returned instead.
+    A model that cannot run on x is refused: TypeError if its forward takes more than x, ValueError if x is on another
+    device or of another dtype than the weights.
     """
-    output = model(x)
+    try:
+        output = model(x)
+    except TypeError as error:
+        raise TypeError(f"model {type(model).__name__} is called with x alone: {error}") from error
+    except RuntimeError as error:
+        if misfit := _misfit(model, x):
+            raise ValueError(misfit) from error
+        raise
+    return as_logits(model, output, len(x), label)
+
+
+def _misfit(model: nn.Module, x: Tensor) -> str:
+    """How x differs from the weights of a model that failed on it; "" for no difference."""
+    looked_up = not x.is_floating_point() and any(isinstance(part, nn.Embedding) for part in model.modules())
+    for what in ("device",) if looked_up else ("device", "dtype"):
+        known = {str(getattr(weight, what)) for weight in model.parameters()}
+        if known and str(getattr(x, what)) not in known:
+            return f"x has the {what} {getattr(x, what)}; allowed: {', '.join(sorted(known))}, as the weights of model"
+    return ""
+
+
+def as_logits(model: nn.Module, output: Any, images: int, label: int = 0) -> Tensor:
+    """The logits (images, classes) in what `model` returned: itself, or what a dict or an object names "logits".
+
+    TypeError for another output. ValueError for another shape, fewer than two classes (a regression has no accuracy)
+    and a `label`, the highest in y, that is no class.
+    """
     if isinstance(output, Mapping):
         output = output.get("logits", output)
     elif not isinstance(output, Tensor):
         output = getattr(output, "logits", output)
+    name = type(model).__name__
     if not isinstance(output, Tensor):
-        raise TypeError(
-            f"model {type(model).__name__} returns a {type(output).__name__}; allowed: a tensor of logits, or a dict "
-            "or an object that names one logits"
-        )
+        returned = f"model {name} returns a {type(output).__name__}"
+        raise TypeError(f"{returned}; allowed: a tensor of logits, or a dict or an object that names one logits")
+    if output.ndim != 2 or len(output) != images or output.shape[1] < 2:
+        returned = f"model {name} returns the shape {tuple(output.shape)}"
+        raise ValueError(f"{returned}; allowed: logits ({images}, classes) of two classes or more")
+    if label >= output.shape[1]:
+        allowed = f"allowed: 0 to {output.shape[1] - 1}, the classes of model {name}"
+        raise ValueError(f"y holds the label {label}; {allowed}")
     return output
 
 
@@ -79,15 +112,30 @@ def lay_out(model: nn.Module, x: Tensor) -> torch.memory_format:
     """Give the weights of `model`, in place, the memory format in which it runs fastest on x; return that format.
 
     Convolutions on a CPU run about three times faster on channels-last memory. A network whose forward uses `view` on
-    what a convolution returns does not run on it, and stays contiguous: two images of x are tried.
+    what a convolution returns, or that holds 3-D convolutions, does not run on it and stays contiguous: a copy is tried
+    on two images of x, so that no buffer and no random generator changes.
     """
-    if x.ndim == 4 and not any(p.ndim == 5 for p in model.parameters()):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if isinstance(x, Tensor) and x.ndim == 4:
         try:
-            with evaluating(model), torch.no_grad():
-                model(x[:2].contiguous(memory_format=torch.channels_last))
-            return torch.channels_last
-        except RuntimeError:  # torch: "view size is not compatible with input tensor's size and stride"
-            pass
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            copied = clone(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for part in copied.modules():  # hooks that watch a layer are not to hear of these two images
+                part._forward_pre_hooks.clear()
+                part._forward_hooks.clear()
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                copied(x[:2])
+        except Exception:  # torch: "view size is not compatible"; another error comes back when the model itself runs
+            return torch.contiguous_format
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return torch.channels_last
     return torch.contiguous_format
+
+
+def lay_out_at_first_call(model: nn.Module) -> RemovableHandle:
+    """`lay_out` the model, in place, for what its first call hands it; the handle calls that off."""
+
+    def first(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+        handle.remove()
+        lay_out(model, *inputs[:1])
+
+    handle = model.register_forward_pre_hook(first)
+    return handle

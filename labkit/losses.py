@@ -1,6 +1,5 @@
 """Losses of one shape: loss(model, x, y) -> scalar. `fit` accepts any of them."""
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,19 +8,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import _check, optim
+from labkit._module import clone, lay_out_at_first_call, logits_of, unwrapped
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Mean over the batch of -log softmax(model(x))[y]."""
-    return F.cross_entropy(model(x), y)
+    return F.cross_entropy(logits_of(model, x), y)
 
 
 def cross_entropy_bf16(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy with the matrix products in bfloat16: faster where the processor has them."""
     with torch.autocast("cpu", torch.bfloat16):
-        return F.cross_entropy(model(x), y)
+        return F.cross_entropy(logits_of(model, x), y)
 
 
 def next_character(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def label_smoothing(smoothing: float) -> Loss:
     _check.number("smoothing", smoothing, 0, 1, open_high=True)
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        log_p = F.log_softmax(model(x), 1)
+        log_p = F.log_softmax(logits_of(model, x), 1)
         return (1 - smoothing) * F.nll_loss(log_p, y) - smoothing * log_p.mean()
 
     return loss
@@ -107,8 +107,11 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), mean over the batch, of logits (n, classes).
 
     Its gradient shrinks as 1/T²; the factor T² keeps it in step with that of the labels, whatever T is
-    (Hinton, Vinyals & Dean 2015, section 2).
+    (Hinton, Vinyals & Dean 2015, section 2). ValueError for different shapes.
     """
+    if student.shape != teacher.shape:
+        shapes = f"teacher gives logits {tuple(teacher.shape)} and student {tuple(student.shape)}"
+        raise ValueError(f"{shapes}; allowed: equal shapes, the same classes")
     log_p, log_q = F.log_softmax(teacher / temperature, 1), F.log_softmax(student / temperature, 1)
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
@@ -126,15 +129,22 @@ def distillation(teacher: nn.Module, temperature: float = 4.0, alpha: float = 0.
     ones too. ValueError for settings out of range.
     """
     check_distillation(temperature, alpha)
-    _check.module("teacher", teacher)
-    teacher = copy.deepcopy(teacher).eval()
+    teacher = _still(teacher)
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
-            said = teacher(x)
-        return mixed_loss(model(x), said, y, temperature, alpha)
+            said = logits_of(teacher, x)
+        return mixed_loss(logits_of(model, x), said, y, temperature, alpha)
 
     return loss
+
+
+def _still(teacher: nn.Module) -> nn.Module:
+    """A copy of a teacher that stays as it is: in evaluation mode, and laid out for the images that it will see."""
+    _check.module("teacher", teacher)
+    teacher = clone(unwrapped(teacher)).eval()
+    lay_out_at_first_call(teacher)
+    return teacher
 
 
 def check_distillation(temperature: float, alpha: float) -> None:
@@ -150,9 +160,8 @@ def hint(teacher: nn.Module, teacher_layer: str, student_layer: str, regressor: 
     the student, such as an nn.Linear, that takes v to the shape of u and is trained along; without one r(v) = v. The
     labels are not used. ValueError for a layer that does not exist and for shapes that differ.
     """
-    _check.module("teacher", teacher)
+    teacher = _still(teacher)
     _check.one_of("teacher_layer", teacher_layer, dict(teacher.named_modules()))
-    teacher = copy.deepcopy(teacher).eval()
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():

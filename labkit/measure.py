@@ -9,18 +9,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import NormalDist
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from labkit import _check, store
-from labkit._module import evaluating
+from labkit._module import clone, evaluating, unwrapped
 from labkit.compress import _weights
 from labkit.data import Split
-from labkit.train import count_correct, predict
+from labkit.train import count_correct, right
 
 
 def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -55,7 +58,7 @@ def with_range(row: Mapping[str, float]) -> str:
 
 def size_bytes(model: nn.Module) -> int:
     """The length of the `.lk` file that `save` writes."""
-    return len(store.encode(model))
+    return len(store.encode(unwrapped(model)))
 
 
 def counts(model: nn.Module) -> dict[str, float]:
@@ -72,10 +75,66 @@ def counts(model: nn.Module) -> dict[str, float]:
 
 @torch.no_grad()
 def macs(model: nn.Module, image: Tensor) -> int:
-    """Multiply-adds for one `image` of shape (channels, height, width); zeros count, as dense kernels multiply them."""
-    with evaluating(model), _attention_written_out(), FlopCounterMode(display=False) as counter:
+    """Multiply-adds for one `image` of shape (channels, height, width); zeros count, as dense kernels multiply them.
+
+    Counted are products of matrices: convolutions, linear, bilinear and recurrent layers, attention. What adds, scales,
+    normalises or looks up counts as 0. ValueError names the layer that multiplies by an operation not known here.
+    """
+    counter = FlopCounterMode(display=False, custom_mapping=FLOPS)
+    model = clone(unwrapped(model)).eval().requires_grad_(False)  # the counter trips over a view that wants a gradient
+    with _attention_written_out(), _NothingMissed(model, counter), counter:
         model(image[None])
     return counter.get_total_flops() // 2
+
+
+def _recurrent(x: Sequence[int], w_input: Sequence[int], w_hidden: Sequence[int], *rest: Any, **about: Any) -> int:
+    """Both weights of one layer of an LSTM, one direction, at every step of x (steps, n, inputs)."""
+    return 2 * x[0] * x[1] * (math.prod(w_input) + math.prod(w_hidden))
+
+
+def _bilinear(first: Sequence[int], weight: Sequence[int], second: Sequence[int], *rest: Any, **about: Any) -> int:
+    """x₁ (n, inputs₁) times the weight (outputs, inputs₁, inputs₂), and that times x₂ (n, inputs₂)."""
+    return 2 * first[0] * (math.prod(weight) + weight[0] * weight[2])
+
+
+# Twice the multiply-adds, from the shapes of the arguments, of what torch's counter does not know.
+FLOPS: dict[Any, Callable[..., int]] = {
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent,
+    torch.ops.aten._trilinear: _bilinear,
+    torch.ops.aten.mv: lambda matrix, vector, **about: 2 * math.prod(matrix),
+    torch.ops.aten.addmv: lambda start, matrix, vector, **about: 2 * math.prod(matrix),
+}
+PRODUCTS = {"mm", "mv", "rnn", "cdist", "convolution"}  # in the names of torch's operations
+
+
+class _NothingMissed(TorchDispatchMode):
+    """Inside the block, an operation that multiplies by weights and that `counter` does not count is an error."""
+
+    def __init__(self, model: nn.Module, counter: FlopCounterMode) -> None:
+        super().__init__()
+        self.counter = counter
+        self.weights = {place for w in model.parameters() if w.ndim > 1 and (place := _storage(w))}
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Run the operation, if it is known."""
+        suspect = op.namespace != "aten" or PRODUCTS & set(op._opname.split("_"))
+        if (
+            suspect
+            and op._overloadpacket not in self.counter.flop_registry
+            and any(map(self._weighs, tree_leaves(args)))
+        ):
+            layer = max(self.counter.mod_tracker.parents, key=len).partition(".")[2]  # "Net.layer", or "Global"
+            raise ValueError(f"layer {layer!r} multiplies by {op}; allowed: operations whose MACs are known")
+        return op(*args, **(kwargs or {}))
+
+    def _weighs(self, argument: object) -> bool:
+        packed = isinstance(argument, torch.ScriptObject)  # the weights of a layer that torch has quantized
+        return packed or isinstance(argument, Tensor) and _storage(argument) in self.weights
+
+
+def _storage(tensor: Tensor) -> int:
+    """What a tensor and its views have in common; 0 for a sparse one."""
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else 0
 
 
 @contextmanager
@@ -110,6 +169,7 @@ def measure(model: nn.Module, split: Split, *, latency_batch: int = 1) -> dict[s
     """
     _check.module("model", model)
     _check.whole("latency_batch", latency_batch, 1, len(split))
+    score = accuracy(model, split)
     cost = dict(
         size_bytes=size_bytes(model),
         macs=macs(model, split.x[0]),
@@ -117,7 +177,7 @@ def measure(model: nn.Module, split: Split, *, latency_batch: int = 1) -> dict[s
         latency_batch=latency_batch,
         threads=torch.get_num_threads(),
     )
-    return accuracy(model, split) | counts(model) | cost
+    return score | counts(model) | cost
 
 
 def mcnemar(lost: int, won: int) -> float:
@@ -144,11 +204,6 @@ def compare(before: nn.Module, after: nn.Module, split: Split) -> dict[str, floa
 def _pairs(before: Tensor, after: Tensor) -> dict[str, float]:
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
     return dict(lost=lost, won=won, p=mcnemar(lost, won))
-
-
-def right(model: nn.Module, split: Split) -> Tensor:
-    """Which images of a split `model` classifies right: (n,) booleans."""
-    return predict(model, split.x) == split.y
 
 
 def against(before: Tensor, model: nn.Module, split: Split) -> dict[str, float]:
@@ -192,6 +247,7 @@ def sensitivity(
     `kinds`), weights (how many), change, accuracy with its interval, and as `compare` against the whole network lost,
     won and p. ValueError for a layer that does not exist.
     """
+    model = unwrapped(model)
     every, names = _weights.weights(model), kinds(model)
     parts = parts or {name: [name] for name in every}
     before, rows = right(model, split), []

@@ -23,7 +23,7 @@ from torch import nn
 
 from labkit import _check
 from labkit.data import Split
-from labkit.train import count_correct, fit
+from labkit.train import count_correct, fit, steps_of
 
 Space = Mapping[str, Sequence]
 Objective = Callable[..., Mapping[str, float]]  # objective(trial, **settings) -> record
@@ -259,7 +259,7 @@ def fit_trial(
     Raises optuna.TrialPruned when the study's pruner sees no use in going on, Cancelled as soon as `cancel()` says so.
     """
     steps = itertools.count(1)
-    steps_per_epoch = -(-len(train) // batch_size)
+    steps_per_epoch = steps_of(len(train), batch_size)
 
     def after_step(model: nn.Module, progress: float) -> None:
         epoch, rest = divmod(next(steps), steps_per_epoch)

@@ -3,7 +3,6 @@
 A surface maps places (..., 2) to losses (...); it is looked at within FRAME of 0 in both coordinates.
 """
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit._module import evaluating
+from labkit._module import clone, evaluating, logits_of
 from labkit.data import Split
 from labkit.optim import RULES, Rule, State
 
@@ -122,9 +121,9 @@ def filter_direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
 @torch.inference_mode()
 def slice_loss(model: nn.Module, split: Split, x: float, y: float, seed: int = 0) -> float:
     """The mean cross-entropy on `split` of `model` moved by (x a + y b) / FRAME, a and b two filter directions."""
-    moved = copy.deepcopy(model)
+    moved = clone(model)
     for step, direction in ((x, filter_direction(model, 2 * seed)), (y, filter_direction(model, 2 * seed + 1))):
         for name, d in direction.items():
             moved.get_parameter(name).add_(d, alpha=step / FRAME)
     with evaluating(moved):
-        return float(F.cross_entropy(moved(split.x), split.y))
+        return float(F.cross_entropy(logits_of(moved, split.x, int(split.y.max())), split.y))

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from labkit import _check, optim
-from labkit._module import evaluating
+from labkit._module import as_logits, clone, evaluating, lay_out_at_first_call, logits_of, unwrapped
 from labkit.data import Split
 from labkit.losses import cross_entropy
 
@@ -44,34 +45,42 @@ def fit(
     update (keep zeros zero, raise the sparsity). `cancel()` is asked before every step; a cancelled run returns what
     it has, with the finished epochs in the history and `history.attrs["cancelled"]` true.
 
+    `model` returns logits (n, classes), or names them; of DataParallel, an averaged or a compiled model the network
+    inside is trained. A single image left over at the end of an epoch joins the batch before it, for BatchNorm needs
+    two. Labels outside the classes are refused.
+
     History columns: epoch, step, lr, train_loss and train_accuracy (running means over the epoch, while the weights
-    moved), validation_accuracy (NaN without `validation`), seconds. ValueError for settings out of range.
+    moved), validation_accuracy (NaN without `validation`), seconds. ValueError for settings out of range and for a model
+    with nothing to train.
     """
     _check.module("model", model)
     _check.whole("epochs", epochs, 0, 10_000)
     _check.whole("batch_size", batch_size, 1, len(train))
     _check.number("lr", lr, 0, float("inf"), open_high=True)
-    steps_per_epoch = -(-len(train) // batch_size)
+    model = clone(unwrapped(model)).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise ValueError(f"model {type(model).__name__} has nothing to train; allowed: a parameter that requires_grad")
+    steps_per_epoch, label = steps_of(len(train), batch_size), int(train.y.max())
     total = max(1, epochs * steps_per_epoch)
     order_rng = Generator().manual_seed(seed)
     rows: list[dict] = []
     bar = tqdm(total=total, desc="training", unit="step", disable=not progress, mininterval=0.5)
-    with bar, torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
+    # dropout draws from the global generator; what images the model sees is up to the loss
+    with bar, torch.random.fork_rng(devices=[]), lay_out_at_first_call(model):
         torch.manual_seed(seed)
-        # convolutions on a CPU run about three times faster on channels-last memory
-        model = copy.deepcopy(model).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        stepper = optimizer([p for p in model.parameters() if p.requires_grad], lr=lr)
+        stepper = optimizer(trained, lr=lr)
         for epoch in range(epochs):
-            started, sums = time.perf_counter(), torch.zeros(2)
+            started, sums = time.perf_counter(), torch.zeros(2, device=train.y.device)
             order = torch.randperm(len(train), generator=order_rng)
-            for i, batch in enumerate(order.split(batch_size)):
+            for i, batch in enumerate(_batches(order, batch_size)):
                 if cancel():
                     return _finish(model, rows, cancelled=True)
                 step = epoch * steps_per_epoch + i
                 _set_lr(stepper, lr * schedule(step / total))
                 x, y = train.x[batch], train.y[batch]
                 x = augment(x, order_rng) if augment else x
-                sums += len(batch) * _step(model, stepper, loss, x, y)
+                sums += len(batch) * _step(model, stepper, loss, x, y, label)
                 if after_step:
                     after_step(model, (step + 1) / total)
                 bar.update()
@@ -85,11 +94,24 @@ def fit(
     return _finish(model, rows, cancelled=False)
 
 
-def _step(model: nn.Module, stepper: torch.optim.Optimizer, loss: Loss, x: Tensor, y: Tensor) -> Tensor:
-    """One update; returns (loss, accuracy) on the batch before it."""
+def steps_of(images: int, batch_size: int) -> int:
+    """The number of batches of an epoch of `fit`."""
+    return -(-(images - (batch_size > 1)) // batch_size)
+
+
+def _batches(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """`order` in `steps_of` pieces; a single one left over is in the last."""
+    *full, last = order.split(batch_size)
+    return (*full[:-1], torch.cat([full[-1], last])) if full and batch_size > len(last) == 1 else (*full, last)
+
+
+def _step(model: nn.Module, stepper: torch.optim.Optimizer, loss: Loss, x: Tensor, y: Tensor, label: int) -> Tensor:
+    """One update; returns (loss, accuracy) on the batch before it. `label` is the highest in the whole of y."""
     seen: list[Tensor] = []
-    hook = model.register_forward_hook(lambda module, inputs, logits: seen.append(logits.detach()))
-    value = loss(model, x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x, y)
+    hook = model.register_forward_hook(
+        lambda module, inputs, output: seen.append(as_logits(module, output, len(y), label).detach())
+    )
+    value = loss(model, x, y)
     hook.remove()
     stepper.zero_grad(set_to_none=True)
     value.backward()
@@ -102,24 +124,34 @@ def _set_lr(stepper: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-@torch.inference_mode()
-def predict(model: nn.Module, x: Tensor, batch_size: int = 250) -> Tensor:
-    """The class that `model`, in evaluation mode, gives each image: (n,) int64."""
+@torch.no_grad()  # not inference_mode: a table that the model keeps from here could not be trained with
+def predict(model: nn.Module, x: Tensor, batch_size: int = 250, label: int = 0) -> Tensor:
+    """The class that `model`, in evaluation mode, gives each image: (n,) int64.
+
+    ValueError or TypeError unless it returns logits (n, classes), or names them, among which class `label` is.
+    """
     with evaluating(model):
-        return torch.cat([model(batch).argmax(1) for batch in x.split(batch_size)])
+        return torch.cat([logits_of(model, batch, label).argmax(1) for batch in x.split(batch_size)])
+
+
+def right(model: nn.Module, split: Split) -> Tensor:
+    """Which images of a split `model` classifies right, in evaluation mode: (n,) booleans."""
+    return predict(model, split.x, label=int(split.y.max())) == split.y
 
 
 def count_correct(model: nn.Module, split: Split) -> int:
     """How many images of a split `model` classifies right, in evaluation mode."""
-    return int((predict(model, split.x) == split.y).sum())
+    return int(right(model, split).sum())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def mean_loss(model: nn.Module, split: Split, batch_size: int = 1_000) -> float:
     """The mean cross-entropy of a split, in evaluation mode."""
+    label = int(split.y.max())
     with evaluating(model):
         batches = zip(split.x.split(batch_size), split.y.split(batch_size), strict=True)
-        return float(sum(len(y) * cross_entropy(model, x, y) for x, y in batches)) / len(split)
+        losses = [len(y) * F.cross_entropy(logits_of(model, x, label), y) for x, y in batches]
+        return float(sum(losses)) / len(split)
 
 
 def lr_range_test(

@@ -8,6 +8,7 @@ each, may come on top (Romero et al. 2015).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit._module import evaluating
+from labkit._module import evaluating, logits_of, unwrapped
 from labkit.data import Split
 from labkit.losses import Loss, check_distillation, distance, mixed_loss, output_of, watching
 from labkit.train import fit
@@ -25,7 +26,7 @@ from labkit.train import fit
 def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "") -> Tensor:
     """The logits (n, classes) that `teacher`, in evaluation mode, gives images x, or what its `layer` gives them."""
     with evaluating(teacher):
-        ask = (lambda batch: output_of(teacher, layer, batch)) if layer else teacher
+        ask = partial(output_of, teacher, layer) if layer else partial(logits_of, teacher)
         return torch.cat([ask(batch) for batch in x.split(batch_size)])
 
 
@@ -100,7 +101,7 @@ def guided(student: nn.Module, hint: Hint, x: Tensor, seed: int = 0) -> Guided:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         widths = given.shape[1], wanted.shape[1]
-        return Guided(student, nn.Linear(*widths) if given.ndim == 2 else nn.Conv2d(*widths, kernel_size=1))
+        return Guided(unwrapped(student), nn.Linear(*widths) if given.ndim == 2 else nn.Conv2d(*widths, kernel_size=1))
 
 
 def _with_hint(train: Split, rest: Loss, hint: Hint) -> tuple[Split, Loss]:
@@ -127,7 +128,7 @@ def with_answers(train: Split, said: Tensor, temperature: float, alpha: float) -
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         images = x[:, :-classes].reshape(-1, *shape).to(train.x.dtype)
-        return mixed_loss(model(images), x[:, -classes:], y, temperature, alpha)
+        return mixed_loss(logits_of(model, images), x[:, -classes:], y, temperature, alpha)
 
     return beside, loss
 

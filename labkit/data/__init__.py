@@ -37,10 +37,17 @@ SPLIT_SEED = 0  # of the permutation that carves validation from train
 
 @dataclass(frozen=True)
 class Split:
-    """Images `x`, float32 (n, channels, height, width), or windows of text, int64 (n, 48); classes `y`, int64 (n,)."""
+    """Images `x`, float32 (n, channels, height, width), or windows of text, int64 (n, 48); classes `y`, int64 (n,).
+
+    Integers of another dtype in `y` become int64. TypeError or ValueError for what is no example with its class number.
+    """
 
     x: Tensor
     y: Tensor
+
+    def __post_init__(self) -> None:
+        _check.examples(self.x, self.y)
+        object.__setattr__(self, "y", self.y.long())  # the dtype that cross-entropy takes
 
     def __len__(self) -> int:
         return len(self.y)
