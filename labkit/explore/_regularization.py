@@ -116,7 +116,7 @@ class Regularization:
         penalty: str,
         lam: float,
         smoothing: float,
-        augmentation: float,
+        augmentation: float = 0.0,
         dropout: float = 0.0,
         checkpoint: Key | None = None,
     ) -> Iterator[Trial]:
@@ -265,7 +265,7 @@ def follow_penalty(controls: dict[str, Any]) -> None:
 def regularization(model: nn.Module | None = None, data: Data | None = None) -> Panel:
     """The live panel of notebook 06: LeNet-300-100, or the architecture of your own `model`, trained anew on `data`.
 
-    A model of your own has a control for dropout if it has `nn.Dropout` layers.
+    A model of your own has a control for dropout if it has `nn.Dropout` layers, and for augmentation if x are images.
     """
     own, controls = start(model, data, NETWORKS)
     offered = [n for n in IMAGES if own is None or n < len(own.data.train)] + (
@@ -278,10 +278,9 @@ def regularization(model: nn.Module | None = None, data: Data | None = None) -> 
     }
     if own is None or any(isinstance(layer, nn.Dropout) for layer in own.model.modules()):
         controls["dropout"] = _controls.share("dropout", 0.0, high=0.9, step=0.05)
-    controls |= {
-        "smoothing": _controls.share("smoothing", 0.0, high=0.5, step=0.05),
-        "augmentation": _controls.steps("augmentation", [(f"{a / 4:g}", a / 4) for a in range(9)], 0.0),
-    }
+    controls["smoothing"] = _controls.share("smoothing", 0.0, high=0.5, step=0.05)
+    if own is None or _words.has_pictures(own.data):  # only pictures can be turned, moved and scaled
+        controls["augmentation"] = _controls.steps("augmentation", [(f"{a / 4:g}", a / 4) for a in range(9)], 0.0)
     view = Regularization(own)
     panel = Panel("regularization", view, controls, run=view.train)
     follow_penalty(controls)

@@ -1,5 +1,6 @@
 """Score a model while a slider moves: first on as many images as fit into a frame, then on all of them."""
 
+import contextlib
 import functools
 import threading
 import time
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from labkit._module import lay_out, logits_of
+from labkit._module import logits_of
 from labkit.compress import _weights
 from labkit.data import Split, take
 from labkit.measure import wilson
@@ -58,7 +59,19 @@ def scores(model: nn.Module, split: Split) -> Iterator[Score]:
     """A preview after about FRAME seconds, one every REFRESH seconds, and at last the score on the whole split."""
     # a copy of plain floats: a quantized weight would be computed anew for every chunk of images
     model = _weights.plain(model).eval()
-    return _scores(model, split, lay_out(model, split.x))
+    return _scores(model, split, _lay_out(model, split.x))
+
+
+@torch.inference_mode()
+def _lay_out(model: nn.Module, x: Tensor) -> torch.memory_format:
+    """Channels-last where it helps and the network runs on it; in place, for a frame has no time for another copy."""
+    if x.ndim == 4 and any(p.ndim == 4 for p in model.parameters()):
+        with contextlib.suppress(RuntimeError):  # a forward with `view`, a 3-D convolution; other errors come back
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model(x[:1].contiguous(memory_format=torch.channels_last))
+            return torch.channels_last
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return torch.contiguous_format
 
 
 Scoring = Callable[[nn.Module, Split], Iterator[Score]]  # one of `scores`, `whole` and `sampled`
@@ -79,11 +92,12 @@ def sampled(model: nn.Module, split: Split) -> Iterator[Score]:
 def _scores(model: nn.Module, split: Split, layout: torch.memory_format) -> Iterator[Score]:
     predicted: list[Tensor] = []
     working: deque[Future] = deque()  # pieces of images, in order: no worker waits for another to end its piece
+    label = int(split.y.max())
     done, asked, piece, due = 0, 0, FIRST, time.perf_counter() + FRAME
     try:
         while done < len(split):
             while asked < len(split) and len(working) < (AHEAD if predicted else 1):
-                working.append(workers().submit(_classes, model, split.x[asked : asked + piece], layout))
+                working.append(workers().submit(_classes, model, split.x[asked : asked + piece], layout, label))
                 asked = min(asked + piece, len(split))
             classes, seconds = working.popleft().result()
             predicted.append(classes)
@@ -99,10 +113,10 @@ def _scores(model: nn.Module, split: Split, layout: torch.memory_format) -> Iter
 
 
 @torch.inference_mode()
-def _classes(model: nn.Module, x: Tensor, layout: torch.memory_format) -> tuple[Tensor, float]:
+def _classes(model: nn.Module, x: Tensor, layout: torch.memory_format, label: int) -> tuple[Tensor, float]:
     """The class that the model gives each image, and the seconds it took."""
     started = time.perf_counter()
-    classes = logits_of(model, x.contiguous(memory_format=layout)).argmax(1)
+    classes = logits_of(model, x.contiguous(memory_format=layout), label).argmax(1)
     return classes, time.perf_counter() - started
 
 

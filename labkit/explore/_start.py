@@ -8,10 +8,11 @@ from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
+import torch
 from torch import nn
 
 from labkit import _check, store
-from labkit._module import clone, unwrapped
+from labkit._module import clone, logits_of, unwrapped
 from labkit.compress._weights import weights
 from labkit.data import TEXTS, Data, load_data, manifest
 from labkit.explore import _controls
@@ -55,10 +56,16 @@ def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) ->
     model, x = clone(unwrapped(model)).cpu().eval(), data.validation.x
     name = name or type(model).__name__
     try:
+        with torch.no_grad():
+            classes = logits_of(model, x[:2]).shape[1]
         *_, score = scores(model, data.validation)
     except RuntimeError as error:
         said = f"model {name} does not run on examples of shape {tuple(x.shape[1:])}, {x.dtype}"
         raise ValueError(f"{said}: {str(error).splitlines()[0]}") from error
+    if classes > len(data.classes):
+        raise ValueError(
+            f"data.classes names {len(data.classes)} classes; allowed: {classes}, as many as {name} tells apart"
+        )
     return Dense(name, key, model, data, score, len(store.encode(model)))
 
 
