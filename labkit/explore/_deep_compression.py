@@ -16,7 +16,7 @@ from labkit.explore._overview import PlaneView, Point, measured
 from labkit.explore._panel import Panel, Words
 from labkit.explore._score import Scoring, sampled, scores, whole, workers
 from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._training import paced
+from labkit.explore._training import batch_size, paced
 from labkit.frontier import published
 from labkit.sweep import compress
 
@@ -84,6 +84,7 @@ class DeepCompression(PlaneView):
             show(next(self.written(dense, small, **how, scored=sampled)))
 
         given: dict[str, Any] = dict(progress=False, cancel=overtaken, after_step=paced(picture, 0.4))
+        given["batch_size"] = batch_size(dense.data.train)
         small, _ = deep_compress(
             dense.model, dense.data.train, sparsity=how["sparsity"], bits=how["bits"], epochs=EPOCHS, lr=1e-3, **given
         )

@@ -15,7 +15,7 @@ from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._start import Dense, Key, shipped, start
+from labkit.explore._start import Dense, Key, at_least, shipped, start
 from labkit.explore._students import FEW, Student, train_student, training_set, untrained
 from labkit.losses import mixed_loss
 from labkit.measure import size_bytes
@@ -251,6 +251,8 @@ def distillation(model: nn.Module | None = None, data: Data | None = None) -> Pa
     own, controls = start(model, data)
     if own and own.data.of_text:
         raise ValueError("data is text; allowed: images, which the student reads as numbers")
+    if own:
+        at_least("validation", own.data, IMAGES)
     if "checkpoint" in controls:
         controls["checkpoint"].value = ("lenet-5", "fashion-mnist")
     ends = {0: "1 ambiguous", IMAGES - 1: f"{IMAGES} sure"}

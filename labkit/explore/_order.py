@@ -18,7 +18,7 @@ from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._score import Score, scores, workers
 from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._training import GHOST_COLOURS, GHOSTS, paced, training_set
+from labkit.explore._training import GHOST_COLOURS, GHOSTS, batch_size, paced, training_set
 from labkit.sweep.order import EPOCHS, IMAGES
 
 NETWORKS = (("lenet-300-100", "mnist"), ("lenet-300-100", "fashion-mnist"), ("lenet-5", "mnist"))
@@ -140,9 +140,10 @@ class Order:
                 later = replace(result, path=(*point.path, result.place))
             show(point := later)
 
+        train = training_set(point.dense.data, IMAGES)
         small, _ = compose(
-            point.dense.model, training_set(point.dense.data, IMAGES), point.steps, sparsity=point.sparsity,
-            bits=point.bits, epochs=EPOCHS, after_step=paced(picture, FRAME), progress=False, cancel=overtaken,
+            point.dense.model, train, point.steps, sparsity=point.sparsity, bits=point.bits, batch_size=batch_size(train),
+            epochs=EPOCHS, after_step=paced(picture, FRAME), progress=False, cancel=overtaken,
         )  # fmt: skip
         if overtaken():
             return

@@ -17,7 +17,7 @@ from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
 from labkit.explore._score import Score, Scoring, sampled, scores, whole, workers
 from labkit.explore._start import Dense, Key, follow, shipped, start
-from labkit.explore._training import paced
+from labkit.explore._training import batch_size, paced
 from labkit.train import fit
 
 EPOCHS = 2  # of the training behind the button
@@ -190,7 +190,7 @@ class Pruning:
         dense, layer, model = point.dense, point.layer, point.model
         hook = keep_zeros(model)
         if method == "gradual":
-            layers, steps = [layer] if layer else None, EPOCHS * len(dense.data.train) // 128
+            layers, steps = [layer] if layer else None, EPOCHS * len(dense.data.train) // batch_size(dense.data.train)
             often = min(50, steps // 20 + 1)  # a small data set has few steps to rise in
             model, hook = dense.model, prune_gradually(target(point), every=often, scope=scope, layers=layers)
 
@@ -204,8 +204,9 @@ class Pruning:
             look(model, progress)
 
         model, _ = fit(
-            model, dense.data.train, epochs=EPOCHS, lr=1e-3, after_step=after_step, progress=False, cancel=overtaken
-        )
+            model, dense.data.train, epochs=EPOCHS, lr=1e-3, batch_size=batch_size(dense.data.train),
+            after_step=after_step, progress=False, cancel=overtaken,
+        )  # fmt: skip
         for result in describe(dense, model, layer, whole, method=method, training=1.0):
             show(result)
 

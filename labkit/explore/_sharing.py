@@ -21,7 +21,7 @@ from labkit.explore._panel import Panel, Words
 from labkit.explore._quantization import relative_error
 from labkit.explore._score import Score, Scoring, sampled, scores, whole, workers
 from labkit.explore._start import Dense, Key, follow, shipped, start
-from labkit.explore._training import paced
+from labkit.explore._training import batch_size, paced
 from labkit.train import fit
 
 EPOCHS = 2  # of the training behind the button
@@ -205,7 +205,7 @@ class Sharing:
 
         model, _ = fit(
             point.model, dense.data.train, epochs=EPOCHS, lr=1e-3, after_step=paced(picture, 0.3), progress=False,
-            cancel=overtaken,
+            cancel=overtaken, batch_size=batch_size(dense.data.train),
         )  # fmt: skip
         for result in describe(model, weights(pruned), whole, training=1.0, **common):
             show(result)

@@ -93,6 +93,12 @@ def start(
     return None, {"checkpoint": _controls.choice("network", options, networks[0])}
 
 
+def at_least(part: str, data: Data, examples: int) -> None:
+    """Refuse a split of `data`, "train" or "validation", that is too small for a panel."""
+    if (n := len(getattr(data, part))) < examples:
+        raise ValueError(f"data.{part} has {n} examples; allowed here: at least {examples}")
+
+
 def follow(controls: Mapping[str, Any], menu: widgets.Dropdown, everything: bool = True) -> None:
     """Let a menu of layers show those of the chosen checkpoint; call it when the panel already listens."""
 

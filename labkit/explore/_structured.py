@@ -18,7 +18,7 @@ from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._score import Score, Scoring, sampled, scores, whole, workers
 from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._training import paced
+from labkit.explore._training import batch_size, paced
 from labkit.measure import latency_ms, macs
 from labkit.sweep import CALIBRATION
 from labkit.train import fit
@@ -210,7 +210,7 @@ class Structured:
 
         model, _ = fit(
             point.model, point.dense.data.train, epochs=EPOCHS, lr=1e-3, after_step=paced(picture, 0.3),
-            progress=False, cancel=overtaken,
+            progress=False, cancel=overtaken, batch_size=batch_size(point.dense.data.train),
         )  # fmt: skip
         for result in describe(point.dense, model, whole, training=1.0, **more):
             show(result)

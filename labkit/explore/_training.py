@@ -164,6 +164,11 @@ def training_set(data: Data, images: int) -> Split:
     return take(data.train, min(images, len(data.train)))
 
 
+def batch_size(train: Split) -> int:
+    """That of `fit`, where the set has so many."""
+    return min(128, len(train))
+
+
 class Curves:
     """The loss and the validation accuracy of the present run and of its ghosts, and a key of them, as moving artists.
 

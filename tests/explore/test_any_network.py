@@ -107,7 +107,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-def data_of(shape, n=100):
+def data_of(shape, n=600):
     y = torch.arange(n) % 10
     x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(1)) / 2 + y.view(-1, *[1] * len(shape)) / 20
     train, validation = Split(x[: n // 2], y[: n // 2]), Split(x[n // 2 :], y[n // 2 :])
@@ -132,7 +132,7 @@ def opened(panel, network):
 @pytest.mark.parametrize("panel", [panel for panel in PANELS if panel != "structured"])
 def test_every_panel_opens_on_it(short, panel, network):
     live, image = opened(panel, network).live, len(NETWORKS[network][1]) == 3
-    said = "no trials yet" if panel == "search" else f"scored on all 50 validation {'images' if image else 'examples'}"
+    said = "no trials yet" if panel == "search" else f"scored on all 300 validation {'images' if image else 'examples'}"
     assert said in live.status
 
 
@@ -141,7 +141,7 @@ def test_every_panel_opens_on_it(short, panel, network):
 def test_the_others_are_scored_pruned_and_trained(short, panel, network):
     opening = opened(panel, network)
     assert not opening.live.status.startswith("⚠"), opening.live.status
-    assert "scored on all 50 validation images" in opening.live.status
+    assert "scored on all 300 validation images" in opening.live.status
 
 
 @pytest.mark.parametrize("network", ["volumes", "table", "signal", "view", "LSTM"])
@@ -149,7 +149,23 @@ def test_the_others_are_scored_pruned_and_trained(short, panel, network):
 def test_the_button_trains_it(panel, network):
     opening, shown = opened(panel, network), []
     opening.view.train(opening.settings(), shown.append, lambda: False)
-    assert shown[-1].score.images == 50
+    assert shown[-1].score.images == 300
+
+
+@pytest.mark.parametrize("panel", [*TRAINS, "structured", "order", "few_bits", "learning_rate", "race", "distillation"])
+def test_a_data_set_smaller_than_a_batch_is_trained_on(short, panel):
+    opening, shown = getattr(explore, panel)(Head(), data_of((1, 8, 8), n=100)), []
+    opening.view.train(opening.settings(), shown.append, lambda: False)
+    assert shown
+    assert "⚠" not in opening.live.status
+
+
+def test_data_too_small_for_a_panel_are_refused(refuses):
+    small = data_of((1, 8, 8), n=30)
+    refuses(
+        ValueError, "data.validation has 15 examples; allowed here: at least 20", explore.distillation, Head(), small
+    )
+    refuses(ValueError, "data.train has 15 examples; allowed here: at least 256", explore.search, Head(), small)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -215,7 +231,7 @@ def test_what_is_no_image_is_told_in_words(network):
     torch.manual_seed(0)
     build, shape = NETWORKS[network]
     view = Overview(own(build(), data_of(shape)))
-    data, shown = view._own.data, Score(view._own.score.predicted.roll(1), 0, 50, 50, "examples")
+    data, shown = view._own.data, Score(view._own.score.predicted.roll(1), 0, 300, 300, "examples")
     *_, point = points(view._own, 0.0, 32)
     truth = (
         view._own.score.predicted
@@ -225,7 +241,7 @@ def test_what_is_no_image_is_told_in_words(network):
     view.draw(point)
     assert not view.strip.get_visible()
     words, lost = view.tell(point), torch.nonzero(truth != truth.roll(1)).flatten().tolist()
-    assert "scored on all 50 validation examples" in words.status
+    assert "scored on all 300 validation examples" in words.status
     assert f"examples lost / won {len(lost)} / 0" in words.alt
     assert "image" not in words.alt + words.status + view.caption.get_text()
     named = [text.get_text().replace("\n", " ") for text in view.names]
