@@ -29,12 +29,23 @@ def made_up(effects, noise=0.0):
     return pd.DataFrame(rows)
 
 
-def test_the_interval_is_scipys():
-    figures = pd.DataFrame([[1.0, 2.0, 4.0], [0.5, 0.5, 0.6]])
+@pytest.mark.parametrize("seeds", [2, 3, 4, 5, 6, 7, 10, 31, 200])
+def test_the_interval_is_scipys(seeds):
+    figures = pd.DataFrame(np.random.default_rng(seeds).normal(3, 2, (4, seeds)))
     found = over_seeds(figures)
     for row, values in zip(found.itertuples(), figures.to_numpy(), strict=True):
-        low, high = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
-        assert (row.mean, row.low, row.high) == pytest.approx((values.mean(), low, high), abs=1e-3)
+        low, high = stats.t.interval(0.95, seeds - 1, loc=values.mean(), scale=stats.sem(values))
+        assert (row.mean, row.low, row.high) == pytest.approx((values.mean(), low, high), rel=1e-9)
+
+
+def test_what_has_no_interval_is_refused(refuses):
+    few = "figures has 1 column; allowed: a column for each of at least 2 seeds"
+    refuses(ValueError, few, over_seeds, pd.DataFrame([[1.0]]))
+    refuses(ValueError, few.replace("1 column", "0 columns"), over_seeds, pd.DataFrame([]))
+    said = "figures has no number in row 1; allowed: numbers"
+    refuses(ValueError, said, over_seeds, pd.DataFrame([[1.0, 2.0], [3.0, float("nan")]]))
+    for statistic in (interactions, order_effects):
+        refuses(ValueError, few, statistic, made_up({}).query("seed == 0"))
 
 
 def test_effects_that_add_up_have_no_interaction_and_no_order():

@@ -13,7 +13,6 @@ from labkit.explore._article_runs import RETRAIN, THRESHOLDS, Key, Seen, Stop, c
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._training import Curves, Run
-from labkit.measure import wilson
 
 PASSES = 1e-3  # relative error: rounding stays far below it, a fault far above
 KEPT = 12  # trained networks that stay at hand
@@ -113,27 +112,28 @@ class ArticleMLP:
         cards = [check_card(seen), loss_card(seen), self._accuracy_card(seen), *pruned_cards(seen)]
         code = next(label for label, value in CODES if value == seen.key[0])
         return Words(
-            cards, _words.sentence(f"{code}; lr {seen.key[1]:g}, {seen.key[2]} hidden", cards), self._status(seen)
+            cards,
+            _words.sentence(f"{code}; lr {seen.key[1]:g}, {seen.key[2]} hidden", cards) + seen.run.scored,
+            self._status(seen),
         )
 
     def _accuracy_card(self, seen: Seen) -> Card:
-        if not seen.run.moments:
+        if not seen.run.score:
             return "accuracy", "–", "not trained"
-        share, mended = seen.run.moments[-1].accuracy, [g for g in seen.ghosts if g.label.startswith("mended")]
-        images = len(self.rows.held_x) if seen.run.ended else min(1_000, len(self.rows.held_x))
-        low, high = wilson(round(share * images), images)
-        beside = f" · mended {mended[-1].moments[-1].accuracy:.2%}" if mended else ""
-        return "accuracy", f"{share:.2%}", f"95 %: {low:.1%}–{high:.1%}{beside}"
+        low, high = seen.run.score.interval
+        mended = [g for g in seen.ghosts if g.label.startswith("mended")]
+        beside = f" · mended {mended[-1].accuracy:.2%}" if mended else ""
+        return "accuracy", f"{seen.run.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%}{beside}"
 
     def _status(self, seen: Seen) -> str:
-        scored = f"scored on all {len(self.rows.held_x):,} validation images"
         if seen.error:
-            beside = f"; beside it the mended network, {scored}" if seen.ghosts and seen.ghosts[-1].ended else ""
+            ended = seen.ghosts and seen.ghosts[-1].ended
+            beside = f"; beside it the mended network, {seen.ghosts[-1].scored.removeprefix('; ')}" if ended else ""
             return f"this code stops at its first step: {seen.error}{beside}"
         if not seen.run.ended:
-            return seen.run.words
+            return seen.run.words + seen.run.scored
         healed = f"; retrained: {seen.healing:.0%} of {RETRAIN} epoch" if seen.retrained else ""
-        return f"{seen.run.words}{outcome(seen.run)}; {scored}{healed}"
+        return f"{seen.run.words}{outcome(seen.run)}{seen.run.scored}{healed}"
 
 
 def check_card(seen: Seen) -> Card:

@@ -6,17 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from labkit import article, store
 from labkit.article import Array, Masks, Net
 from labkit.data import Data, take
+from labkit.explore._score import SAMPLE, Score
 from labkit.explore._training import FRAME, WATCHED, Moment, Run
 
 IMAGES, EPOCHS, RETRAIN, BATCH = 10_000, 3, 1, 10
 CHECKED = 40  # entries of each parameter that are checked, on the first BATCH images at most
 # multiply-adds that OpenBLAS leaves to one thread: with more, each of hundreds of products waits for the browser's core
 ONE_THREAD = 2**18
-PREVIEW = 1_000  # validation images that are scored while a run goes on
 THRESHOLDS = np.linspace(0, 0.5, 26)
 
 Key = tuple[str, float, int]  # code, lr, hidden
@@ -38,7 +39,13 @@ class Rows(NamedTuple):
 
     def accuracy(self, net: Net, images: int | None = None) -> float:
         """Share of the held-out rows, or the first `images` of them, that is classified right."""
-        return float((article.predict(net, self.held_x[:images]) == self.held_labels[:images]).mean())
+        return self.score(net, images).accuracy
+
+    def score(self, net: Net, images: int | None = None) -> Score:
+        """The classes of the held-out rows, or the first `images` of them."""
+        said = article.predict(net, self.held_x[:images])
+        right = int((said == self.held_labels[:images]).sum())
+        return Score(torch.from_numpy(said), right, len(said), len(self.held_x))
 
 
 class Pruned(NamedTuple):
@@ -118,16 +125,17 @@ def moved(rows: Rows, seen: Seen, net: Net, losses: list[float], step: int, tota
     """The network some updates later, checked and scored; on all of validation at the end."""
     ended = step == total
     right = float((article.predict(net, rows.x[:WATCHED]) == rows.labels[:WATCHED]).mean())
-    moment = Moment(step / total, step, float(np.mean(losses)), right, rows.accuracy(net, None if ended else PREVIEW))
-    run = replace(seen.run, moments=(*seen.run.moments, moment), ended=ended)
+    moment = Moment(step / total, step, float(np.mean(losses)), right, rows.accuracy(net, SAMPLE))
+    score = rows.score(net, None if ended else SAMPLE)
+    run = replace(seen.run, moments=(*seen.run.moments, moment), score=score, ended=ended)
     if not ended:
         return replace(seen, net=net, run=run)
     return replace(seen, net=net, run=run, curve=prunability(rows, net), dense_bytes=file_bytes(net))
 
 
 def prunability(rows: Rows, net: Net) -> Array:
-    """The accuracy behind pruning at each of THRESHOLDS, on PREVIEW images."""
-    return np.array([rows.accuracy(article.prune(net, threshold)[0], PREVIEW) for threshold in THRESHOLDS])
+    """The accuracy behind pruning at each of THRESHOLDS, on the first SAMPLE images."""
+    return np.array([rows.accuracy(article.prune(net, threshold)[0], SAMPLE) for threshold in THRESHOLDS])
 
 
 def clip(rows: Rows, seen: Seen, threshold: float) -> Seen:

@@ -1,6 +1,5 @@
 """Panel of notebook 10: sparsity, bits and coder make a real file; papers' files stand on the same axes."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,8 +14,9 @@ from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._overview import PlaneView, Point, measured
 from labkit.explore._panel import Panel, Words
-from labkit.explore._score import workers
+from labkit.explore._score import Scoring, sampled, scores, whole, workers
 from labkit.explore._start import Dense, Key, shipped, start
+from labkit.explore._training import batch_size, paced
 from labkit.frontier import published
 from labkit.sweep import compress
 
@@ -36,11 +36,13 @@ class DeepCompression(PlaneView):
         small = workers().submit(compress, dense.model, sparsity, bits).result()
         yield from self.written(dense, small, sparsity, bits, coder)
 
-    def written(self, dense: Dense, small: nn.Module, sparsity: float, bits: int, coder: str) -> Iterator[Point]:
+    def written(
+        self, dense: Dense, small: nn.Module, sparsity: float, bits: int, coder: str, scored: Scoring = scores
+    ) -> Iterator[Point]:
         """Measure `small` and its file under a coder."""
         coders = CODERS[coder]
         slow = "context" in coders
-        for point in measured(dense, small, sparsity, bits, store.QUICK if slow else coders):
+        for point in measured(dense, small, sparsity, bits, store.QUICK if slow else coders, scored):
             yield point
             if slow and point.score.settled:  # another file follows: this one need not be read back
                 break
@@ -75,21 +77,18 @@ class DeepCompression(PlaneView):
         """Prune and round again, training all the while; show where it stands."""
         dense = next(self.results(**settings)).dense
         how = {name: settings[name] for name in ("sparsity", "bits", "coder")}
-        due = time.perf_counter()
 
-        def after_step(model: nn.Module, progress: float) -> None:
-            nonlocal due
-            if time.perf_counter() > due and progress < 1:
-                rounding = progress > EPOCHS[0] / sum(EPOCHS)
-                small = finish_qat(model) if rounding else quantize(model, how["bits"])
-                show(next(self.written(dense, small, **how)))
-                due = time.perf_counter() + 0.4
+        def picture(model: nn.Module, progress: float) -> None:
+            rounding = progress > EPOCHS[0] / sum(EPOCHS)
+            small = finish_qat(model) if rounding else quantize(model, how["bits"])
+            show(next(self.written(dense, small, **how, scored=sampled)))
 
-        given: dict[str, Any] = dict(progress=False, cancel=overtaken, after_step=after_step)
+        given: dict[str, Any] = dict(progress=False, cancel=overtaken, after_step=paced(picture, 0.4))
+        given["batch_size"] = batch_size(dense.data.train)
         small, _ = deep_compress(
             dense.model, dense.data.train, sparsity=how["sparsity"], bits=how["bits"], epochs=EPOCHS, lr=1e-3, **given
         )
-        for point in self.written(dense, small, **how):
+        for point in self.written(dense, small, **how, scored=whole):
             show(point)
 
 

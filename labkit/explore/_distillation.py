@@ -16,7 +16,7 @@ from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._start import Dense, Key, shipped, start
+from labkit.explore._start import Dense, Key, at_least, shipped, start
 from labkit.explore._students import FEW, Student, train_student, training_set, untrained
 from labkit.losses import mixed_loss
 from labkit.measure import size_bytes
@@ -134,9 +134,10 @@ class Distillation:
             ax.clear()
         self.live.moving.clear()
         names = dense.data.classes
-        blank = np.ones((*dense.data.train.x.shape[2:], 3))
+        (blank,) = _words.pictures(dense.data, [0])
         self.image.set_axis_off()
         self.picture = self.image.imshow(blank, vmin=0, vmax=1, interpolation="nearest")
+        self.picture.set_visible(_words.has_pictures(dense.data))
         self.soft, self.sharp, self.shares = plots.class_bars(self.bars, names)
         self.pushed = plots.signed_bars(self.pulls, len(names), 1.1)
         self.pulls.set_title("pull on a blank student", fontsize=11, loc="left")
@@ -159,7 +160,7 @@ class Distillation:
         ]
         truth, takes, *_ = captions(lesson)
         setting = f"{lesson.dense.name}, {truth}, {takes}, T = {lesson.temperature:g}, α = {lesson.alpha:g}"
-        scored = f"scored on all {lesson.dense.score.total:,} validation images"
+        scored = _words.status(lesson.dense.score)
         return Words(cards, _words.sentence(setting, cards), f"{lesson.doing}; {scored}" if lesson.doing else scored)
 
     def train(self, settings: dict[str, Any], show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> None:
@@ -223,7 +224,12 @@ def captions(lesson: Lesson) -> list[str]:
     names, p = lesson.dense.data.classes, (lesson.said / lesson.temperature).softmax(0)
     truth, taken = names[int(lesson.dense.data.validation.y[lesson.image])], names[int(lesson.said.argmax())]
     unsure = f"{2 ** entropy_bits(p):.1f} equal classes"
-    return [f"image of: {truth}", f"teacher says: {taken}", "as unsure as among", unsure]
+    return [
+        f"{lesson.dense.score.what.removesuffix('s')} of: {truth}",
+        f"teacher says: {taken}",
+        "as unsure as among",
+        unsure,
+    ]
 
 
 def student_cards(lesson: Lesson) -> list[Card]:
@@ -246,6 +252,8 @@ def distillation(model: nn.Module | None = None, data: Data | None = None) -> Pa
     own, controls = start(model, data)
     if own and own.data.of_text:
         raise ValueError("data is text; allowed: images, which the student reads as numbers")
+    if own:
+        at_least("validation", own.data, IMAGES)
     if "checkpoint" in controls:
         controls["checkpoint"].value = ("lenet-5", "fashion-mnist")
     ends = {0: "1 ambiguous", IMAGES - 1: f"{IMAGES} sure"}

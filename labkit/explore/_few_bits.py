@@ -93,10 +93,10 @@ class FewBits:
 
     def _place(self, marks: list[Line2D], trial: Trial | None) -> None:
         """Put a trial where it belongs on the planes of what it rounds; what is below a plane is drawn at its edge."""
-        last = trial.run.moments[-1:] if trial else ()
+        last = [trial.run.accuracy] if trial and trial.run.score else []
         where = places(trial.setting) if trial else (None, None)
         for mark, ax, place in zip(marks, (self.weights, self.gradients), where, strict=True):
-            here = [] if place is None else [(place, moment.accuracy) for moment in last]
+            here = [] if place is None else [(place, accuracy) for accuracy in last]
             x, accuracies = np.array(here).reshape(-1, 2).T
             mark.set_data(x, np.clip(plots.logit(accuracies), *ax.get_ylim()))
 
@@ -131,12 +131,11 @@ class FewBits:
     def tell(self, trial: Trial) -> Words:
         """The trial and its twin in words."""
         cards = [accuracy_card(trial), twin_card(trial), file_card(trial), zeros_card(trial), still_card(trial)]
-        status, score = trial.run.words, trial.run.score
+        status = trial.run.words
         if trial.run.ended and trial.twin:
             status += f"; twin {trial.twin.run.words}"
-        if score:
-            status += f"; scored on {'all ' if score.settled else ''}{score.images:,} validation images"
-        return Words(cards, _words.sentence(f"{trial.dense.name}, {trial.setting.words}", cards), status)
+        alt = _words.sentence(f"{trial.dense.name}, {trial.setting.words}", cards) + trial.run.scored
+        return Words(cards, alt, status + trial.run.scored)
 
 
 def places(setting: Setting) -> tuple[int | None, int | None]:

@@ -161,10 +161,10 @@ class LearningRate:
         plots.fill_lr_range(self.range_lines, trial.test, readings(trial.test))
         self.chosen.set_xdata([trial.lr, trial.lr])
         self.untested.set_text("" if trial.test is not None else "press “range test”")
-        places = [(ghost.lr, ghost.run.moments[-1].accuracy) for ghost in trial.ghosts]
+        places = [(ghost.lr, ghost.run.accuracy) for ghost in trial.ghosts]
         self.dots.set_data([x for x, _ in places], plots.logit(np.array([y for _, y in places])))
-        moments = trial.run.moments
-        self.star.set_data([trial.lr] if moments else [], plots.logit(np.array([m.accuracy for m in moments[-1:]])))
+        last = [trial.run.accuracy] if trial.run.score else []
+        self.star.set_data([trial.lr] * len(last), plots.logit(np.array(last)))
 
     def _draw_schedule(self, trial: Trial) -> None:
         """The whole schedule where it is known beforehand, else its past; the point is where the run stands."""
@@ -212,8 +212,9 @@ class LearningRate:
     def tell(self, trial: Trial) -> Words:
         """The trial in words."""
         cards = [accuracy_card(trial), loss_card(trial), lr_card(trial), smaller_card(trial), test_card(trial.test)]
-        setting = f"{trial.dense.name}, new weights, {len(trial.train):,} images, {trial.run.label}, {trial.optimizer}"
-        return Words(cards, _words.sentence(setting, cards), status(trial))
+        trained = f"{trial.dense.name}, new weights, {len(trial.train):,} {trial.dense.score.what}"
+        setting = f"{trained}, {trial.run.label}, {trial.optimizer}"
+        return Words(cards, _words.sentence(setting, cards) + trial.run.scored, status(trial))
 
 
 def readings(test: pd.DataFrame | None) -> dict[str, float]:
@@ -269,9 +270,7 @@ def status(trial: Trial) -> str:
         last, highest = run.moments[-1].loss, max(moment.loss for moment in run.moments)
         words += f"; the loss rose to {highest:.3g}" if highest > 1.5 * guessing else ""
         words += f"; it learns nothing: guessing has {guessing:.2f}" if last > 0.98 * guessing else ""
-    if run.score is None:
-        return words
-    return f"{words}; scored on {'all ' if run.score.settled else ''}{run.score.images:,} validation images"
+    return words + run.scored
 
 
 def learning_rate(model: nn.Module | None = None, data: Data | None = None) -> Panel:

@@ -1,7 +1,6 @@
 """Panel of notebook 10b: three steps in any order, in one go at once, and trained at one budget behind it."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,7 @@ from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._score import Score, scores, workers
 from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._training import GHOST_COLOURS, GHOSTS, training_set
+from labkit.explore._training import GHOST_COLOURS, GHOSTS, batch_size, paced, training_set
 from labkit.sweep.order import EPOCHS, IMAGES
 
 NETWORKS = (("lenet-300-100", "mnist"), ("lenet-300-100", "fashion-mnist"), ("lenet-5", "mnist"))
@@ -132,26 +131,25 @@ class Order:
     def train(self, settings: dict[str, Any], show: Callable[[Composed], None], overtaken: Callable[[], bool]) -> None:
         """Train the composition; show where a file of it would lie on its way."""
         *_, point = self.results(**settings)
-        point, due = replace(point, one_shot=point.place, training=0.0), time.perf_counter()
+        point = replace(point, one_shot=point.place, training=0.0)
 
-        def after_step(model: nn.Module, progress: float) -> None:
-            nonlocal point, due
-            if time.perf_counter() > due and progress < 1:
-                for result in described(replace(point, training=progress), as_stored(model)):
-                    if overtaken():  # what is still to be measured, the newer setting would wait for
-                        return
-                    later = replace(result, path=(*point.path, result.place))
-                show(point := later)
-                due = time.perf_counter() + FRAME
+        def picture(model: nn.Module, progress: float) -> None:
+            nonlocal point
+            for result in described(replace(point, training=progress), as_stored(model)):
+                if overtaken():  # what is still to be measured, the newer setting would wait for
+                    return
+                later = replace(result, path=(*point.path, result.place))
+            show(point := later)
 
+        train = training_set(point.dense.data, IMAGES)
         small, _ = compose(
-            point.dense.model, training_set(point.dense.data, IMAGES), point.steps, sparsity=point.sparsity,
-            bits=point.bits, epochs=EPOCHS, after_step=after_step, progress=False, cancel=overtaken,
+            point.dense.model, train, point.steps, sparsity=point.sparsity, bits=point.bits, batch_size=batch_size(train),
+            epochs=EPOCHS, after_step=paced(picture, FRAME), progress=False, cancel=overtaken,
         )  # fmt: skip
         if overtaken():
             return
-        for result in described(replace(point, training=1.0), small):
-            show(replace(result, path=(*point.path, result.place)))
+        *_, result = described(replace(point, training=1.0), small)
+        show(replace(result, path=(*point.path, result.place)))
         self._ended = [ghost for ghost in self._ended if ghost.key != result.key] + [result]
 
     def draw(self, point: Composed) -> None:
@@ -216,9 +214,11 @@ class Order:
         if point.training is None:
             return Words(cards, alt, f"in one go, nothing trained; {scored}")
         if point.training < 1:
-            return Words(cards, alt, f"training: {point.training:.0%} done, now {stage(point)}")
+            return Words(cards, alt, f"training: {point.training:.0%} done, now {stage(point)}; {scored}")
         images = len(training_set(point.dense.data, IMAGES))
-        return Words(cards, alt, f"trained: {EPOCHS} epochs of {images:,} images, shared by the steps; {scored}")
+        return Words(
+            cards, alt, f"trained: {EPOCHS} epochs of {images:,} {point.score.what}, shared by the steps; {scored}"
+        )
 
 
 def stage(point: Composed) -> str:

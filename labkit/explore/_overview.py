@@ -13,7 +13,7 @@ from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
-from labkit.explore._score import Score, scores, workers
+from labkit.explore._score import Score, Scoring, scores, workers
 from labkit.explore._start import Dense, Key, shipped, start
 from labkit.sweep import compress
 
@@ -46,12 +46,14 @@ def points(dense: Dense, sparsity: float, bits: int) -> Iterator[Point]:
     yield from measured(dense, small, sparsity, bits, store.QUICK)
 
 
-def measured(dense: Dense, small: nn.Module, sparsity: float, bits: int, coders: Collection[str]) -> Iterator[Point]:
+def measured(
+    dense: Dense, small: nn.Module, sparsity: float, bits: int, coders: Collection[str], scored: Scoring = scores
+) -> Iterator[Point]:
     """Write the file of `small`, score it: a preview first where all of validation would be late.
 
     Every point is measured on what is at hand: nothing is looked up. The last one has also read the file back.
     """
-    found = scores(small, dense.data.validation)  # copies the network before the coder, all Python, has the interpreter
+    found = scored(small, dense.data.validation)  # copies the network before the coder, all Python, has the interpreter
     file = workers().submit(store.encode_with_ledger, small, coders)
     left = workers().submit(lambda: _words.weights_left(weights(small)))
     for score in found:
@@ -110,7 +112,7 @@ class Overview(PlaneView):
         strip = figure.add_axes((0.605, 0.2, 0.385, 0.1325))  # the shape of the strip
         strip.set_axis_off()
         self.strip = strip.imshow(np.ones((28, FLIPS * 30, 3)), interpolation="nearest", vmin=0, vmax=1, aspect="auto")
-        figure.text(0.605, 0.385, "right before, wrong now: what it is → what it is taken for", fontsize=10)
+        self.caption = figure.text(0.605, 0.385, "", fontsize=10)
         places = [0.605 + 0.385 * (i + 0.47) / FLIPS for i in range(FLIPS)]
         self.names = [figure.text(x, 0.18, "", fontsize=8.5, ha="center", va="top") for x in places]
         self.live.move([self.strip, *self.names])
@@ -127,6 +129,10 @@ class Overview(PlaneView):
     def still(self, dense: Dense) -> None:
         """The sweep of settings and their frontier."""
         plots.plane(self.plane, dense.sweep("frontier"), dense.size_bytes, dense.score.accuracy)
+        grey = _words.grey_of(dense.data)
+        about = f" ({grey})" if grey else ": what it is → what it is taken for"
+        self.caption.set_text(f"right before, wrong now{about}")
+        self.strip.set_visible(_words.has_pictures(dense.data))
 
     def _draw_flips(self, point: Point) -> None:
         data = point.dense.data
@@ -146,6 +152,7 @@ class Overview(PlaneView):
         ]
         rounding = "weights not rounded" if point.bits == 32 else f"weights rounded to {point.bits} bits"
         alt = _words.sentence(f"{point.dense.name}, {point.sparsity:.0%} of the weights pruned, {rounding}", cards)
+        alt += f"; pictures in {grey}" if (grey := _words.grey_of(point.dense.data)) else ""
         file = "file written, read back and equal, tensor by tensor" if point.read_back else "reading the file back …"
         return Words(cards, alt, _words.status(point.score, f"; {file}"))
 

@@ -1,6 +1,5 @@
 """Panel of notebook 01: the threshold on the histogram, the layers that pay for it, and what training heals."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,9 @@ from labkit.data import Data
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
-from labkit.explore._score import Score, scores, workers
+from labkit.explore._score import Score, Scoring, sampled, scores, whole, workers
 from labkit.explore._start import Dense, Key, follow, shipped, start
+from labkit.explore._training import batch_size, paced
 from labkit.train import fit
 
 EPOCHS = 2  # of the training behind the button
@@ -51,7 +51,7 @@ def pruned_points(
     yield from describe(dense, small, layer)
 
 
-def describe(dense: Dense, small: nn.Module, layer: str, **more: Any) -> Iterator[Pruned]:
+def describe(dense: Dense, small: nn.Module, layer: str, scored: Scoring = scores, **more: Any) -> Iterator[Pruned]:
     """Measure a pruned network beside the dense one it came from."""
     file = workers().submit(store.encode, small)
     before, after = weights(dense.model), weights(small)
@@ -67,7 +67,7 @@ def describe(dense: Dense, small: nn.Module, layer: str, **more: Any) -> Iterato
         kept=kept,
         left=_words.weights_left(after),
     )
-    for score in scores(small, dense.data.validation):
+    for score in scored(small, dense.data.validation):
         yield Pruned(**common, size_bytes=len(file.result()), score=score, **more)
 
 
@@ -190,22 +190,24 @@ class Pruning:
         dense, layer, model = point.dense, point.layer, point.model
         hook = keep_zeros(model)
         if method == "gradual":
-            layers, steps = [layer] if layer else None, EPOCHS * len(dense.data.train) // 128
+            layers, steps = [layer] if layer else None, EPOCHS * len(dense.data.train) // batch_size(dense.data.train)
             often = min(50, steps // 20 + 1)  # a small data set has few steps to rise in
             model, hook = dense.model, prune_gradually(target(point), every=often, scope=scope, layers=layers)
-        due = time.perf_counter()
+
+        def picture(model: nn.Module, progress: float) -> None:
+            show(next(describe(dense, model, layer, sampled, method=method, training=progress)))
+
+        look = paced(picture, 0.3)
 
         def after_step(model: nn.Module, progress: float) -> None:
-            nonlocal due
             hook(model, progress)
-            if time.perf_counter() > due and progress < 1:
-                show(next(describe(dense, model, layer, method=method, training=progress)))
-                due = time.perf_counter() + 0.3
+            look(model, progress)
 
         model, _ = fit(
-            model, dense.data.train, epochs=EPOCHS, lr=1e-3, after_step=after_step, progress=False, cancel=overtaken
-        )
-        for result in describe(dense, model, layer, method=method, training=1.0):
+            model, dense.data.train, epochs=EPOCHS, lr=1e-3, batch_size=batch_size(dense.data.train),
+            after_step=after_step, progress=False, cancel=overtaken,
+        )  # fmt: skip
+        for result in describe(dense, model, layer, whole, method=method, training=1.0):
             show(result)
 
 

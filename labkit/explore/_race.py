@@ -14,7 +14,7 @@ from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._start import Dense, shipped, start
-from labkit.explore._training import GHOSTS, Curves, Run, stream, training_set
+from labkit.explore._training import GHOSTS, WATCHED, Curves, Run, stream, training_set
 from labkit.optim import TORCHS
 from labkit.sweep import DEFAULT_LR, fresh
 from labkit.sweep.optimizers import BATCH, FEW_IMAGES, PASSES, made_smaller
@@ -80,10 +80,10 @@ class Race:
             self._draw_still(racer)
             self._shown = (racer.dense, racer.size)
         self.curves.show(racer.run, [ghost.run for ghost in racer.ghosts])
-        ghosts = [(ghost.lr, ghost.run.moments[-1].accuracy) for ghost in racer.ghosts]
+        ghosts = [(ghost.lr, ghost.run.accuracy) for ghost in racer.ghosts]
         self.dots.set_data([lr for lr, _ in ghosts], plots.logit(np.array([height for _, height in ghosts])))
-        last = racer.run.moments[-1:]
-        self.star.set_data([racer.lr] * len(last), plots.logit(np.array([moment.accuracy for moment in last])))
+        last = [racer.run.accuracy] if racer.run.score else []
+        self.star.set_data([racer.lr] * len(last), plots.logit(np.array(last)))
 
     def _draw_still(self, racer: Racer) -> None:
         for ax in (self.rates, self.losses, self.accuracies, self.key):
@@ -104,10 +104,9 @@ class Race:
     def tell(self, racer: Racer) -> Words:
         """The run in words."""
         cards = [accuracy_card(racer), gap_card(racer), *smaller_cards(racer)]
-        setting = f"{racer.dense.name}, new weights, {len(racer.train):,} images, {racer.run.label}"
-        score, doing = racer.run.score, racer.run.words + stuck(racer)
-        scored = f"; scored on {'all ' if score.settled else ''}{score.images:,} validation images" if score else ""
-        return Words(cards, _words.sentence(setting, cards), doing + scored)
+        setting = f"{racer.dense.name}, new weights, {len(racer.train):,} {racer.dense.score.what}, {racer.run.label}"
+        scored = racer.run.scored
+        return Words(cards, _words.sentence(setting, cards) + scored, racer.run.words + stuck(racer) + scored)
 
 
 def stuck(racer: Racer) -> str:
@@ -133,12 +132,12 @@ def default_lr(optimizer: str) -> str:
 
 def gap_card(racer: Racer) -> Card:
     """How much better the network knows the images that it was trained on."""
+    images = min(WATCHED, len(racer.train))
     if not racer.run.moments:
-        return "gap to training images", "–", "accuracy on 500 of them, minus that on validation"
-    last = racer.run.moments[-1]
-    return "gap to training images", f"{100 * (last.train_accuracy - last.accuracy):+.1f} points", (
-        f"{last.train_accuracy:.1%} of 500 of them are right"
-    )  # fmt: skip
+        return "gap to training images", "–", f"accuracy on {images} of them, minus that on validation"
+    share = racer.run.moments[-1].train_accuracy
+    gap = f"{100 * (share - racer.run.accuracy):+.1f} points"
+    return "gap to training images", gap, f"{share:.1%} of {images} of them are right"
 
 
 def smaller_cards(racer: Racer) -> list[Card]:

@@ -116,7 +116,7 @@ class Regularization:
         penalty: str,
         lam: float,
         smoothing: float,
-        augmentation: float,
+        augmentation: float = 0.0,
         dropout: float = 0.0,
         checkpoint: Key | None = None,
     ) -> Iterator[Trial]:
@@ -198,16 +198,12 @@ class Regularization:
     def tell(self, trial: Trial) -> Words:
         """The trial in words."""
         cards = [accuracy_card(trial), gap_card(trial), pruned_card(trial), zeros_card(trial), best_card(trial)]
-        setting = (
-            f"{trial.dense.name}, new weights, {trial.recipe.images:,} images, regularized by {trial.recipe.words}"
-        )
-        scored = trial.run.score
+        trained = f"{trial.dense.name}, new weights, {trial.recipe.images:,} {trial.dense.score.what}"
+        setting = f"{trained}, regularized by {trial.recipe.words}"
         words = trial.run.words
         if trial.run.ended and not trial.run.diverged and len(trial.pruned) < len(SPARSITIES):
             words += "; pruning it …"
-        if scored:
-            words += f"; scored on {'all ' if scored.settled else ''}{scored.images:,} validation images"
-        return Words(cards, _words.sentence(setting, cards), words)
+        return Words(cards, _words.sentence(setting, cards) + trial.run.scored, words + trial.run.scored)
 
 
 def best_look(trial: Trial) -> tuple[float, float] | None:
@@ -269,7 +265,7 @@ def follow_penalty(controls: dict[str, Any]) -> None:
 def regularization(model: nn.Module | None = None, data: Data | None = None) -> Panel:
     """The live panel of notebook 06: LeNet-300-100, or the architecture of your own `model`, trained anew on `data`.
 
-    A model of your own has a control for dropout if it has `nn.Dropout` layers.
+    A model of your own has a control for dropout if it has `nn.Dropout` layers, and for augmentation if x are images.
     """
     own, controls = start(model, data, NETWORKS)
     offered = [n for n in IMAGES if own is None or n < len(own.data.train)] + (
@@ -282,10 +278,9 @@ def regularization(model: nn.Module | None = None, data: Data | None = None) -> 
     }
     if own is None or any(isinstance(layer, nn.Dropout) for layer in own.model.modules()):
         controls["dropout"] = _controls.share("dropout", 0.0, high=0.9, step=0.05)
-    controls |= {
-        "smoothing": _controls.share("smoothing", 0.0, high=0.5, step=0.05),
-        "augmentation": _controls.steps("augmentation", [(f"{a / 4:g}", a / 4) for a in range(9)], 0.0),
-    }
+    controls["smoothing"] = _controls.share("smoothing", 0.0, high=0.5, step=0.05)
+    if own is None or _words.has_pictures(own.data):  # only pictures can be turned, moved and scaled
+        controls["augmentation"] = _controls.steps("augmentation", [(f"{a / 4:g}", a / 4) for a in range(9)], 0.0)
     view = Regularization(own)
     panel = Panel("regularization", view, controls, run=view.train)
     follow_penalty(controls)

@@ -1,19 +1,21 @@
 """Score a model while a slider moves: first on as many images as fit into a frame, then on all of them."""
 
+import contextlib
 import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from labkit._module import logits_of
 from labkit.compress import _weights
-from labkit.data import Split
+from labkit.data import Split, take
 from labkit.measure import wilson
 
 FRAME = 0.030  # seconds of scoring before the first picture is shown
@@ -21,17 +23,22 @@ REFRESH = 0.5  # seconds between later ones
 FIRST = 16  # images in the first piece, from which the others are judged
 PIECE = 0.008  # seconds that a worker takes for one piece at most: as long may a newer setting have to wait
 AHEAD = torch.get_num_threads() + 1  # pieces that are in work or waiting for it
+SAMPLE = 1_000  # images that a network is scored on while it trains, always the first: with others its curve would jump
 CACHED = 500  # images in one pass of a network at most: with more, the activations fall out of the cache
 
 
 @dataclass(frozen=True)
 class Score:
-    """Predicted classes of the first `images` of `total` validation images; settled when those are all."""
+    """Predicted classes of the first `images` of `total` validation images; settled when those are all.
+
+    `what` one calls them: rows of a table, signals and windows of text are "examples".
+    """
 
     predicted: Tensor
     correct: int
     images: int
     total: int
+    what: str = "images"
 
     @property
     def settled(self) -> bool:
@@ -52,18 +59,46 @@ class Score:
 def scores(model: nn.Module, split: Split) -> Iterator[Score]:
     """A preview after about FRAME seconds, one every REFRESH seconds, and at last the score on the whole split."""
     # a copy of plain floats: a quantized weight would be computed anew for every chunk of images
-    model = _weights.plain(model).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return _scores(model, split)
+    model = _weights.plain(model).eval()
+    return _scores(model, split, _lay_out(model, split.x))
 
 
-def _scores(model: nn.Module, split: Split) -> Iterator[Score]:
+@torch.inference_mode()
+def _lay_out(model: nn.Module, x: Tensor) -> torch.memory_format:
+    """Channels-last where it helps and the network runs on it; in place, for a frame has no time for another copy."""
+    if x.ndim == 4 and any(p.ndim == 4 for p in model.parameters()):
+        with contextlib.suppress(RuntimeError):  # a forward with `view`, a 3-D convolution; other errors come back
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model(x[:1].contiguous(memory_format=torch.channels_last))
+            return torch.channels_last
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return torch.contiguous_format
+
+
+Scoring = Callable[[nn.Module, Split], Iterator[Score]]  # one of `scores`, `whole` and `sampled`
+
+
+def whole(model: nn.Module, split: Split) -> Iterator[Score]:
+    """One score, on the whole split."""
+    *_, score = scores(model, split)
+    yield score
+
+
+def sampled(model: nn.Module, split: Split) -> Iterator[Score]:
+    """One score, on the first SAMPLE images of the split whatever that takes: a point of a live training."""
+    (score,) = whole(model, take(split, min(SAMPLE, len(split))))
+    yield replace(score, total=len(split))
+
+
+def _scores(model: nn.Module, split: Split, layout: torch.memory_format) -> Iterator[Score]:
     predicted: list[Tensor] = []
     working: deque[Future[Any]] = deque()  # pieces of images, in order: no worker waits for another to end its piece
+    label = int(split.y.max())
     done, asked, piece, due = 0, 0, FIRST, time.perf_counter() + FRAME
     try:
         while done < len(split):
             while asked < len(split) and len(working) < (AHEAD if predicted else 1):
-                working.append(workers().submit(_classes, model, split.x[asked : asked + piece]))
+                working.append(workers().submit(_classes, model, split.x[asked : asked + piece], layout, label))
                 asked = min(asked + piece, len(split))
             classes, seconds = working.popleft().result()
             predicted.append(classes)
@@ -79,10 +114,10 @@ def _scores(model: nn.Module, split: Split) -> Iterator[Score]:
 
 
 @torch.inference_mode()
-def _classes(model: nn.Module, x: Tensor) -> tuple[Tensor, float]:
+def _classes(model: nn.Module, x: Tensor, layout: torch.memory_format, label: int) -> tuple[Tensor, float]:
     """The class that the model gives each image, and the seconds it took."""
     started = time.perf_counter()
-    classes = model(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x).argmax(1)
+    classes = logits_of(model, x.contiguous(memory_format=layout), label).argmax(1)
     return classes, time.perf_counter() - started
 
 
@@ -111,4 +146,5 @@ def workers() -> ThreadPoolExecutor:
 
 def _score(predicted: list[Tensor], split: Split, done: int) -> Score:
     classes = torch.cat(predicted)
-    return Score(classes, int((classes == split.y[:done]).sum()), done, len(split))
+    what = "images" if split.x.ndim == 4 else "examples"
+    return Score(classes, int((classes == split.y[:done]).sum()), done, len(split), what)

@@ -30,7 +30,7 @@ from labkit.explore._searches import (
     shipped_rows,
     space_of,
 )
-from labkit.explore._start import Dense, shipped, start
+from labkit.explore._start import Dense, at_least, shipped, start
 from labkit.frontier import frontier, hypervolume
 from labkit.measure import wilson
 from labkit.search import Objective, finished, row
@@ -254,6 +254,9 @@ def recipe_cards(found: Found) -> list[Card]:
 def search(model: nn.Module | None = None, data: Data | None = None) -> Panel:
     """The live panel of notebook 05: small networks and a shipped checkpoint, or your own `model` with its `data`."""
     mine, _ = start(model, data)
+    if mine:
+        at_least("train", mine.data, max(experiments.TRAINING["batch_size"]))
+        at_least("validation", mine.data, 100)  # a fifth of it judges
     view = Search(mine)
     fifth = min(len(view.data(what).validation) // 5 for _, what in TASKS)
     images = [n for n in (20, 50, 100, 200, 500, 1_000) if n <= fifth]

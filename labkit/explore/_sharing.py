@@ -1,6 +1,5 @@
 """Panel of notebook 02b: one layer's weights, the centroids that stand for them, and what training those does."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,9 @@ from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Panel, Words
 from labkit.explore._quantization import relative_error
-from labkit.explore._score import Score, scores, workers
+from labkit.explore._score import Score, Scoring, sampled, scores, whole, workers
 from labkit.explore._start import Dense, Key, follow, shipped, start
+from labkit.explore._training import batch_size, paced
 from labkit.train import fit
 
 EPOCHS = 2  # of the training behind the button
@@ -53,7 +53,7 @@ def shared_points(dense: Dense, layer: str, bits: int, init: str, sparsity: floa
     """Prune, cluster, write the file, score it; a preview first where all of validation would be late."""
     pruned, small = workers().submit(_share, dense.model, bits, init, sparsity).result()
     before, centroids = weights(pruned), codebook_of(small, layer)
-    common = dict(
+    common: dict[str, Any] = dict(
         dense=dense, layer=layer, bits=bits, init=init, values=before[layer][before[layer] != 0], start=centroids,
         grid=choose_grid(before[layer], bits),
     )  # fmt: skip
@@ -65,7 +65,7 @@ def _share(model: nn.Module, bits: int, init: str, sparsity: float) -> tuple[nn.
     return pruned, share(pruned, bits, init=init)
 
 
-def describe(small: nn.Module, before: dict[str, Tensor], **common: Any) -> Iterator[Shared]:
+def describe(small: nn.Module, before: dict[str, Tensor], scored: Scoring = scores, **common: Any) -> Iterator[Shared]:
     """Measure a network of shared weights beside the weights `before` sharing."""
     file, after = workers().submit(store.encode, small), weights(small)
     facts: dict[str, Any] = common | dict(
@@ -74,7 +74,7 @@ def describe(small: nn.Module, before: dict[str, Tensor], **common: Any) -> Iter
         error={name: relative_error(after[name], w) for name, w in before.items()},
         left=_words.weights_left(after),
     )
-    for score in scores(small, common["dense"].data.validation):
+    for score in scored(small, common["dense"].data.validation):
         yield Shared(**facts, size_bytes=len(file.result()), score=score)
 
 
@@ -195,22 +195,19 @@ class Sharing:
     def train(self, settings: dict[str, Any], show: Callable[[Shared], None], overtaken: Callable[[], bool]) -> None:
         """Train the centroids (and biases) for EPOCHS epochs; show where they stand."""
         point = next(self.results(**settings))
-        dense, due = point.dense, time.perf_counter()
+        dense = point.dense
         pruned = prune(dense.model, settings["sparsity"]) if settings["sparsity"] else dense.model
         kept = ("dense", "layer", "bits", "init", "values", "start", "grid")
         common = {name: getattr(point, name) for name in kept}
 
-        def after_step(model: nn.Module, progress: float) -> None:
-            nonlocal due
-            if time.perf_counter() > due and progress < 1:
-                show(next(describe(model, weights(pruned), training=progress, **common)))
-                due = time.perf_counter() + 0.3
+        def picture(model: nn.Module, progress: float) -> None:
+            show(next(describe(model, weights(pruned), sampled, training=progress, **common)))
 
         model, _ = fit(
-            point.model, dense.data.train, epochs=EPOCHS, lr=1e-3, after_step=after_step, progress=False,
-            cancel=overtaken,
+            point.model, dense.data.train, epochs=EPOCHS, lr=1e-3, after_step=paced(picture, 0.3), progress=False,
+            cancel=overtaken, batch_size=batch_size(dense.data.train),
         )  # fmt: skip
-        for result in describe(model, weights(pruned), training=1.0, **common):
+        for result in describe(model, weights(pruned), whole, training=1.0, **common):
             show(result)
 
 

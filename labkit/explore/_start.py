@@ -1,7 +1,6 @@
 """Where a panel starts from: a trained network, its data, what it scores and weighs before anything is done to it."""
 
 import contextlib
-import copy
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,11 @@ from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
+import torch
 from torch import nn
 
 from labkit import _check, store
+from labkit._module import clone, logits_of, unwrapped
 from labkit.compress._weights import weights
 from labkit.data import TEXTS, Data, load_data, manifest
 from labkit.explore import _controls
@@ -48,10 +49,24 @@ class Dense:
 
 
 def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) -> Dense:
-    """Score and weigh a trained network once; a copy of it, so that later training does not change what was scored."""
-    model = copy.deepcopy(model).eval()
-    *_, score = scores(model, data.validation)
-    return Dense(name or type(model).__name__, key, model, data, score, len(store.encode(model)))
+    """Score and weigh a trained network once; a copy of it, so that later training does not change what was scored.
+
+    ValueError or TypeError for a network that does not classify the examples of `data`.
+    """
+    model, x = clone(unwrapped(model)).cpu().eval(), data.validation.x
+    name = name or type(model).__name__
+    try:
+        with torch.no_grad():
+            classes = logits_of(model, x[:2]).shape[1]
+        *_, score = scores(model, data.validation)
+    except RuntimeError as error:
+        said = f"model {name} does not run on examples of shape {tuple(x.shape[1:])}, {x.dtype}"
+        raise ValueError(f"{said}: {str(error).splitlines()[0]}") from error
+    if classes > len(data.classes):
+        raise ValueError(
+            f"data.classes names {len(data.classes)} classes; allowed: {classes}, as many as {name} tells apart"
+        )
+    return Dense(name, key, model, data, score, len(store.encode(model)))
 
 
 @functools.cache
@@ -70,9 +85,18 @@ def start(
         _check.module("model", model)
         if not isinstance(data, Data):
             raise TypeError(f"data is a {type(data).__name__}; allowed: a labkit.Data, as load_data gives")
+        for name in ("train", "validation"):
+            if (device := getattr(data, name).x.device).type != "cpu":
+                raise ValueError(f"data.{name}.x is on the device {device}; allowed: cpu, where panels work")
         return own(model, data), {}
     options = [(f"{m} on {d}", (m, d)) for m, d in networks]
     return None, {"checkpoint": _controls.choice("network", options, networks[0])}
+
+
+def at_least(part: str, data: Data, examples: int) -> None:
+    """Refuse a split of `data`, "train" or "validation", that is too small for a panel."""
+    if (n := len(getattr(data, part))) < examples:
+        raise ValueError(f"data.{part} has {n} examples; allowed here: at least {examples}")
 
 
 def follow(controls: Mapping[str, Any], menu: widgets.Dropdown, everything: bool = True) -> None:

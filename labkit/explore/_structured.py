@@ -1,7 +1,6 @@
 """Panel of notebook 04: which units leave, how narrow every layer becomes, what that costs and what it saves."""
 
 import functools
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +16,9 @@ from labkit.data import Data, take
 from labkit.explore import _controls, _words
 from labkit.explore._figure import LiveFigure
 from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._score import Score, scores, workers
+from labkit.explore._score import Score, Scoring, sampled, scores, whole, workers
 from labkit.explore._start import Dense, Key, shipped, start
+from labkit.explore._training import batch_size, paced
 from labkit.measure import latency_ms, macs
 from labkit.sweep import CALIBRATION
 from labkit.train import fit
@@ -91,7 +91,7 @@ def narrowed_points(dense: Dense, sparsity: float, criterion: str, scope: str) -
     yield from describe(dense, small, ranked=ranks, criterion=criterion, sparsity=sparsity, scope=scope, gone=gone)
 
 
-def describe(dense: Dense, small: nn.Module, **more: Any) -> Iterator[Narrowed]:
+def describe(dense: Dense, small: nn.Module, scored: Scoring = scores, **more: Any) -> Iterator[Narrowed]:
     """Measure a narrowed network beside the dense one it came from; the last result knows the latency."""
     file, split = workers().submit(store.encode, small), dense.data.validation
     modules = dict(small.named_modules())
@@ -101,7 +101,7 @@ def describe(dense: Dense, small: nn.Module, **more: Any) -> Iterator[Narrowed]:
         widths={name: len(modules[name].weight) for name in more["ranked"].widths},
         macs=macs(small, split.x[0]),
     )
-    for score in scores(small, split):
+    for score in scored(small, split):
         point = Narrowed(**common, **more, size_bytes=len(file.result()), score=score)
         yield point
     yield replace(point, latency=workers().submit(race, [dense.model, small], split.x[:TIMED]).result())
@@ -204,19 +204,15 @@ class Structured:
         """Train what is left for EPOCHS epochs; show where it stands."""
         point = next(self.results(**settings))
         more = {k: getattr(point, k) for k in ("ranked", "criterion", "sparsity", "scope", "gone")}
-        due = time.perf_counter()
 
-        def after_step(model: nn.Module, progress: float) -> None:
-            nonlocal due
-            if time.perf_counter() > due and progress < 1:
-                show(next(describe(point.dense, model, training=progress, **more)))
-                due = time.perf_counter() + 0.3
+        def picture(model: nn.Module, progress: float) -> None:
+            show(next(describe(point.dense, model, sampled, training=progress, **more)))
 
         model, _ = fit(
-            point.model, point.dense.data.train, epochs=EPOCHS, lr=1e-3, after_step=after_step, progress=False,
-            cancel=overtaken,
+            point.model, point.dense.data.train, epochs=EPOCHS, lr=1e-3, after_step=paced(picture, 0.3),
+            progress=False, cancel=overtaken, batch_size=batch_size(point.dense.data.train),
         )  # fmt: skip
-        for result in describe(point.dense, model, training=1.0, **more):
+        for result in describe(point.dense, model, whole, training=1.0, **more):
             show(result)
 
 

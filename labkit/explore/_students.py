@@ -1,7 +1,6 @@
 """The students of notebook 03's panel: one network, trained alone or with a teacher, step by step in sight."""
 
 import functools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from labkit.compress.distill import distill
 from labkit.data import Data, Split, take
 from labkit.explore._score import Score, scores
+from labkit.explore._training import paced
 from labkit.measure import size_bytes
 from labkit.models import mlp
 from labkit.train import fit
@@ -67,22 +67,15 @@ def train_student(
     taught, temperature = said is not None, settings["temperature"]
     train, alpha, told = training_set(data.train, settings["labels"], taught, temperature, settings["alpha"])
     curve: list[tuple[float, float]] = []
-    due = time.perf_counter()
 
     def at(model: nn.Module, progress: float) -> Student:
         *_, score = scores(model, data.validation)
         curve.append((progress, score.accuracy))
         return Student(taught, f"{told}, width {settings['width']}", tuple(curve), score, size_bytes(model))
 
-    def after_step(model: nn.Module, progress: float) -> None:
-        nonlocal due
-        if time.perf_counter() > due and progress < 1:
-            show(at(model, progress))
-            due = time.perf_counter() + 0.2
-
     epochs = max(1, round(BUDGET * len(data.train) / len(train)))
     how: dict[str, Any] = dict(epochs=epochs, lr=3e-3, batch_size=min(BATCH, len(train)), progress=False)
-    how |= dict(after_step=after_step, cancel=overtaken)
+    how |= dict(after_step=paced(lambda model, progress: show(at(model, progress)), 0.2), cancel=overtaken)
     if said is None:
         model, history = fit(student, train, **how)
     else:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from labkit import losses, plots
 from labkit.data import Data, Split, take
-from labkit.explore._score import Score, scores
+from labkit.explore._score import SAMPLE, Score, sampled, scores
 from labkit.train import count_correct, fit
 
 FRAME = 0.12  # seconds between two pictures of a run; with scoring and drawing, five a second
@@ -27,7 +27,10 @@ GHOST_COLOURS = (plots.SKY, plots.GREEN, plots.PURPLE, plots.GREY)
 
 
 class Moment(NamedTuple):
-    """Where a run stood: the share of it that was done, the mean loss since the moment before, and two accuracies."""
+    """Where a run stood: the share of it that was done, the mean loss since the moment before, and two accuracies.
+
+    `accuracy` is always that on the first SAMPLE validation images, `train_accuracy` that on WATCHED training images.
+    """
 
     progress: float
     step: int
@@ -38,7 +41,7 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A training run so far; `score` is on all of validation once it has ended, before that a preview."""
+    """A training run so far; `score` is on all of validation once it has ended, before that on its first SAMPLE."""
 
     label: str
     moments: tuple[Moment, ...] = ()
@@ -49,6 +52,21 @@ class Run:
     def progress(self) -> float:
         """The share of the training that is behind it."""
         return self.moments[-1].progress if self.moments else 0.0
+
+    @property
+    def accuracy(self) -> float:
+        """Where it stands by its score."""
+        return self.score.accuracy if self.score else math.nan
+
+    @property
+    def scored(self) -> str:
+        """The images that were scored, in words; nothing before the first score."""
+        if self.score is None:
+            return ""
+        if not self.ended and self.score.total > SAMPLE:
+            return f"; each dot is scored on the first {SAMPLE:,} validation {self.score.what}"
+        dots = f", each dot on the first {SAMPLE:,}" if self.score.total > SAMPLE else ""
+        return f"; scored on all {self.score.total:,} validation {self.score.what}{dots}"
 
     @property
     def diverged(self) -> bool:
@@ -64,6 +82,24 @@ class Run:
         if self.diverged:
             return f"diverged: the loss is {last.loss} at step {last.step:,}; the run ended there"
         return f"trained: {last.step:,} steps" if self.ended else f"training: {last.progress:.0%} done"
+
+
+def paced(picture: Callable[[nn.Module, float], None], seconds: float) -> Callable[[nn.Module, float], None]:
+    """A hook for `fit`: `picture(model, progress)` every so many seconds, but for half of the time it trains.
+
+    A network that is slow to score is shown less often, never scored on fewer images.
+    """
+    due = time.perf_counter()
+
+    def after_step(model: nn.Module, progress: float) -> None:
+        nonlocal due
+        began = time.perf_counter()
+        if began > due and progress < 1:
+            picture(model, progress)
+            now = time.perf_counter()
+            due = now + max(seconds, now - began)
+
+    return after_step
 
 
 def stream(
@@ -84,7 +120,7 @@ def stream(
     The trained network is that of `fit` with the same settings, step for step. What is scored and shown is `made` of
     it, the network rounded, say. A run whose loss is not finite ends, and is shown as it is.
     """
-    run, step, done, due = Run(label), 0, 0.0, time.perf_counter()
+    run, step, done = Run(label), 0, 0.0
     seen: list[float] = []  # the losses since the last picture
     watched = take(train, min(WATCHED, len(train)))
 
@@ -93,23 +129,25 @@ def stream(
         seen.append(value.item())
         return value
 
-    def frame(model: nn.Module, score: Score, ended: bool = False) -> None:
-        nonlocal run, due
+    def frame(model: nn.Module, ended: bool = False) -> None:
+        nonlocal run
         right = count_correct(model, watched) / len(watched)
-        moment = Moment(done, step, float(np.mean(seen)), right, score.accuracy)
+        (dot,) = sampled(model, validation)
+        *_, score = scores(model, validation) if ended else [dot]
+        moment = Moment(done, step, float(np.mean(seen)), right, dot.accuracy)
         run = replace(run, moments=(*run.moments, moment), score=score, ended=ended)
         seen.clear()
         show(run, model)
-        due = time.perf_counter() + FRAME
+
+    look = paced(lambda model, progress: frame(made(model)), FRAME)
 
     def watch(model: nn.Module, progress: float) -> None:
         nonlocal step, done
         step, done = step + 1, progress
         if after_step:
             after_step(model, progress)
-        if math.isfinite(seen[-1]) and progress < 1 and time.perf_counter() > due:
-            small = made(model)
-            frame(small, next(scores(small, validation)))
+        if math.isfinite(seen[-1]):
+            look(model, progress)
 
     def over() -> bool:
         return overtaken() or bool(seen and not math.isfinite(seen[-1]))
@@ -117,9 +155,7 @@ def stream(
     model, _ = fit(model, train, loss=recorded, after_step=watch, cancel=over, progress=False, **settings)
     if overtaken():
         return None
-    small = made(model) if math.isfinite(seen[-1]) else model
-    *_, score = scores(small, validation)
-    frame(small, score, ended=True)
+    frame(made(model) if math.isfinite(seen[-1]) else model, ended=True)
     return model, run
 
 
@@ -128,9 +164,15 @@ def training_set(data: Data, images: int) -> Split:
     return take(data.train, min(images, len(data.train)))
 
 
+def batch_size(train: Split) -> int:
+    """That of `fit`, where the set has so many."""
+    return min(128, len(train))
+
+
 class Curves:
     """The loss and the validation accuracy of the present run and of its ghosts, and a key of them, as moving artists.
 
+    The dots of a curve are scores on one subset; a diamond, once a run has ended, is that on all of validation.
     `key` is an empty Axes, 1 inch high or more, for five rows: a line's colour, its label, the accuracy it reached.
     """
 
@@ -141,8 +183,10 @@ class Curves:
         looks: list[dict[str, Any]] = [dict(ls="-", lw=1.3, color=colour, alpha=0.8) for colour in GHOST_COLOURS]
         self._ghosts = [(loss.plot([], [], **look)[0], accuracy.plot([], [], **look)[0]) for look in looks]
         (now,) = loss.plot([], [], "-o", ms=3.5, lw=2, color=plots.BLUE)
-        (held_out,) = accuracy.plot([], [], "-o", ms=3.5, lw=2, color=plots.BLUE, label="validation")
+        (held_out,) = accuracy.plot([], [], "-o", ms=3.5, lw=2, color=plots.BLUE, label="a fixed part of validation")
         (self._train,) = accuracy.plot([], [], "--", lw=1.5, color=plots.ORANGE, label="training images")
+        apart: dict[str, Any] = dict(color=plots.YELLOW, mec="black", zorder=5, clip_on=False)
+        (self._end,) = accuracy.plot([], [], "D", ms=7, label="all of validation", **apart)
         (self._cross,) = loss.plot([], [], "X", ms=13, color=plots.RED, mec="black")
         self._now = (now, held_out)
         accuracy.legend(loc="lower right", fontsize=8, framealpha=0.9)
@@ -152,7 +196,7 @@ class Curves:
     def artists(self) -> list[Artist]:
         """What moves, in the order in which it is drawn."""
         ghosts = [line for pair in self._ghosts for line in pair]
-        return [*ghosts, self._train, *self._now, self._cross, *self._dashes, *self._rows]
+        return [*ghosts, self._train, *self._now, self._end, self._cross, *self._dashes, *self._rows]
 
     def show(self, run: Run, ghosts: Sequence[Run]) -> None:
         """Move the lines; the newest ghosts come first, what is beyond an axis is drawn at its end."""
@@ -164,6 +208,8 @@ class Curves:
             dash.set_visible(bool(one.label))
             text.set_text(caption(one))
         self._train.set_data(_percent(run), plots.logit(np.array([m.train_accuracy for m in run.moments])))
+        ends = [run.accuracy] if run.ended else []
+        self._end.set_data([100 * run.progress] * len(ends), plots.logit(np.array(ends)))
         self._cross.set_data([100 * run.progress], [0.92 * self.loss.get_ylim()[1]])
         self._cross.set_visible(run.diverged)
 
@@ -178,7 +224,7 @@ def caption(run: Run) -> str:
     """A run's row in the key: its label, and the accuracy it stands at."""
     if not run.moments:
         return run.label
-    return f"{run.label}: " + ("diverged" if run.diverged else f"{run.moments[-1].accuracy:.1%}")
+    return f"{run.label}: " + ("diverged" if run.diverged else f"{run.accuracy:.1%}")
 
 
 def _percent(run: Run) -> np.ndarray:

@@ -15,7 +15,7 @@ from labkit.measure import mcnemar
 def accuracy_card(score: Score, dense: Score) -> Card:
     """Accuracy with its interval, and the dense network's beside it."""
     low, high = score.interval
-    label = "accuracy" if score.settled else f"accuracy, preview of {score.images:,} images"
+    label = "accuracy" if score.settled else f"accuracy, preview of {score.images:,} {score.what}"
     return label, f"{score.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%} · dense {dense.accuracy:.2%}"
 
 
@@ -40,15 +40,30 @@ def flips_card(dense: Score, small: Score, truth: Tensor) -> Card:
     """The paired comparison with the dense network, image by image."""
     lost, won = (len(v) for v in flips_of(dense, small, truth))
     p = mcnemar(lost, won)
-    return "images lost / won", f"{lost:,} / {won:,}", f"McNemar p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+    return f"{small.what} lost / won", f"{lost:,} / {won:,}", f"McNemar p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+
+
+def has_pictures(data: Data) -> bool:
+    """Whether examples are images (channels, height, width): text, tables, signals and volumes are told in words."""
+    return not data.of_text and data.validation.x.ndim == 4
 
 
 def pictures(data: Data, indices: list[int]) -> np.ndarray:
-    """Validation images as (n, h, w, 3) in [0, 1]; blank ones for windows of text, which is told in letters."""
-    if data.of_text:
+    """Validation images as (n, h, w, 3) in [0, 1]: 3 channels in colour, any other number as grey, their mean.
+
+    Blank ones of data that have no pictures.
+    """
+    if not has_pictures(data):
         return np.ones((len(indices), 28, 28, 3))
     x = data.validation.x[indices] * data.std + data.mean
-    return x.clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    x = x if x.shape[1] == 3 else x.mean(1, keepdim=True)
+    return x.float().clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+
+
+def grey_of(data: Data) -> str:
+    """What has to be said of pictures whose channels are no colours; nothing of others."""
+    channels = data.validation.x.shape[1]
+    return f"grey: mean of {channels} channels" if has_pictures(data) and channels not in (1, 3) else ""
 
 
 def letters(data: Data, numbers: Tensor) -> str:
@@ -64,8 +79,8 @@ def weights_left(values: Mapping[str, Tensor]) -> tuple[int, int]:
 def status(score: Score, file: str = "") -> str:
     """What kind of figures these are: a preview, or settled; and what is known of the file."""
     if not score.settled:
-        return f"preview on {score.images:,} of {score.total:,} validation images; settling …"
-    return f"scored on all {score.total:,} validation images{file}"
+        return f"preview on {score.images:,} of {score.total:,} validation {score.what}; settling …"
+    return f"scored on all {score.total:,} validation {score.what}{file}"
 
 
 def sentence(setting: str, cards: list[Card]) -> str:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from labkit.data import Data
+from labkit.explore import _order, _students, _training
 from labkit.explore._panel import Panel
 from labkit.explore._start import Dense, own
 from labkit.train import fit
@@ -17,6 +18,17 @@ def closed_panels():
     for panel in Panel._open.values():
         panel.close_all()
     Panel._open.clear()
+
+
+@pytest.fixture
+def every_step(monkeypatch):
+    """Trainings show a picture after every step, however long it takes."""
+
+    def paced(picture, seconds):
+        return lambda model, progress: picture(model, progress) if progress < 1 else None
+
+    for module in (_training, _students, _order):
+        monkeypatch.setattr(module, "paced", paced)
 
 
 @pytest.fixture(scope="session")

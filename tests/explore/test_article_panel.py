@@ -123,7 +123,7 @@ def test_a_run_streams_and_words_agree_with_it(digits, monkeypatch):
     assert [s.run.moments[-1].step for s in running] == list(range(1, EPOCHS * 120))
     assert all(len(s.ghosts) == 1 and s.ghosts[0].moments[-1].step == s.run.moments[-1].step for s in running)
     assert all(s.pruned is None for s in running)
-    assert view.tell(running[60]).status == "training: 17% done"
+    assert view.tell(running[60]).status == "training: 17% done; scored on all 300 validation images"
     words = view.tell(shown[-1])
     assert "trained: 360 steps; scored on all 300 validation images; retrained: 100% of 1 epoch" in words.status
     values = {label: value for label, value, _ in words.cards}

@@ -11,7 +11,7 @@ import labkit as lk
 from labkit import explore, losses
 from labkit.compress.distill import distill
 from labkit.data import take
-from labkit.explore import _distillation, _students
+from labkit.explore import _distillation
 from labkit.explore._distillation import (
     GHOSTS,
     IMAGES,
@@ -160,8 +160,7 @@ def test_both_students_are_those_that_labkit_trains(view, conv, digits, labels):
     assert [int(lost), int(won)] == pytest.approx([paired["lost"], paired["won"]], abs=2)
 
 
-def test_the_curves_are_streamed_and_end_at_the_score(view, monkeypatch):
-    monkeypatch.setattr(_students.time, "perf_counter", iter(range(10**6)).__next__)  # every step is due
+def test_the_curves_are_streamed_and_end_at_the_score(view, every_step):
     shown = trained(view)
     done = [student.done for lesson in shown for student in lesson.students if student.taught]
     assert len(done) > 10

@@ -63,8 +63,7 @@ def test_where_the_order_makes_no_difference_it_says_so(mine):
     assert "needs a prune and a quantize" in view.tell(alone).alt
 
 
-def test_the_training_streams_and_ends_as_compose_does(digits, mine, monkeypatch):
-    monkeypatch.setattr("labkit.explore._order.FRAME", 0)
+def test_the_training_streams_and_ends_as_compose_does(digits, mine, every_step):
     view, shown = Order(mine), []
     view.train(settings("prune", "distil", "quantize"), shown.append, lambda: False)
     end = shown[-1]
@@ -82,7 +81,7 @@ def test_the_training_streams_and_ends_as_compose_does(digits, mine, monkeypatch
     assert end.path == (*(p.place for p in shown if p.training < 1), end.place)
     assert end.one_shot == last(view.results(**settings("prune", "distil", "quantize"))).place
     assert view.tell(end).status.startswith("trained: 6 epochs of 1,197 images")
-    assert view.tell(shown[len(shown) // 2]).status.endswith("now distil")
+    assert view.tell(shown[len(shown) // 2]).status.endswith("now distil; scored on all 300 validation images")
 
 
 def test_earlier_compositions_stay_until_they_are_trained_again(mine):

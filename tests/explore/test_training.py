@@ -12,7 +12,8 @@ import torch
 from labkit import plots
 from labkit.explore import _controls, _panel
 from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Panel, Words
+from labkit.explore._panel import REST, Panel, Words
+from labkit.explore._score import Score
 from labkit.explore._training import GHOSTS, Curves, Moment, Run, stream, training_set
 from labkit.models import mlp
 from labkit.train import count_correct, fit
@@ -269,7 +270,8 @@ def test_curves_keep_the_newest_ghosts_and_draw_divergence_at_the_edge():
     loss, accuracy, key = (figure.add_axes((x, 0.2, 0.25, 0.7)) for x in (0.1, 0.4, 0.7))
     curves = Curves(loss, accuracy, key)
     moments = (Moment(0.5, 10, 1.0, 0.5, 0.5), Moment(1.0, 20, 0.5, 0.6, 0.6))
-    old = [Run(f"run {i}", moments) for i in range(GHOSTS + 2)]
+    score = Score(torch.zeros(10), 6, 10, 10)
+    old = [Run(f"run {i}", moments, score) for i in range(GHOSTS + 2)]
     now = Run("now", (Moment(0.25, 5, 900.0, 0.1, 0.1), Moment(0.3, 6, float("nan"), 0.1, 0.1)))
     curves.show(now, old)
     texts = [a.get_text() for a in curves.artists if hasattr(a, "get_text")]
