@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -71,14 +72,19 @@ def checked(values: Mapping[str, Tensor]) -> None:
         _check.finite(name, value)
 
 
-def clone(model: nn.Module) -> nn.Module:
-    """A deep copy; the routines change it and leave the user's model alone."""
-    return copy.deepcopy(model)
+def clone(model: nn.Module, hollow: bool = False) -> nn.Module:
+    """A deep copy; the routines change it and leave the user's model alone.
+
+    A `hollow` one has parameters of unknown contents, all but the parametrized: memory that nobody wrote to is free.
+    """
+    named = model.named_parameters() if hollow else ()
+    given = [p for name, p in named if ".parametrizations." not in f".{name}" and type(p) is nn.Parameter]
+    return copy.deepcopy(model, {id(p): nn.Parameter(torch.empty_like(p), p.requires_grad) for p in given})
 
 
-def plain(model: nn.Module) -> nn.Module:
-    """A deep copy whose parametrized tensors are ordinary float parameters again."""
-    model = clone(model)
+def plain(model: nn.Module, hollow: bool = False) -> nn.Module:
+    """A deep copy whose parametrized tensors are ordinary float parameters again; `hollow` as in `clone`."""
+    model = clone(model, hollow)
     shared: dict[object, nn.Parameter] = {}
     for owner in [m for m in model.modules() if parametrize.is_parametrized(m)]:
         values = {

@@ -1,5 +1,6 @@
 """A model as a flat dictionary of what has to be stored, and back: the one place where files meet the techniques."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -71,12 +72,12 @@ def _part(path: str, value: object) -> Part:
     return value.detach()  # type: ignore[attr-defined]
 
 
-def assemble(into: nn.Module, stored: Mapping[str, Part]) -> nn.Module:
+def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True) -> nn.Module:
     """A new model: the architecture of `into`, the contents of `stored` (as `parts` gave them).
 
-    ValueError names a part that `into` lacks, one that is missing, or one whose shape differs.
+    Without `copies` the tensors of `stored` themselves become the model's. ValueError names a part that `into` lacks, one that is missing, or one whose shape differs.
     """
-    model = _weights.plain(into)
+    model = _weights.plain(into, hollow=True)
     remove_input_quantizers(model)
     expected = parts(model)
     rounding = {k for k in stored if ".input_quantizer." in f".{k}"}
@@ -94,7 +95,7 @@ def assemble(into: nn.Module, stored: Mapping[str, Part]) -> nn.Module:
             f"the file holds {unknown[0]}, which {type(into).__name__} has not; give the model it was saved from"
         )
     for name in expected:
-        _put(model, name, stored[name])
+        _put(model, name, copy.deepcopy(stored[name]) if copies else stored[name])
     _put_input_quantizers(model, {k: stored[k] for k in rounding})
     return model
 
@@ -116,13 +117,13 @@ def floats_of(part: Part) -> Tensor:
 def _put(model: nn.Module, name: str, part: Part) -> None:
     owner, attribute = _weights.owner_of(model, name)
     if isinstance(part, Quantized):
-        quantize.install(model, name, part.q.clone(), part.grid)
+        quantize.install(model, name, part.q, part.grid)
     elif isinstance(part, Shared):
-        codebook.install(model, name, part.indices.clone(), part.codebook.clone())
+        codebook.install(model, name, part.indices, part.codebook)
     elif attribute in owner._parameters:
-        owner._parameters[attribute].data = part.clone()  # type: ignore[union-attr]
+        owner._parameters[attribute].data = part  # type: ignore[union-attr]
     else:
-        owner._buffers[attribute] = part.clone()
+        owner._buffers[attribute] = part
 
 
 def _put_input_quantizers(model: nn.Module, stored: Mapping[str, Part]) -> None:
