@@ -75,7 +75,8 @@ def _part(path: str, value: object) -> Part:
 def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True) -> nn.Module:
     """A new model: the architecture of `into`, the contents of `stored` (as `parts` gave them).
 
-    Without `copies` the tensors of `stored` themselves become the model's. ValueError names a part that `into` lacks, one that is missing, or one whose shape differs.
+    Without `copies` the tensors of `stored` themselves become the model's. ValueError names a part that `into` lacks,
+    one that is missing, or one whose shape differs.
     """
     model = _weights.plain(into, hollow=True)
     remove_input_quantizers(model)
