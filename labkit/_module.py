@@ -24,13 +24,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def clone(model: nn.Module) -> nn.Module:
+def clone(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
     """A deep copy, also of a module that keeps results of its forward pass; ValueError says why another has none.
 
     copy.deepcopy refuses a tensor that autograd computed (a kept attention map, the weight of old-style weight_norm,
-    the cached weights of an LSTM); here the copy holds its values, detached.
+    the cached weights of an LSTM); here the copy holds its values, detached. `instead` maps the id of a tensor to what
+    the copy has in its place.
     """
-    memo = {id(t): t.detach().clone() for part in model.modules() for t in _tensors(vars(part)) if not t.is_leaf}
+    memo = dict(instead or {}) | {
+        id(t): t.detach().clone() for part in model.modules() for t in _tensors(vars(part)) if not t.is_leaf
+    }
     try:
         copied = copy.deepcopy(model, memo)
         if [type(part) for part in copied.modules()] != [type(part) for part in model.modules()]:

@@ -115,7 +115,7 @@ class _NothingMissed(TorchDispatchMode):
         self.counter = counter
         self.weights = {place for w in model.parameters() if w.ndim > 1 and (place := _storage(w))}
 
-    def __torch_dispatch__(self, op: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Run the operation, if it is known."""
         suspect = op.namespace != "aten" or PRODUCTS & set(op._opname.split("_"))
         if (

@@ -147,12 +147,16 @@ def checked(values: Mapping[str, Tensor]) -> None:
         _check.finite(name, value)
 
 
-def plain(model: nn.Module, ours: bool = True) -> nn.Module:
+def plain(model: nn.Module, ours: bool = True, hollow: bool = False) -> nn.Module:
     """A deep copy in which tensors that a rule computes are ordinary parameters, with the values of evaluation mode.
 
-    Without `ours`, only those that another library's rule computes.
+    Without `ours`, only those that another library's rule computes. The parameters of a `hollow` copy have unknown
+    contents, all but the parametrized: memory that nobody wrote to is free.
     """
-    model = clone(unwrapped(model))
+    model = unwrapped(model)
+    named = model.named_parameters() if hollow else ()
+    given = [p for name, p in named if ".parametrizations." not in f".{name}" and type(p) is nn.Parameter]
+    model = clone(model, {id(p): nn.Parameter(torch.empty_like(p), p.requires_grad) for p in given})
     shared: dict[object, nn.Parameter] = {}
     for owner in list(model.modules()):
         _end_hooks(owner)

@@ -70,14 +70,15 @@ def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
     """
     if not len(x):
         return x
-    values = np.sort(_weights.widened(x.detach()).cpu().numpy()).astype(np.float64)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
+    values = np.sort(_weights.widened(x.detach()).cpu().numpy())
+    sums = np.zeros(len(values) + 1)
+    np.cumsum(values, dtype=np.float64, out=sums[1:])
     centroids = initial_centroids(values, k, init, seed)
     edges = np.zeros(len(centroids) + 1, np.int64)
     edges[-1] = len(values)
     for done in range(ROUNDS):
         # sorted values need no distances: a cluster is what lies between the midpoints to its neighbours
-        inner = values.searchsorted((centroids[1:] + centroids[:-1]) / 2)
+        inner = values.searchsorted(_rounded_up((centroids[1:] + centroids[:-1]) / 2, values.dtype))
         if done and (inner == edges[1:-1]).all():
             break
         edges[1:-1] = inner
@@ -85,6 +86,12 @@ def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
         below = sums[edges]
         centroids = np.where(members > 0, (below[1:] - below[:-1]) / np.maximum(members, 1), centroids)
     return torch.from_numpy(centroids[members > 0]).to(x)
+
+
+def _rounded_up(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The smallest floats of `dtype` not below x: a search for them finds the same places, and copies no values."""
+    nearest = x.astype(dtype)
+    return np.where(nearest < x, np.nextafter(nearest, dtype.type(np.inf)), nearest)
 
 
 def initial_centroids(values: np.ndarray, k: int, init: str, seed: int = 0) -> np.ndarray:
@@ -96,10 +103,19 @@ def initial_centroids(values: np.ndarray, k: int, init: str, seed: int = 0) -> n
     if init == "random":
         chosen = np.random.default_rng(seed).choice(values, min(k, len(values)), replace=False)
     elif init == "density":
-        chosen = np.quantile(values, (np.arange(k) + 0.5) / k)
+        chosen = _quantiles(values, (np.arange(k) + 0.5) / k)
     else:
-        chosen = np.linspace(values[0], values[-1], k)
-    return np.unique(chosen)
+        chosen = np.linspace(float(values[0]), float(values[-1]), k)
+    return np.unique(chosen).astype(np.float64)
+
+
+def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """What np.quantile says of sorted values, without its copies of them."""
+    places = (len(values) - 1) * shares
+    first = places.astype(np.int64)
+    low, high = (values[np.minimum(i, len(values) - 1)].astype(np.float64) for i in (first, first + 1))
+    rest = places - first
+    return np.where(rest < 0.5, low + (high - low) * rest, high - (high - low) * (1 - rest))
 
 
 def to_indices(x: Tensor, codebook: Tensor) -> Tensor:
@@ -109,7 +125,7 @@ def to_indices(x: Tensor, codebook: Tensor) -> Tensor:
         return torch.zeros_like(x, dtype=torch.int16)
     nearest = torch.bucketize(x, ascending[1:] / 2 + ascending[:-1] / 2, out_int32=True, right=True)
     numbers = (order + 1).to(torch.int16)
-    return numbers.index_select(0, nearest.flatten()).view(x.shape).masked_fill(x == 0, 0)
+    return numbers.index_select(0, nearest.flatten()).view(x.shape).masked_fill_(x == 0, 0)
 
 
 def to_floats(indices: Tensor, codebook: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A model as a flat dictionary of what has to be stored, and back: the one place where files meet the techniques."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -93,12 +94,13 @@ def _part(path: str, value: object) -> Part:
     return value.detach()  # type: ignore[attr-defined]
 
 
-def assemble(into: nn.Module, stored: Mapping[str, Part]) -> nn.Module:
+def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True) -> nn.Module:
     """A new model: the architecture of `into`, the contents of `stored` (as `parts` gave them).
 
-    ValueError names a part that `into` lacks, one that is missing, or one whose shape differs.
+    Without `copies` the tensors of `stored` themselves become the model's. ValueError names a part that `into` lacks,
+    one that is missing, or one whose shape differs.
     """
-    model = _weights.plain(into)
+    model = _weights.plain(into, hollow=True)
     remove_input_quantizers(model)
     expected = parts(model)
     rounding = {k for k in stored if ".input_quantizer." in f".{k}" and k not in expected}
@@ -119,7 +121,7 @@ def assemble(into: nn.Module, stored: Mapping[str, Part]) -> nn.Module:
             f"the file holds {unknown[0]}, which {type(into).__name__} has not; give the model it was saved from"
         )
     for name in [name for name in expected if name in stored]:
-        _put(model, name, stored[name])
+        _put(model, name, copy.deepcopy(stored[name]) if copies else stored[name])
     _put_input_quantizers(model, {k: stored[k] for k in rounding})
     return model
 
@@ -144,7 +146,7 @@ def _put(model: nn.Module, name: str, part: Part) -> None:
     if isinstance(part, Quantized):
         quantize.install(model, name, _laid_out(part.q, there), part.grid)
     elif isinstance(part, Shared):
-        codebook.install(model, name, _laid_out(part.indices, there), part.codebook.clone())
+        codebook.install(model, name, _laid_out(part.indices, there), part.codebook)
     elif attribute in owner._parameters:
         there.data = _laid_out(part, there)
     else:
@@ -152,7 +154,9 @@ def _put(model: nn.Module, name: str, part: Part) -> None:
 
 
 def _laid_out(values: Tensor, there: Tensor) -> Tensor:
-    """A copy that lies in memory as `there` does: another order, channels-last or not, sums in another order, too."""
+    """The values, lying in memory as `there` does: another order, channels-last or not, sums in another order, too."""
+    if values.stride() == there.stride():
+        return values
     return torch.empty_like(there, dtype=values.dtype, requires_grad=False).copy_(values)
 
 

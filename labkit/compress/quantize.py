@@ -258,7 +258,7 @@ def remove_input_quantizers(model: nn.Module) -> None:
 def _entering(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Tensor]:
     """What the weights of `layer` are multiplied with, by its place or name in the call; whole numbers are not."""
     several = 3 if isinstance(layer, nn.MultiheadAttention) else 2 if isinstance(layer, nn.Bilinear) else 1
-    given = [*enumerate(args), *kwargs.items()][:several]
+    given: list[tuple[Any, object]] = [*enumerate(args), *kwargs.items()][:several]
     return {key: x for key, x in given if isinstance(x, Tensor) and x.is_floating_point()}
 
 

@@ -1,5 +1,7 @@
 """Numbers and texts in a header: LEB128 varints (7 bits a byte, low bits first) and a reader that never overruns."""
 
+Bytes = bytes | memoryview  # a view of a file or of a tensor saves a copy
+
 
 def varint(n: int) -> bytes:
     """A whole number n >= 0: 1 byte below 128, 2 below 16,384, …"""
@@ -25,10 +27,10 @@ def text(value: str) -> bytes:
 class Reader:
     """Walks over bytes; ValueError, naming `what` is read, where they end too early."""
 
-    def __init__(self, raw: bytes, what: str) -> None:
+    def __init__(self, raw: Bytes, what: str) -> None:
         self.raw, self.what, self.position = raw, what, 0
 
-    def take(self, n: int) -> bytes:
+    def take(self, n: int) -> Bytes:
         """The next n bytes."""
         left = len(self.raw) - self.position
         if n > left:
@@ -58,7 +60,7 @@ class Reader:
     def text(self) -> str:
         """The inverse of `text`."""
         try:
-            return self.take(self.varint()).decode()
+            return str(self.take(self.varint()), "utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"the {self.what} holds a name that is not UTF-8") from error
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import constriction
 import numpy as np
 
+from labkit.store._wire import Bytes
 from labkit.store.range_coder import tail
 
 TOP = 15  # the largest magnitude: larger ones would be too many questions
@@ -65,8 +66,8 @@ class Writer:
 class Reader:
     """Finds out the answers that a writer was given."""
 
-    def __init__(self, raw: bytes) -> None:
-        words = np.frombuffer(raw + bytes(-len(raw) % 4), ">u4").astype(np.uint32)
+    def __init__(self, raw: Bytes) -> None:
+        words = np.frombuffer(b"".join([raw, bytes(-len(raw) % 4)]), ">u4").astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)
 
     def ask(self, question: Question, contexts: Sequence[np.ndarray], answers: np.ndarray) -> np.ndarray:
@@ -91,7 +92,7 @@ def context_encode(q: np.ndarray, stride: int) -> tuple[bytes, bytes]:
     return places.stream(), values.stream()
 
 
-def context_decode(mask: bytes, values: bytes, shape: tuple[int, int], stride: int) -> np.ndarray:
+def context_decode(mask: Bytes, values: Bytes, shape: tuple[int, int], stride: int) -> np.ndarray:
     """The matrix that `context_encode` wrote; ValueError for streams that it did not write."""
     q = _walk(Reader(mask), Reader(values), np.zeros(shape, np.int64), stride)
     if context_encode(q, stride) != (mask, values):  # no byte of a stream goes unchecked

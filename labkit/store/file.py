@@ -6,6 +6,7 @@ The header lists every tensor: name, kind, type, shape, layout, coders, lengths.
 to end. A file holds no architecture: `load` is given a model of the same one.
 """
 
+import functools
 import math
 import os
 import zlib
@@ -22,7 +23,7 @@ from labkit import _check
 from labkit.compress.parts import Part, Quantized, Shared, assemble, input_quantizers, parts, shape_of
 from labkit.compress.quantize import Grid
 from labkit.store import layout
-from labkit.store._wire import Reader, text, varint
+from labkit.store._wire import Bytes, Reader, text, varint
 from labkit.store.coding import CODERS, QUICK
 
 MAGIC, VERSION = b"LABK", 1
@@ -43,7 +44,7 @@ class Entry:
     part: str
     component: str
     coder: str
-    raw: bytes
+    raw: Bytes
 
 
 def save(model: nn.Module, path: str | Path, coders: Collection[str] = QUICK) -> Path:
@@ -51,11 +52,11 @@ def save(model: nn.Module, path: str | Path, coders: Collection[str] = QUICK) ->
 
     `coders` may compete for each tensor (see `encode`).
     """
-    path, raw = Path(path), encode(model, coders)
+    path, written = Path(path), entries(model, coders)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # beside it, for only a rename in one folder is atomic
     try:
         with part.open("wb") as file:
-            file.write(raw)
+            file.writelines(entry.raw for entry in written)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -79,7 +80,6 @@ def encode(model: nn.Module, coders: Collection[str] = QUICK) -> bytes:
     Of `coders`, among "raw", "huffman", "range" and "context", each tensor gets the one that makes it shortest; "raw"
     is always there. "context" is not among them by default: it takes seconds instead of milliseconds.
     """
-    _check.known("coders", coders, CODERS)
     return b"".join(entry.raw for entry in entries(model, coders))
 
 
@@ -106,7 +106,11 @@ def _facts(part: Part) -> tuple[Any, ...]:
 
 
 def entries(model: nn.Module, coders: Collection[str] = QUICK) -> list[Entry]:
-    """The file of `model` as the runs of bytes it consists of, in order, each with what it holds."""
+    """The file of `model` as the runs of bytes it consists of, in order, each with what it holds.
+
+    Floats without zeros are views of the model's own memory: use them before the model changes.
+    """
+    _check.known("coders", coders, CODERS)
     _check.module("model", model)
     stored, head = parts(model), bytearray()
     body: list[Entry] = []
@@ -115,10 +119,9 @@ def entries(model: nn.Module, coders: Collection[str] = QUICK) -> list[Entry]:
         body += _put_part(head, name, part, coders)
     deflated = _deflate(bytes(head))
     start = MAGIC + bytes([VERSION]) + varint(len(deflated)) + deflated
-    checksum = zlib.crc32(b"".join([start, *(entry.raw for entry in body)])).to_bytes(4, "little")
-    return [
-        Entry("", "header", "header", "deflate", start), *body, Entry("", "header", "header", "checksum", checksum)
-    ]  # fmt: skip
+    written = [Entry("", "header", "header", "deflate", start), *body]
+    checksum = functools.reduce(lambda crc, entry: zlib.crc32(entry.raw, crc), written, 0).to_bytes(4, "little")
+    return [*written, Entry("", "header", "header", "checksum", checksum)]
 
 
 def _deflate(raw: bytes) -> bytes:
@@ -214,24 +217,25 @@ def decode(raw: bytes, into: nn.Module) -> nn.Module:
             raise ValueError(f"{name} in the file: {error}") from error
     head.end()
     body.end()
-    return assemble(into, stored)
+    return assemble(into, stored, copies=False)
 
 
 def _open(raw: bytes) -> tuple[Reader, Reader]:
     """Readers of the header and of the body of an undamaged file."""
     if not raw.startswith(MAGIC):
         raise ValueError("this is not a .lk file: it does not begin with LABK")
-    file = Reader(raw[:-4], "file")
+    whole = memoryview(raw)[:-4]
+    file = Reader(whole, "file")
     file.take(len(MAGIC))
     version = file.take(1)[0]
     if version != VERSION:
         raise ValueError(f"the file is of version {version}; this labkit reads version {VERSION}")
-    if zlib.crc32(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
+    if zlib.crc32(whole) != int.from_bytes(raw[-4:], "little"):
         raise ValueError("the file is damaged or cut short: its checksum does not match")
-    return Reader(_inflate(file.take(file.varint())), "header"), Reader(raw[file.position : -4], "body")
+    return Reader(_inflate(file.take(file.varint())), "header"), Reader(whole[file.position :], "body")
 
 
-def _inflate(raw: bytes) -> bytes:
+def _inflate(raw: Bytes) -> bytes:
     coder = zlib.decompressobj(wbits=-15)
     try:
         inflated = coder.decompress(raw, MAX_HEADER)
@@ -274,8 +278,7 @@ def _take_quantized(head: Reader, body: Reader, fits: Fits) -> Quantized:
     if other > len(FLOATS):
         raise ValueError(f"unknown type {other} of floats; this version of labkit knows {', '.join(FLOATS)}")
     grid = Grid(scale, zero_point, bits, symmetric, getattr(torch, FLOATS[other - 1]) if other else scale.dtype)
-    zeros = np.broadcast_to(zero_point.numpy(), shape).ravel()
-    q = layout.unpack_quantized(head, body, zeros, _rows(shape), _numpy_type(dtype))
+    q = layout.unpack_quantized(head, body, zero_point.numpy(), shape, _numpy_type(dtype))
     return Quantized(_to_tensor(q, dtype, shape), grid)
 
 
@@ -284,8 +287,7 @@ def _take_shared(head: Reader, body: Reader, fits: Fits) -> Shared:
     codebook = _take(head, body, lambda claimed: len(claimed) == 1 and claimed[0] <= MAX_CENTROIDS)
     if dtype != "int16" or not codebook.is_floating_point():
         raise ValueError(f"indices are {dtype} and the codebook {codebook.dtype}; allowed: int16 and a float")
-    zeros = np.zeros(math.prod(shape), np.int32)
-    indices = layout.unpack_quantized(head, body, zeros, _rows(shape), _numpy_type(dtype))
+    indices = layout.unpack_quantized(head, body, np.zeros((), np.int32), shape, _numpy_type(dtype))
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) <= len(codebook):
         raise ValueError(f"an index lies outside 0 to {len(codebook)}, the length of its codebook")
     return Shared(_to_tensor(indices, dtype, shape), codebook)
@@ -304,11 +306,6 @@ def _take_shape(head: Reader, fits: Fits) -> tuple[str, tuple[int, ...]]:
     if n_axes > 64 or not fits(shape):
         raise ValueError(f"it has shape {shape}, which does not fit `into`; give the model it was saved from")
     return dtype, shape
-
-
-def _rows(shape: tuple[int, ...]) -> int:
-    """Rows of a weight seen as a matrix, at least 1."""
-    return max(1, shape[0]) if shape else 1
 
 
 def _broadcasts(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:

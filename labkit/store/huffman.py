@@ -5,6 +5,7 @@ import heapq
 import numpy as np
 
 from labkit.store import packing
+from labkit.store._wire import Bytes
 
 _MAX_LENGTH = 32  # bits of a code, because the reader looks at 32 bits at a time
 _CHUNK = 1 << 17  # bytes that the reader looks at in one go, to bound memory
@@ -42,20 +43,22 @@ def huffman_encode(symbols: np.ndarray) -> bytes:
     order, starts = _canonical(lengths)
     codes = np.zeros(lengths.size, np.int64)
     codes[order] = starts >> (32 - lengths[order])
-    return packing.write_table(lengths) + packing.join(codes[symbols], lengths[symbols])
+    words = ((codes[chunk], lengths[chunk]) for chunk in packing.chunks(symbols))
+    return b"".join([packing.write_table(lengths), *packing.join(words)])
 
 
-def huffman_decode(raw: bytes, n: int) -> np.ndarray:
-    """The n symbols that `huffman_encode` wrote."""
+def huffman_decode(raw: Bytes, n: int) -> np.ndarray:
+    """The n symbols that `huffman_encode` wrote, in the smallest type."""
     if not n:
         return packing.nothing(raw)
     lengths, _, payload = packing.read_table(raw)
     if not lengths.any():  # one symbol, no bits
         packing.nothing(payload)
-        return np.full(n, lengths.size - 1)
+        return np.full(n, lengths.size - 1, np.min_scalar_type(lengths.size - 1))
     if lengths.max() > _MAX_LENGTH or (1 << (_MAX_LENGTH - lengths[lengths > 0])).sum() != 1 << 32:
         raise ValueError("the Huffman code lengths are not those of a full code (Kraft's sum is not 1)")
     order, starts = _canonical(lengths)
+    symbols = order.astype(np.min_scalar_type(lengths.size - 1))
     pieces, position = [], 0  # position: the bit where the next code begins
     while n:
         first = position >> 3
@@ -63,7 +66,7 @@ def huffman_decode(raw: bytes, n: int) -> np.ndarray:
             raise ValueError("the Huffman stream ends before its last symbol")
         here = packing.five_bytes(payload[first : first + _CHUNK + 4])[:_CHUNK]
         positions = _walk(_lengths_everywhere(here, lengths[order], starts), position - 8 * first, n)
-        pieces.append(order[np.searchsorted(starts, packing.windows(here, positions[:-1]), "right") - 1])
+        pieces.append(symbols[np.searchsorted(starts, packing.windows(here, positions[:-1]), "right") - 1])
         position, n = 8 * first + int(positions[-1]), n - len(positions) + 1
     taken = packing.bytes_for(position, 1)
     if taken != len(payload):

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from labkit.store import coding, context
-from labkit.store._wire import Reader, signed, varint
+from labkit.store import coding, context, packing
+from labkit.store._wire import Bytes, Reader, signed, varint
 
 LAYOUTS = ("dense", "bitmap", "relative", "context")
 CODERS = ("words", "huffman", "range", "raw")  # as stored: "raw" in b bits is 3 + b
@@ -30,7 +30,7 @@ class Piece:
 
     component: str
     coder: str
-    raw: bytes
+    raw: Bytes
 
 
 @dataclass
@@ -57,9 +57,9 @@ class Packed:
             self.pieces.append(Piece(component, coder, raw))
 
     def put_words(self, words: np.ndarray) -> None:
-        """Add values as they lie in memory (little-endian)."""
+        """Add values as they lie in memory (little-endian), and not a copy of them."""
         self.head += varint(CODERS.index("words"))
-        self.pieces.append(Piece(VALUES, f"raw {8 * words.itemsize} bits", words.tobytes()))
+        self.pieces.append(Piece(VALUES, f"raw {8 * words.itemsize} bits", words.view(np.uint8).data))
 
 
 _ENCODERS = {"huffman": coding.huffman_encode, "range": coding.range_encode}
@@ -72,10 +72,10 @@ _DECODERS = {"huffman": coding.huffman_decode, "range": coding.range_decode}
 def pack_words(words: np.ndarray, coders: Collection[str] = coding.QUICK) -> Packed:
     """Lay out floats, seen as unsigned whole numbers `words`, (n,) uint8 … uint64."""
     if not words.all():
-        index = _cheapest_index(np.flatnonzero(words), words.size, coders)
-        if index.size + index.places.size * words.itemsize < words.nbytes:
-            packed = _write_index(index, words.size, coders)
-            packed.put_words(words[index.places])
+        index = _cheapest_index(words != 0, coders)
+        if index.size + np.count_nonzero(index.mask) * words.itemsize < words.nbytes:
+            packed = _write_index(index, coders)
+            packed.put_words(words[index.mask])
             return packed
     packed = Packed("dense")
     packed.put_words(words)
@@ -84,11 +84,11 @@ def pack_words(words: np.ndarray, coders: Collection[str] = coding.QUICK) -> Pac
 
 def unpack_words(head: Reader, body: Reader, n: int, dtype: np.dtype) -> np.ndarray:
     """The n words of `pack_words`."""
-    places = _read_index(head, body, n)
+    mask = _read_index(head, body, n)
     if head.varint() != CODERS.index("words"):
         raise ValueError("floats are stored with a coder that is only for whole numbers")
     words = np.zeros(n, dtype)
-    words[places] = _read_words(body, _length(places, n), dtype)
+    words[mask] = _read_words(body, n if isinstance(mask, slice) else int(np.count_nonzero(mask)), dtype)
     return words
 
 
@@ -108,7 +108,7 @@ def pack_integers(values: np.ndarray, coders: Collection[str] = coding.QUICK) ->
         packed.put_words(values)
     else:
         symbols = _above(values, low)
-        packed.put_symbols(VALUES, symbols, np.bincount(symbols))
+        packed.put_symbols(VALUES, symbols, packing.histogram(symbols))
     return packed
 
 
@@ -125,7 +125,9 @@ def _read_dense(head: Reader, body: Reader, n: int, dtype: np.dtype) -> np.ndarr
         return _read_words(body, n, dtype).copy()
     symbols = _read_symbols(code, head, body, n)
     _must_fit(low, low + int(symbols.max(initial=0)), dtype)
-    return symbols.astype(dtype) + dtype.type(low)
+    values = symbols.astype(dtype)
+    values += dtype.type(low)
+    return values
 
 
 def _range(values: np.ndarray) -> tuple[int, int]:
@@ -180,39 +182,55 @@ def _pack_contexts(away: np.ndarray) -> Iterator[Packed]:
 
 
 def _pack_quickly(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str]) -> Packed:
-    places = np.flatnonzero(q != zero_point)
-    away = q.ravel()[places] - np.broadcast_to(zero_point, q.shape).ravel()[places]  # int32
-    low, high = _range(away)
-    if places.size == q.size or high - low >= coding.MAX_ALPHABET:  # no zeros, or zero points from all over the place
+    mask = q != zero_point
+    if mask.all():
         return pack_integers(q.ravel(), coders)
-    symbols = away - np.int32(low) - ((low < 0) & (away > 0))  # none of them is 0: close the gap it leaves
-    counts, dense_counts = np.bincount(symbols), np.bincount(_above(q.ravel(), _range(q)[0]))
-    index = _cheapest_index(places, q.size, coders)
+    away = q[mask].astype(np.int32)
+    if zero_point.any():
+        away -= np.broadcast_to(zero_point, q.shape)[mask]
+    low, high = _range(away)
+    if high - low >= coding.MAX_ALPHABET:  # zero points from all over the place
+        return pack_integers(q.ravel(), coders)
+    if low < 0:
+        away -= away > 0  # no symbol would be 0: close the gap it leaves
+    away -= low
+    symbols = away.astype(np.min_scalar_type(high - low))
+    counts, dense_counts = packing.histogram(symbols), packing.histogram(_above(q.ravel(), _range(q)[0]))
+    index = _cheapest_index(mask.ravel(), coders)
     if _price(dense_counts, coders) <= index.size + _price(counts, coders):
         return pack_integers(q.ravel(), coders)
-    packed = _write_index(index, q.size, coders)
+    packed = _write_index(index, coders)
     packed.head += signed(low)
     packed.put_symbols(VALUES, symbols, counts)
     return packed
 
 
-def unpack_quantized(head: Reader, body: Reader, zero_point: np.ndarray, rows: int, dtype: np.dtype) -> np.ndarray:
-    """The integers of `pack_quantized`, in a row, for zero points in a row (n,) and a matrix of so many rows."""
+def unpack_quantized(
+    head: Reader, body: Reader, zero_point: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
+) -> np.ndarray:
+    """The integers of `pack_quantized`, in a row; `zero_point`, int32, broadcasts to their shape."""
+    zeros = np.broadcast_to(zero_point, shape)
     if head.peek() == LAYOUTS.index("context"):
-        q = zero_point + _read_context(head, body, rows, zero_point.size)
+        q = zeros.ravel() + _read_context(head, body, max(1, shape[0]) if shape else 1, zeros.size)
         _must_fit(*_range(q), dtype)
         return q.astype(dtype)
-    places = _read_index(head, body, zero_point.size)
-    if isinstance(places, slice):
-        return _read_dense(head, body, zero_point.size, dtype)
+    mask = _read_index(head, body, zeros.size)
+    if isinstance(mask, slice):
+        return _read_dense(head, body, zeros.size, dtype)
+    mask = mask.reshape(shape)
     low, code = head.signed(), head.varint()
     _must_fit(low, low, np.dtype(np.int32))
-    away = _read_symbols(code, head, body, places.size) + low
-    away += (low < 0) & (away >= 0)
-    q = zero_point.copy()
-    q[places] += away.astype(np.int32)  # int32 wraps around here exactly as it did in q - zero_point
-    _must_fit(*_range(q), dtype)
-    return q.astype(dtype)
+    away = _read_symbols(code, head, body, int(np.count_nonzero(mask))).astype(np.int32)
+    away += np.int32(low)  # int32 wraps around here exactly as it did in q - zero_point
+    if low < 0:
+        away += away >= 0
+    if zero_point.any():
+        away += zeros[mask]
+        _must_fit(*_range(zeros[~mask]), dtype)
+    _must_fit(*_range(away), dtype)
+    q = zeros.astype(dtype)
+    q[mask] = away
+    return q.ravel()
 
 
 def _read_context(head: Reader, body: Reader, rows: int, n: int) -> np.ndarray:
@@ -231,19 +249,20 @@ def _read_context(head: Reader, body: Reader, rows: int, n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Index:
-    """Places (kept,) of the non-zero values among n, and the cheapest way to say so: its layout, its price in bytes."""
+    """Which of n values are not zero, `mask` (n,), and the cheapest way to say so: its layout, its price in bytes."""
 
-    places: np.ndarray
+    mask: np.ndarray
     layout: str
     gap_bits: int
     size: float
 
 
-def _cheapest_index(places: np.ndarray, n: int, coders: Collection[str] = coding.QUICK) -> _Index:
-    """The cheapest layout for these places among n."""
-    layouts = [(np.array([n - places.size, places.size]), "bitmap", 0)]
-    if places.size:
-        histogram = np.bincount(_gaps(places))
+def _cheapest_index(mask: np.ndarray, coders: Collection[str] = coding.QUICK) -> _Index:
+    """The cheapest layout for the places where `mask` is true."""
+    kept = np.count_nonzero(mask)
+    layouts = [(np.array([mask.size - kept, kept]), "bitmap", 0)]
+    if kept:
+        histogram = packing.histogram(_gaps(mask))
         layouts += [(_gap_counts(histogram, b), "relative", b) for b in GAP_BITS]
     bounds = [coding.entropy_bits(counts) / 8 for counts, _, _ in layouts]  # no coder goes below
     best = (math.inf, "", 0)
@@ -252,7 +271,7 @@ def _cheapest_index(places: np.ndarray, n: int, coders: Collection[str] = coding
         if bounds[i] <= best[0]:  # else not worth the time of a price
             best = min(best, (_price(counts, coders), layout, gap_bits))
     size, layout, gap_bits = best
-    return _Index(places, layout, gap_bits, size)
+    return _Index(mask, layout, gap_bits, size)
 
 
 def _price(counts: np.ndarray, coders: Collection[str]) -> float:
@@ -260,17 +279,26 @@ def _price(counts: np.ndarray, coders: Collection[str]) -> float:
     return coding.cheapest(counts, [c for c in coders if c != "huffman" or "range" not in coders])[0]
 
 
-def _gaps(places: np.ndarray) -> np.ndarray:
-    """How many zeros precede each place since the one before."""
-    return np.diff(places, prepend=-1) - 1
+def _gaps(mask: np.ndarray) -> np.ndarray:
+    """How many zeros precede each place since the one before, in the smallest type."""
+    gaps, last = [np.zeros(0, np.uint8)], -1
+    for i, chunk in enumerate(packing.chunks(mask)):
+        places = np.flatnonzero(chunk) + i * packing.CHUNK
+        if places.size:
+            here = np.diff(places, prepend=last) - 1
+            gaps.append(here.astype(np.min_scalar_type(here.max())))
+            last = places[-1]
+    return np.concatenate(gaps)
 
 
 def _gap_counts(histogram: np.ndarray, gap_bits: int) -> np.ndarray:
     """The counts of the symbols that `_split` will make of gaps with this histogram, without making them."""
     longest = (1 << gap_bits) - 1
-    folded = np.zeros((-(-histogram.size // longest), longest), np.int64)  # (fillers, what is left)
-    folded.flat[: histogram.size] = histogram
-    return np.append(folded.sum(0), folded.sum(1) @ np.arange(len(folded)))
+    gaps = np.flatnonzero(histogram)  # few: all gaps together are no longer than the array
+    counts = np.zeros(longest + 1, np.int64)
+    np.add.at(counts, gaps % longest, histogram[gaps])
+    counts[longest] = gaps // longest @ histogram[gaps]
+    return counts
 
 
 def _split(gaps: np.ndarray, gap_bits: int) -> np.ndarray:
@@ -278,26 +306,25 @@ def _split(gaps: np.ndarray, gap_bits: int) -> np.ndarray:
 
     Han et al. (2015) give such a filler the value 0 in the stream of values; a symbol of its own costs no value.
     """
-    longest = (1 << gap_bits) - 1
-    symbols = np.full(gaps.size + int((gaps // longest).sum()), longest)
-    symbols[np.cumsum(gaps // longest + 1) - 1] = gaps % longest
-    return symbols
+    longest, pieces = (1 << gap_bits) - 1, [np.zeros(0, np.uint8)]
+    for chunk in packing.chunks(gaps):
+        fillers, rest = np.divmod(chunk, longest)
+        pieces.append(np.full(chunk.size + int(fillers.sum()), longest, np.uint8))
+        pieces[-1][np.cumsum(fillers, dtype=np.int64) + np.arange(chunk.size)] = rest
+    return np.concatenate(pieces)
 
 
-def _write_index(index: _Index, n: int, coders: Collection[str] = coding.QUICK) -> Packed:
+def _write_index(index: _Index, coders: Collection[str] = coding.QUICK) -> Packed:
     packed = Packed(index.layout, coders)
-    if index.layout == "bitmap":
-        symbols = np.zeros(n, np.uint8)
-        symbols[index.places] = 1
-    else:
-        symbols = _split(_gaps(index.places), index.gap_bits)
+    symbols = index.mask.view(np.uint8) if index.layout == "bitmap" else _split(_gaps(index.mask), index.gap_bits)
+    if index.layout == "relative":
         packed.head += varint(index.gap_bits) + varint(symbols.size)
-    packed.put_symbols(INDEX, symbols, np.bincount(symbols))
+    packed.put_symbols(INDEX, symbols, packing.histogram(symbols))
     return packed
 
 
 def _read_index(head: Reader, body: Reader, n: int) -> np.ndarray | slice:
-    """The places of the values among n; a slice of everything where the layout is dense."""
+    """True where one of n values is stored; a slice of everything where the layout is dense."""
     layout = head.choice("layout", LAYOUTS)
     if layout == "dense":
         return slice(None)
@@ -305,7 +332,7 @@ def _read_index(head: Reader, body: Reader, n: int) -> np.ndarray | slice:
         mask = _read_symbols(head.varint(), head, body, n)
         if mask.max(initial=0) > 1:
             raise ValueError("the bitmap holds something other than 0 and 1")
-        return np.flatnonzero(mask)
+        return mask.astype(bool)
     return _read_gaps(head, body, n)
 
 
@@ -314,11 +341,11 @@ def _read_gaps(head: Reader, body: Reader, n: int) -> np.ndarray:
     if gap_bits not in GAP_BITS or n_symbols > 2 * n:
         raise ValueError(f"{n_symbols} gaps of {gap_bits} bits cannot index {n} values")
     symbols, longest = _read_symbols(head.varint(), head, body, n_symbols), (1 << gap_bits) - 1
-    ends = np.cumsum(symbols + (symbols < longest))
-    if symbols.max(initial=0) > longest or ends.max(initial=0) > n:
-        raise ValueError(f"the gaps lead beyond the {n} values")
-    return ends[symbols < longest] - 1
-
-
-def _length(places: np.ndarray | slice, n: int) -> int:
-    return n if isinstance(places, slice) else places.size
+    mask, end = np.zeros(n, bool), 0
+    for chunk in packing.chunks(symbols):
+        ends = end + np.cumsum(chunk + (chunk < longest), dtype=np.int64)
+        end = int(ends[-1])
+        if chunk.max() > longest or end > n:
+            raise ValueError(f"the gaps lead beyond the {n} values")
+        mask[ends[chunk < longest] - 1] = True
+    return mask

@@ -1,17 +1,38 @@
-"""Fixed-width bit packing, the joints it shares with the other coders, and the table an entropy coder begins with."""
+"""Fixed-width bit packing, the joints it shares with the other coders, and the table an entropy coder begins with.
+
+Symbols come and go in any type that holds them, best the smallest; all that is wider is made for one chunk at a time.
+"""
+
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from labkit.store._wire import Reader, varint
+from labkit.store._wire import Bytes, Reader, varint
 
 MAX_ALPHABET = 1 << 16  # symbols of the two entropy coders: a table longer than that costs more than it saves
+
+CHUNK = 1 << 17  # symbols that are worked on in one go, to bound memory; a multiple of 8
+
+
+def chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Views of a long array, one after another."""
+    return (array[i : i + CHUNK] for i in range(0, len(array), CHUNK))
 
 
 def counts_of(symbols: np.ndarray) -> np.ndarray:
     """How often each symbol 0 … max occurs."""
     if symbols.size and int(symbols.max()) >= MAX_ALPHABET:
         raise ValueError(f"symbols go up to {symbols.max()}; allowed: below {MAX_ALPHABET}")
-    return np.bincount(symbols)
+    return histogram(symbols)
+
+
+def histogram(values: np.ndarray) -> np.ndarray:
+    """How often each value 0 … max occurs, for values without bound."""
+    counts = np.zeros(int(values.max()) + 1 if values.size else 0, np.int64)
+    for chunk in chunks(values):
+        here = np.bincount(chunk)
+        counts[: here.size] += here
+    return counts
 
 
 def width(counts: np.ndarray) -> int:
@@ -36,29 +57,44 @@ def pack_bits(symbols: np.ndarray, bits: int) -> bytes:
             f"symbols run from {symbols.min()} to {symbols.max()}; {bits} bits hold 0 to {(1 << bits) - 1}"
         )
     if bits == 1:
-        return np.packbits(symbols.astype(bool)).tobytes()
+        return np.packbits(symbols).tobytes()
     if bits == 8:
         return symbols.astype(np.uint8).tobytes()
-    return join(symbols, np.full(symbols.size, bits))
+    return b"".join(join((chunk, np.full(chunk.size, bits)) for chunk in chunks(symbols)))
 
 
-def unpack_bits(raw: bytes, n: int, bits: int) -> np.ndarray:
-    """The n symbols that `pack_bits` wrote."""
+def unpack_bits(raw: Bytes, n: int, bits: int) -> np.ndarray:
+    """The n symbols that `pack_bits` wrote, in the smallest type."""
     if len(raw) != bytes_for(n, bits):
         raise ValueError(
             f"a stream of {n} symbols of {bits} bits has {len(raw)} bytes; it must have {bytes_for(n, bits)}"
         )
     if bits == 0:
-        return np.zeros(n, np.int64)
+        return np.zeros(n, np.uint8)
     if bits == 1:
-        return np.unpackbits(np.frombuffer(raw, np.uint8), count=n).astype(np.int64)
+        return np.unpackbits(np.frombuffer(raw, np.uint8), count=n)
     if bits == 8:
-        return np.frombuffer(raw, np.uint8).astype(np.int64)
-    return windows(five_bytes(raw), np.arange(n) * bits) >> (32 - bits)
+        return np.frombuffer(raw, np.uint8)
+    symbols = np.zeros(n, np.min_scalar_type((1 << bits) - 1))
+    for first, chunk in zip(range(0, n, CHUNK), chunks(symbols), strict=True):
+        here = five_bytes(raw[first * bits // 8 : (first + CHUNK) * bits // 8])
+        chunk[:] = windows(here, np.arange(chunk.size) * bits) >> (32 - bits)
+    return symbols
 
 
-def join(codes: np.ndarray, lengths: np.ndarray) -> bytes:
-    """Write the code words, each `lengths` <= 32 bits long, one after another, most significant bit first."""
+def join(words: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[bytes]:
+    """Write code words, (codes, lengths <= 32) in chunks, one after another, most significant bit first."""
+    left, n_left = 0, 0  # the bits of a byte that is not full yet go before the next chunk
+    for codes, lengths in words:
+        raw = _join(np.append(left, codes), np.append(n_left, lengths))
+        n_left = (n_left + int(lengths.sum())) % 8
+        left = raw[-1] >> (8 - n_left) if n_left else 0
+        yield raw[:-1] if n_left else raw
+    if n_left:
+        yield bytes([left << (8 - n_left)])
+
+
+def _join(codes: np.ndarray, lengths: np.ndarray) -> bytes:
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if ends.size else 0
     starts = ends - lengths
@@ -71,9 +107,9 @@ def join(codes: np.ndarray, lengths: np.ndarray) -> bytes:
     return words.astype(">u4").tobytes()[: bytes_for(total, 1)]
 
 
-def five_bytes(raw: bytes) -> np.ndarray:
+def five_bytes(raw: Bytes) -> np.ndarray:
     """At each byte of `raw`, it and the next four as one 40-bit number; zeros follow the end."""
-    padded = np.frombuffer(raw + bytes(5), np.uint8).astype(np.int64)
+    padded = np.frombuffer(b"".join([raw, bytes(5)]), np.uint8).astype(np.int64)
     n = len(raw) + 1
     return sum((padded[i : n + i] << (32 - 8 * i) for i in range(5)), start=np.zeros(n, np.int64))
 
@@ -94,17 +130,17 @@ def table_size(values: np.ndarray) -> int:
     return len(varint(values.size - 1)) + 1 + bytes_for(values.size, int(values.max()).bit_length())
 
 
-def read_table(raw: bytes) -> tuple[np.ndarray, int, bytes]:
+def read_table(raw: Bytes) -> tuple[np.ndarray, int, Bytes]:
     """(the table, its note, the bytes behind it)."""
     reader = Reader(raw, "table of an entropy-coded stream")
     n, bits = reader.varint() + 1, reader.take(1)[0]
     if n > MAX_ALPHABET:
         raise ValueError(f"an entropy-coded stream claims {n} symbols; allowed: {MAX_ALPHABET}")
     values = unpack_bits(reader.take(bytes_for(n, bits & 31)), n, bits & 31)
-    return values, bits >> 5, raw[reader.position :]
+    return values.astype(np.int64), bits >> 5, raw[reader.position :]
 
 
-def nothing(raw: bytes) -> np.ndarray:
+def nothing(raw: Bytes) -> np.ndarray:
     """The symbols of an empty stream; ValueError where it is not empty."""
     if raw:
         raise ValueError(f"a stream goes on for {len(raw)} bytes behind its last symbol")

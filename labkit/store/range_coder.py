@@ -4,6 +4,7 @@ import constriction
 import numpy as np
 
 from labkit.store import packing
+from labkit.store._wire import Bytes
 
 _STEPS = np.array([1, 2, 4, 8, 16, 32])  # values an octave in which a histogram may be stored
 
@@ -27,21 +28,24 @@ def range_encode(symbols: np.ndarray) -> bytes:
     return head + _narrow(symbols, _shares(stored, resolution))
 
 
-def range_decode(raw: bytes, n: int) -> np.ndarray:
-    """The n symbols that `range_encode` wrote."""
+def range_decode(raw: Bytes, n: int) -> np.ndarray:
+    """The n symbols that `range_encode` wrote, in the smallest type."""
     if not n:
         return packing.nothing(raw)
     stored, resolution, payload = packing.read_table(raw)
     if not stored.any() or resolution >= len(_STEPS) or stored.max() > 40 * _STEPS[resolution]:
         raise ValueError("the histogram of a range-coded stream is empty or out of bounds")
+    symbols_type = np.min_scalar_type(stored.size - 1)
     if np.count_nonzero(stored) == 1:
         packing.nothing(payload)
-        return np.full(n, np.flatnonzero(stored)[0])
+        return np.full(n, np.flatnonzero(stored)[0], symbols_type)
     shares = _shares(stored, resolution)
-    words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").astype(np.uint32)
+    words = np.frombuffer(b"".join([payload, bytes(-len(payload) % 4)]), ">u4").astype(np.uint32)
+    symbols, model = np.empty(n, symbols_type), _model(shares)
     try:
         decoder = constriction.stream.queue.RangeDecoder(words)
-        symbols = decoder.decode(_model(shares), n).astype(np.int64)
+        for chunk in packing.chunks(symbols):
+            chunk[:] = decoder.decode(model, chunk.size)
     except AssertionError as error:  # how constriction says that no symbols lead to this number
         raise ValueError("the range-coded stream does not fit its histogram") from error
     if _narrow(symbols, shares) != payload:  # cheap, and no byte of the stream goes unchecked
@@ -82,7 +86,9 @@ def _model(shares: np.ndarray) -> constriction.stream.model.Categorical:
 def _narrow(symbols: np.ndarray, shares: np.ndarray) -> bytes:
     """The symbols as one number; the reader takes missing bytes for zeros."""
     coder = constriction.stream.queue.RangeEncoder()
-    coder.encode(symbols.astype(np.int32), _model(shares))
+    model = _model(shares)
+    for chunk in packing.chunks(symbols):
+        coder.encode(chunk.astype(np.int32), model)
     return tail(coder)
 
 

@@ -12,7 +12,7 @@ import torch
 from labkit import plots
 from labkit.explore import _controls, _panel
 from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import REST, Panel, Words
+from labkit.explore._panel import Panel, Words
 from labkit.explore._score import Score
 from labkit.explore._training import GHOSTS, Curves, Moment, Run, stream, training_set
 from labkit.models import mlp

@@ -32,7 +32,7 @@ def with_checksum(raw: bytes) -> bytes:
 def taken_apart(raw: bytes) -> tuple[bytes, bytes]:
     """(inflated header, body)."""
     head, body = lk._open(raw)
-    return head.raw, body.raw
+    return bytes(head.raw), bytes(body.raw)
 
 
 def put_together(head: bytes, body: bytes) -> bytes:
