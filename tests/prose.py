@@ -114,7 +114,7 @@ def traced(figure: Figure, outputs: Iterable[float], settings: set[float]) -> bo
 
 
 def evaluate(expression: str, known: set[float]) -> float:
-    """A sum, difference, product or quotient of numbers, each of which has to be `known` (or 100); KeyError if not."""
-    if unknown := constants(expression) - known - {100.0}:
+    """Arithmetic with numbers, each of which has to be `known`, or 1, 8 or 100; KeyError if not."""
+    if unknown := constants(expression) - known - {1.0, 8.0, 100.0}:
         raise KeyError(f"{sorted(unknown)} in {expression!r}")
     return abs(float(eval(expression, {"__builtins__": {}})))  # noqa: S307
