@@ -229,6 +229,13 @@ def difference(lost: int, won: int, images: int, confidence: float = 0.95) -> tu
     return (lost - won) / images, max(-1.0, centre - spread), min(1.0, centre + spread)
 
 
+def with_difference(pair: Mapping[str, float], images: int) -> dict[str, Any]:
+    """The lost, won and p of `compare` as cells of a table, with `difference` in points: "+0.27 (+0.06 to +0.48)"."""
+    points, low, high = (100 * share for share in difference(int(pair["lost"]), int(pair["won"]), images))
+    p = "< 0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}"
+    return dict(lost=pair["lost"], won=pair["won"], points_lost=f"{points:+.2f} ({low:+.2f} to {high:+.2f})", p=p)
+
+
 # --- which part of a network bears what? ------------------------------------------------------------------------------
 
 Change = Callable[..., nn.Module]  # change(model, layers=[…]) -> a new model, as `prune` and `quantize` are

@@ -11,7 +11,7 @@ from labkit import models
 from labkit.compress import _weights
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
-from labkit.measure import accuracy, against, compare, difference, kinds, right, sensitivity
+from labkit.measure import accuracy, against, compare, difference, kinds, right, sensitivity, with_difference
 
 CHANGES = {"half": functools.partial(prune, sparsity=0.5), "1 bit": functools.partial(quantize, bits=1)}
 
@@ -77,6 +77,13 @@ def test_a_difference_of_nothing_still_has_an_interval_and_none_leaves_its_range
     assert low == -high < 0
     assert difference(lost=50, won=0, images=50)[2] == 1
     assert difference(lost=0, won=50, images=50)[1] == -1
+
+
+def test_a_difference_in_the_cells_of_a_table():
+    # by hand: (68 - 41) / 10,000 lost; δ = 27 / 10,002, spread 1.96 · √(110 - 10,002 δ²) / 10,002 = 0.00205
+    cells = with_difference(dict(lost=68, won=41, p=0.012403), 10_000)
+    assert cells == dict(lost=68, won=41, points_lost="+0.27 (+0.06 to +0.48)", p="0.012")
+    assert with_difference(dict(lost=0, won=90, p=1e-27), 10_000)["p"] == "< 0.001"
 
 
 def test_a_difference_covers_the_truth_as_often_as_it_says():

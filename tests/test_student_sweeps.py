@@ -29,9 +29,15 @@ def test_a_student_with_a_hint_is_what_comes_out_today(method, rest):
     hint = Hint(answers(teacher, few.x, layer="fc1"), "1", 1e-3)
     how = dict(epochs=55, lr=3e-3, seed=10, progress=False)
     student, _ = distill(teacher, mlp(784, 32, 10), few, hint=hint, **rest, **how)
-    rows = shipped_sweep("hint-weight", "lenet-5", "fashion-mnist").query("labels == 'few' and weight == 1e-3")
+    rows = shipped_sweep("hint-weight", "lenet-5", "fashion-mnist").query("seed == 10 and weight == 1e-3")
     shipped = rows.set_index("method").loc[method, "accuracy"]
     assert accuracy(student, data.validation)["accuracy"] == pytest.approx(shipped, abs=0.01)
+
+
+def test_the_best_weight_of_a_hint_beside_soft_answers_is_inside_the_grid():
+    table = shipped_sweep("hint-weight", "lenet-5", "fashion-mnist").query("method == 'hint, soft'")
+    best = table.groupby("weight")["accuracy"].mean().idxmax()
+    assert min(HINT_WEIGHT_GRID["weight"]) < best < max(HINT_WEIGHT_GRID["weight"])
 
 
 def test_gains_are_paired_with_the_student_alone_of_the_same_seed():

@@ -14,12 +14,17 @@ from labkit.sweep.distillation import FEW, STUDENT
 from labkit.sweep.order import over_seeds
 from labkit.zoo import load_model
 
-HINT_WEIGHT_GRID = {"seed": (10,), "labels": ("few",), "method": ("hint", "hint, soft"), "weight": (1e-5, 1e-4, 1e-3)}
+HINT_WEIGHT_GRID = {
+    "seed": (10, 11, 12),  # none of those that the lessons of the notebook use
+    "labels": ("few",),
+    "method": ("hint", "hint, soft"),
+    "weight": (0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),  # 0: no hint
+}
 EPOCHS = 55  # over few labels
 
 
 def hint_weight_sweep(model_name: str, data_name: str) -> pd.DataFrame:
-    """Students 784-32-10 whose hidden layer is drawn to fc1 of a checkpoint, at several weights; one seed, validation.
+    """Students 784-32-10 whose hidden layer is drawn to fc1 of a checkpoint, at several weights; 3 seeds, validation.
 
     The hint stands beside few labels ("hint"), or beside these and the soft answers ("hint, soft").
     """
