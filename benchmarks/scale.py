@@ -52,8 +52,8 @@ def trained(weights: int) -> nn.Module:
     torch.manual_seed(0)
     model = net(weights)
     with torch.no_grad():
-        for layer in model.children():
-            layer.weight.normal_(0, 0.02).mul_(torch.randn(len(layer.weight), 1).mul(0.5).exp())
+        for weight in (p for p in model.parameters() if p.ndim == 2):
+            weight.normal_(0, 0.02).mul_(torch.randn(len(weight), 1).mul(0.5).exp())
     return model
 
 
