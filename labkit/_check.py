@@ -62,8 +62,8 @@ def examples(x: Tensor, y: Tensor) -> None:
         raise ValueError(f"y has the shape {tuple(y.shape)}; allowed: (n,), one class number per example, n ≥ 1")
     if x.ndim == 0 or len(x) != len(y):
         raise ValueError(f"x has the shape {tuple(x.shape)}; allowed: ({len(y)}, …), one example per label in y")
-    if y.min() < 0:
-        raise ValueError(f"y holds the label {int(y.min())}; allowed: class numbers from 0")
+    if (low := int(y.long().min())) < 0:
+        raise ValueError(f"y holds the label {low}; allowed: class numbers from 0")
 
 
 def known(name: str, values: Iterable[str], allowed: Collection[str]) -> None:

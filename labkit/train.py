@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from labkit import _check, optim
-from labkit._module import as_logits, clone, evaluating, lay_out_at_first_call, logits_of, unwrapped
+from labkit._module import as_logits, clone, evaluating, fastest_layout, lay_out_at_first_call, logits_of, unwrapped
 from labkit.data import Split
 from labkit.losses import cross_entropy
 
@@ -130,8 +130,10 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 250, label: int = 0) 
 
     ValueError or TypeError unless it returns logits (n, classes), or names them, among which class `label` is.
     """
+    layout = fastest_layout(model, x)
     with evaluating(model):
-        return torch.cat([logits_of(model, batch, label).argmax(1) for batch in x.split(batch_size)])
+        batches = (batch.contiguous(memory_format=layout) for batch in x.split(batch_size))
+        return torch.cat([logits_of(model, batch, label).argmax(1) for batch in batches])
 
 
 def right(model: nn.Module, split: Split) -> Tensor:

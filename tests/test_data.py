@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from labkit import data
-from labkit.data import __main__ as command
 from labkit.data import Split, fetch, load_data
+from labkit.data import __main__ as command
 
 SIZES = {
     "mnist": (55_000, 5_000, 10_000),

@@ -377,7 +377,7 @@ class View(nn.Module):
 
 def test_a_network_that_uses_view_trains(digits):
     ours, _ = quick(viewed(View()), digits.train, validation=digits.validation)
-    model, stepper = viewed(nn.Flatten()), None
+    model = viewed(nn.Flatten())
     stepper = torch.optim.AdamW(model.parameters(), lr=1e-2)
     order_rng, step = Generator().manual_seed(0), 0
     for _ in range(2):
@@ -387,8 +387,8 @@ def test_a_network_that_uses_view_trains(digits):
             F.cross_entropy(model(digits.train.x[batch]), digits.train.y[batch]).backward()
             stepper.step()
             step += 1
-    assert torch.allclose(weights(ours), weights(model), atol=1e-4)
-    assert count_correct(ours, digits.test) > 250
+    assert weights(ours).equal(weights(model))
+    assert predict(ours, digits.test.x).equal(predict(model, digits.test.x))
 
 
 def test_three_dimensional_convolutions_train(digits):
@@ -420,7 +420,7 @@ def test_the_shipped_networks_train_on_channels_last(name):
 
 
 @pytest.mark.parametrize(("images", "size", "sizes"), [
-    (9, 4, [4, 5]), (10, 4, [4, 4, 2]), (8, 4, [4, 4]), (5, 4, [5]), (3, 2, [3]), (3, 1, [1, 1, 1]), (1, 1, [1]), (4, 4, [4]),
+    (9, 4, [4, 5]), (10, 4, [4, 4, 2]), (8, 4, [4, 4]), (5, 4, [5]), (3, 2, [3]), (3, 1, [1, 1, 1]), (1, 1, [1]),
 ])  # fmt: skip
 def test_a_single_image_left_over_joins_the_batch_before_it(images, size, sizes, digits, mlp):
     seen = []

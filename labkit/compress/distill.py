@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit._module import evaluating, logits_of, unwrapped
+from labkit._module import evaluating, fastest_layout, logits_of, unwrapped
 from labkit.data import Split
 from labkit.losses import Loss, check_distillation, distance, mixed_loss, output_of, watching
 from labkit.train import fit
@@ -25,9 +25,10 @@ from labkit.train import fit
 @torch.no_grad()
 def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "") -> Tensor:
     """The logits (n, classes) that `teacher`, in evaluation mode, gives images x, or what its `layer` gives them."""
+    layout = fastest_layout(teacher, x)
     with evaluating(teacher):
         ask = partial(output_of, teacher, layer) if layer else partial(logits_of, teacher)
-        return torch.cat([ask(batch) for batch in x.split(batch_size)])
+        return torch.cat([ask(batch.contiguous(memory_format=layout)) for batch in x.split(batch_size)])
 
 
 @dataclass(frozen=True)

@@ -165,8 +165,9 @@ def _read_split(source: Source, part: str) -> Split:
     labels = np.load(io.BytesIO(verified(f"{source.folder}/{part}-labels.npy")), allow_pickle=False)
     pixels = _read_pixels(source, part, len(labels))
     x = torch.from_numpy(pixels).float().div_(255).reshape(len(labels), *source.shape[:2], -1)
-    x = x.sub_(torch.tensor(source.mean)).div_(torch.tensor(source.std))
-    return Split(x.permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.astype(np.int64)))
+    x = x.sub_(torch.tensor(source.mean)).div_(torch.tensor(source.std)).permute(0, 3, 1, 2)
+    # of one channel, contiguous() would keep strides with which `view` fails on what a convolution returns
+    return Split(x.clone(memory_format=torch.contiguous_format), torch.from_numpy(labels.astype(np.int64)))
 
 
 def _read_pixels(source: Source, part: str, n: int) -> np.ndarray:
