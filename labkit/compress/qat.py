@@ -103,6 +103,7 @@ def _same(grid: Grid, x: Tensor) -> Grid:
 
 def on_grids(model: nn.Module) -> list[str]:
     """The names of the weights that train for a grid."""
+    model = _weights.opened(model)
     return [name for name in _weights.weights(model) if _prepared(model, name)]
 
 

@@ -99,6 +99,7 @@ def test_no_value_makes_a_level_infinite(w, bits, symmetric, granularity):
     now = fake_quantize(w, choose_grid(w, bits, symmetric=symmetric, granularity=granularity))
     assert now.isfinite().all()
     assert now.dtype == w.dtype
+    assert (now[w == 0] == 0).all()
     if bits == 8:
         step = (w.double().amax() - w.double().amin().clamp(max=0)) / 255
         rounding = float(torch.finfo(torch.float32).tiny) + torch.finfo(w.dtype).eps * w.double().abs().max()
