@@ -20,7 +20,7 @@ from labkit import data
 from labkit.data.fetch import read_cifar_folder
 
 HERE = Path(__file__).resolve().parent
-SHIPPED = ("*.webp", "*.npy", "*.xz", "*.safetensors", "*.csv")
+SHIPPED = ("*.webp", "*.npy", "*.xz", "*.safetensors", "*.csv", "*.lk")
 SHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"  # SHA-256 of the text
 
 

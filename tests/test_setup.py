@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 CONDA_NAME = {"torch": "pytorch", "isal": "python-isal"}
 MAX_LINES = 15
 # put together here, so that this file does not find itself
@@ -41,7 +42,10 @@ def committed():
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "Makefile", "pyproject.toml", "environment.yml", ".ci/run", "data/README.md", "data/manifest.json"],
+    [
+        *("README.md", "Makefile", "pyproject.toml", "environment.yml", ".ci/run", "data/README.md"),
+        *("data/manifest.json", "LICENSE", "CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md"),
+    ],
 )
 def test_top_level_exists(name):
     assert (ROOT / name).stat().st_size > 0
@@ -89,6 +93,50 @@ def test_ci_runs_make_test():
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in script.read_text()
     assert script.read_text().rstrip().splitlines()[-1] == "make test"
+
+
+def test_github_runs_the_same():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    assert workflow["jobs"]["test"]["steps"][-1] == {"run": ".ci/run"}
+
+
+def test_the_version_and_the_licence_are_said_alike_everywhere():
+    citation, project = yaml.safe_load((ROOT / "CITATION.cff").read_text()), PYPROJECT["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert f"({project['version']})" in (ROOT / "CHANGELOG.md").read_text()
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+
+
+def test_the_package_says_that_it_is_typed():
+    assert "py.typed" in PYPROJECT["tool"]["setuptools"]["package-data"]["labkit"]
+    assert (ROOT / "labkit/py.typed").exists()
+
+
+def test_the_licence_names_that_of_each_data_set():
+    row = re.compile(r"^\|[^|]+\| `(\w[\w-]*/)` \|.*\| ([^|]+) \|$", re.MULTILINE)
+    rows = row.findall((ROOT / "data/README.md").read_text())
+    assert len(rows) == 5
+    text = (ROOT / "LICENSE").read_text()
+    for folder, licence in rows:
+        assert re.search(rf"data/{folder} +{re.escape(licence.split(' (')[0])}", text), folder
+
+
+LINKED = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "benchmarks/README.md", *DOCS]
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_every_link_to_a_file_leads_somewhere(name):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / name).read_text())
+    assert not [link for link in links if not ((ROOT / name).parent / link).exists()]
+
+
+def test_files_named_by_contributing_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:labkit|tests|notebooks|data)/[a-z_/.]*)`", text)  # in capitals: names to choose
+    assert len(paths) > 10
+    assert not [path for path in paths if not (ROOT / path).exists()]
+    targets = set(re.findall(r"\bmake (\w+)", text))
+    assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_no_second_torch_package_and_no_package_host():
