@@ -143,8 +143,8 @@ class Order:
 
         train = training_set(point.dense.data, IMAGES)
         small, _ = compose(
-            point.dense.model, train, point.steps, sparsity=point.sparsity, bits=point.bits,
-            batch_size=batch_size(train), epochs=EPOCHS, after_step=paced(picture, FRAME), progress=False, cancel=overtaken,
+            point.dense.model, train, point.steps, sparsity=point.sparsity, bits=point.bits, epochs=EPOCHS,
+            batch_size=batch_size(train), after_step=paced(picture, FRAME), progress=False, cancel=overtaken,
         )  # fmt: skip
         if overtaken():
             return
