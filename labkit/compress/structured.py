@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labkit import _check
 from labkit.compress import _weights
-from labkit.compress._channels import CONVOLUTIONS, Use, channels, families
+from labkit.compress._channels import FIXED, Example, Use, channels, difference, families, held, remove
 from labkit.data import Split
 from labkit.train import evaluating
 
@@ -24,7 +24,7 @@ SCOPES = ("layer", "global")
 
 def prune_channels(
     model: nn.Module,
-    example: Tensor,
+    example: Example,
     sparsity: float,
     *,
     criterion: str = "l1",
@@ -47,10 +47,15 @@ def prune_channels(
     """
     _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)
+    _check.module("model", model)
+    model = _weights.plain(model)
     uses = channels(model, example, layers)
     ranks = importance(model, uses, criterion, calibration, seed)
     gone = least_important(ranks, families(uses), sparsity, scope)
-    return remove(model, uses, gone)
+    small = remove(model, uses, gone)
+    if fault := difference(model, small, uses, gone, example):
+        raise ValueError(f"units of model {type(model).__name__} cannot be followed: {fault}")
+    return small
 
 
 # --- how important is a unit? -----------------------------------------------------------------------------------------
@@ -82,37 +87,43 @@ def importance(
     model = _weights.plain(model)
     for use in uses:
         if use.side == "out":
-            weight = cast(Tensor, model.get_submodule(use.layer).weight).detach()
-            total.index_add_(0, use.units, weight.flatten(1).abs().pow(power).sum(1))
+            rows = cast(Tensor, model.get_submodule(use.layer).weight).detach().movedim(use.axis, 0).flatten(1)
+            total.index_add_(0, use.units, rows.double().abs().pow(power).sum(1).float())
     return total ** (1 / power)
 
 
 def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient: bool) -> Tensor:
     """Mean over the images of Σ |a|, or with `gradient` of |Σ a · ∂L/∂a|, over all places where a unit is read."""
     model, total = _weights.plain(model).requires_grad_(False), torch.zeros(size)
-    readers = {use.layer: use for use in uses if use.side == "in"}
+    readers = {use.layer: use for use in uses if use.side == "in" and (use.units != FIXED).any()}
     heard: list[tuple[Use, Tensor]] = []
 
-    def note(use: Use, inputs: tuple) -> tuple:
+    def note(use: Use, inputs: tuple, named: dict) -> tuple[tuple, dict]:
+        given = inputs[0] if inputs else named["input"]
         # a view of its own for every reader: its gradient is what comes back through this reader alone
-        a = inputs[0].detach().requires_grad_() if not inputs[0].requires_grad else inputs[0].view_as(inputs[0])
+        a = given.detach().requires_grad_() if not given.requires_grad else given.view_as(given)
         a.retain_grad()
         heard.append((use, a))
-        return (a,)
+        return ((a, *inputs[1:]), named) if inputs else ((), named | {"input": a})
 
     for name, use in readers.items():
-        model.get_submodule(name).register_forward_pre_hook(lambda layer, inputs, use=use: note(use, inputs))
+        reader = model.get_submodule(name)
+        reader.register_forward_pre_hook(lambda _m, a, k, use=use: note(use, a, k), with_kwargs=True)
     with evaluating(model), torch.enable_grad():
         for x, y in zip(images.x.split(250), images.y.split(250), strict=True):
             heard.clear()
             loss = F.cross_entropy(model(x), y, reduction="sum")
+            if unheard := set(readers) - {use.layer for use, _ in heard}:
+                raise ValueError(f"{min(unheard)} is used without being called; allowed: criterion 'l1', 'l2', 'random'")
             if gradient:
                 loss.backward()
             batch = torch.zeros(len(x), size)
             for use, a in heard:
                 told = a.detach() * cast(Tensor, a.grad) if gradient else a.detach().abs()
-                told = told.flatten(2).sum(2) if isinstance(model.get_submodule(use.layer), CONVOLUTIONS) else told
-                batch.index_add_(1, use.units, told.reshape(len(x), -1, told.shape[-1]).sum(1).float())
+                weight = cast(Tensor, model.get_submodule(use.layer).weight)
+                told = told.movedim(told.ndim + 1 - weight.ndim, -1)  # a convolution's channels stand before its pixels
+                told = told.reshape(len(x), -1, told.shape[-1]).sum(1).float()
+                batch.index_add_(1, use.units.repeat(told.shape[1] // len(use.units)), told)  # once for each group
             total += batch.abs().sum(0)
     return total / len(images)
 
@@ -129,35 +140,3 @@ def least_important(importance: Tensor, families: list[Tensor], sparsity: float,
     scores, units = torch.cat(relative), torch.cat(families)
     free = int(scores.isfinite().sum())
     return units[scores.argsort()[: min(round(sparsity * len(units)), free)]]
-
-
-# --- taking units away ------------------------------------------------------------------------------------------------
-
-
-def remove(model: nn.Module, uses: list[Use], gone: Tensor) -> nn.Module:
-    """A new model without the units `gone`: rows, columns and BatchNorm entries leave wherever `uses` has them."""
-    model = _weights.plain(model)
-    for use in uses:
-        kept = torch.nonzero(~torch.isin(use.units, gone)).flatten()
-        if len(kept) < len(use.units):
-            _keep(model.get_submodule(use.layer), use.side, kept)
-    return model
-
-
-def _keep(layer: nn.Module, side: str, kept: Tensor) -> None:
-    """Keep these rows, columns or entries of a layer, in place, and let it know its new size."""
-    entries = ["weight"] if side == "in" else ["weight", "bias", "running_mean", "running_var"]
-    for name in entries:
-        value = getattr(layer, name, None)
-        if value is not None:
-            smaller = value.detach().index_select(1 if side == "in" else 0, kept).clone()
-            is_parameter = isinstance(value, nn.Parameter)
-            setattr(layer, name, nn.Parameter(smaller, value.requires_grad) if is_parameter else smaller)
-    sizes = {
-        "in": ["in_features", "in_channels"],
-        "out": ["out_features", "out_channels"],
-        "norm": ["num_features", "in_channels", "out_channels", "groups"],
-    }
-    for name in sizes[side]:
-        if hasattr(layer, name):
-            setattr(layer, name, len(kept))

@@ -1,0 +1,453 @@
+"""What each operation of torch does to the units of the values it takes: a table, and the walk that looks them up.
+
+Beside every tensor that comes from the input stand its `Units`: for a dimension that may shrink, the unit of every
+entry along it. An operation that moves entries is run once more, on the numbers of the units. One that works on every
+entry by itself makes the units that meet one unit. What the table does not know holds the units that reach it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import gcd
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+FIXED = 0  # the unit that is never pruned: pixels, logits, and whatever is held
+
+Units = dict[int, Tensor]  # dimension: the unit of every entry along it; no entry can leave along the others
+
+
+@dataclass(frozen=True)
+class Use:
+    """Where units live in one layer: units[i] is entry i along dimension `axis` of its weight.
+
+    `side` is "out" for the layer that makes the units, "in" for one that reads them, "norm" for one that keeps an entry
+    (a BatchNorm) or a filter (a depthwise convolution) for each, "parameter" for a tensor that is used by itself;
+    `layer` is then its own name.
+    """
+
+    layer: str
+    side: str
+    units: Tensor
+    axis: int = 0
+
+
+class Held(Exception):  # noqa: N818 - it says what becomes of the units
+    """Why the units that reach an operation cannot leave."""
+
+
+class Call(NamedTuple):
+    """One call of a function of torch, and what it returned."""
+
+    name: str
+    function: Callable
+    args: tuple
+    kwargs: dict
+    results: list[Tensor]
+
+    def arg(self, place: int, *names: str, default: Any = None) -> Any:
+        """An argument by its place or one of its names."""
+        if place < len(self.args):
+            return self.args[place]
+        return next((self.kwargs[name] for name in names if name in self.kwargs), default)
+
+    def on(self, numbers: Tensor) -> list[Tensor]:
+        """What the function makes of other values for its first argument."""
+        if self.args:
+            return list(tensors(self.function(numbers, *self.args[1:], **self.kwargs)))
+        return list(tensors(self.function(**self.kwargs | {"input": numbers})))
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested lists, tuples, dicts and plain objects."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple) or hasattr(value, "__dataclass_fields__"):
+        inside = value if isinstance(value, list | tuple) else (value if isinstance(value, dict) else vars(value)).values()
+        for item in inside:
+            yield from tensors(item)
+
+
+class Follow(TorchFunctionMode):
+    """While it is on, every call of a function of torch passes the units of its arguments on to its results."""
+
+    def __init__(self, model: nn.Module, layers: set[str]) -> None:
+        super().__init__()
+        self.model, self.layers = model, layers
+        self.names: dict[int, list[str]] = {}
+        for name, value in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]:
+            self.names.setdefault(id(value), []).append(name)
+        self.parent, self.why = [FIXED], dict[int, str]()
+        self.used: dict[tuple[str, str, int], Tensor] = {}
+        self.unmade: dict[str, str] = {}  # layers that make no units, and why
+        self.path: list[str] = []  # of the modules that are running
+
+    # the units: new ones, and a union-find in which what is held stays held
+
+    def new(self, n: int) -> Tensor:
+        first = len(self.parent)
+        self.parent += range(first, first + n)
+        return torch.arange(first, first + n)
+
+    def find(self, unit: int) -> int:
+        while self.parent[unit] != unit:
+            unit = self.parent[unit]
+        return unit
+
+    def unite(self, a: Tensor, b: Tensor, cause: str) -> None:
+        """Make a[i] and b[i] one unit; one that meets FIXED is held because of `cause`."""
+        for pair in torch.stack([a, b], 1)[a != b].unique(dim=0).tolist():
+            low, high = sorted(map(self.find, pair))
+            if low == FIXED != high:
+                self.why.setdefault(high, cause)
+            elif low != high:
+                self.parent[high] = low
+                if high in self.why:
+                    self.why.setdefault(low, self.why.pop(high))
+
+    def unite_rows(self, rows: Tensor) -> None:
+        """Make every column one unit, so that all rows lose the same."""
+        for row in rows[1:]:
+            self.unite(rows[0], row, "")
+
+    def hold(self, units: Tensor, cause: str) -> None:
+        self.unite(torch.zeros_like(units), units, cause)
+
+    def resolve(self, units: Tensor) -> Tensor:
+        """The number that each unit goes by; FIXED for those that are held."""
+        each, places = units.unique(return_inverse=True)
+        roots = map(self.find, each.tolist())
+        return torch.tensor([FIXED if root in self.why else root for root in roots], dtype=torch.long)[places]
+
+    def use(self, layer: str, side: str, units: Tensor, axis: int = 0) -> Tensor:
+        """Note where units live; a layer that is called twice has the same units both times."""
+        known = self.used.setdefault((layer, side, axis), units)
+        if known.shape != units.shape:
+            raise Held(f"{layer} is used for different numbers of them")
+        self.unite(known, units, f"{layer} also takes or makes values of fixed width")
+        return known
+
+    def of(self, value: Any) -> Units:
+        """The units beside a value. A parameter that is used by itself shrinks with whatever it meets."""
+        if hasattr(value, "_units"):
+            return value._units
+        names = self.names.get(id(value), [])
+        if len(names) != 1:
+            return {}
+        for axis, size in enumerate(value.shape):
+            if size > 1 and (names[0], "parameter", axis) not in self.used:
+                self.used[names[0], "parameter", axis] = self.new(size)
+        return {axis: self.used[names[0], "parameter", axis] for axis, size in enumerate(value.shape) if size > 1}
+
+    # the walk
+
+    def where(self, name: str) -> str:
+        return f"{name} in {self.path[-1]}" if self.path and self.path[-1] else name
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        value, name = func(*args, **kwargs), getattr(func, "__name__", str(func))
+        name = func.__self__.__name__ if name == "__get__" else name
+        given, results = list(tensors((args, kwargs))), list(tensors(value))
+        if name in DECIDE and any(hasattr(t, "_units") for t in given):
+            raise ValueError(f"{self.where(name)} reads a value that depends on the input; allowed: a network that "
+                             "takes the same path for every input")  # fmt: skip
+        known = [t for t in given if hasattr(t, "_units") or id(t) in self.names]
+        if not known or not results or name in SIZES:
+            return value
+        try:
+            rule = TABLE.get(name) or TABLE.get(name.strip("_")) or Follow.unknown
+            found = rule(self, Call(name, func, args, kwargs, results))
+        except Held as held:
+            cause, found = f"{held} ({self.where(name)})", [{} for _ in results]
+            for t in known:
+                for units in self.of(t).values():
+                    self.hold(units, cause)
+                for owner in self.names.get(id(t), []):
+                    self.unmade.setdefault(owner.rpartition(".")[0], cause)
+        for result, units in zip(results, found, strict=True):
+            result._units = units  # type: ignore[attr-defined]
+        return value
+
+    # the rules: one for each kind of operation
+
+    def unknown(self, call: Call) -> list[Units]:
+        raise Held("not followed")
+
+    def layer(self, call: Call) -> list[Units]:
+        """A linear layer, a convolution or an embedding: reads units, and makes its own."""
+        name, weight = self.weighted(call, call.arg(1, "weight"))
+        (value,), spatial, groups = call.results, weight.ndim - 2, 1
+        dim, ins, outs = value.ndim - 1 - spatial, 1, 0
+        units: Units = {}
+        if call.name.startswith("embedding"):
+            outs, ins = 1, -1
+        else:
+            bias, groups = call.arg(2, "bias"), call.arg(6, "groups", default=1) if spatial else 1
+            ins, outs = (0, 1) if "transpose" in call.name else (1, 0)
+            units = dict(self.of(call.arg(0, "input")))
+            if spatial and any(d > dim for d in units):
+                raise Held("it slides over the dimension they are on")
+            if bias is not None and self.names.get(id(bias)) != [f"{name}.bias".lstrip(".")]:
+                raise Held("its bias is not its own")
+            reads = units.get(dim, torch.zeros(call.arg(0, "input").shape[dim], dtype=torch.long))
+        if groups > 1 and weight.shape[1] == 1 and (ins == 1 or groups == len(weight)):  # depthwise: one filter a unit
+            self.unmade.setdefault(name, "it makes no units of its own: one filter for each that it reads")
+            return [units | {dim: self.use(name, "norm", reads.repeat_interleave(value.shape[dim] // groups))}]
+        if groups > 1 and ins == 0:
+            raise Held("a transposed convolution in groups")
+        made = torch.zeros(value.shape[dim], dtype=torch.long)
+        made = self.use(name, "out", self.new(len(made)) if name in self.layers else made, outs)
+        if groups > 1:  # every group loses as many
+            self.unite_rows(reads.view(groups, -1))
+            self.unite_rows(made.view(groups, -1))
+        if ins >= 0:
+            self.use(name, "in", reads[: weight.shape[ins]], ins)
+        return [units | {dim: made}]
+
+    def weighted(self, call: Call, weight: Tensor) -> tuple[str, Tensor]:
+        """The layer that a weight belongs to."""
+        names = self.names.get(id(weight), [])
+        if len(names) > 1:
+            raise Held(f"{names[0]} and {names[1]} are one tensor")
+        layer, _, attribute = names[0].rpartition(".") if names else ("", "", "")
+        if attribute != "weight":
+            raise Held(f"its weight is computed, or not named {layer}.weight")
+        return layer, weight
+
+    def norm(self, call: Call) -> list[Units]:
+        """One factor and one offset for each channel, along dimension 1 whatever the number of dimensions."""
+        units = self.of(call.arg(0, "input"))
+        channels = units.get(1)
+        alone = call.name == "batch_norm" and not call.arg(5, "training", default=False)
+        if not alone and call.name != "prelu" and any(dim != 1 for dim in units):
+            raise Held("its mean is taken along them")
+        if channels is None or (call.name == "prelu" and call.arg(1, "weight").numel() == 1):
+            return [units]
+        if call.name == "group_norm":  # exact only if whole groups leave: the mean of the others stays
+            self.unite_rows(channels.view(call.arg(1, "num_groups"), -1).T)
+        owners = {name.rpartition(".")[0] for t in tensors((call.args, call.kwargs)) for name in self.names.get(id(t), [])}
+        running = self.path[-1] if self.path else ""
+        if isinstance(self.model.get_submodule(running), nn.modules.batchnorm._NormBase):
+            owners.add(running)
+        for owner in owners:
+            self.use(owner, "norm", channels)
+        return [units]
+
+    def pointwise(self, call: Call) -> list[Units]:
+        """a + b and its like, with one operand or more."""
+        given = [(self.of(t), t.shape) for t in tensors((call.args, call.kwargs))]
+        return [self.join(given, result.shape, call) for result in call.results]
+
+    def join(self, given: list[tuple[Units, torch.Size]], shape: torch.Size, call: Call) -> Units:
+        """Units that meet are one unit; a value that is only one wide is broadcast, and meets none."""
+        found: Units = {}
+        for dim, size in enumerate(shape):
+            places = [(units, dim - len(shape) + len(own), own) for units, own in given]
+            meet = [units.get(d) for units, d, own in places if d >= 0 and own[d] == size and (size > 1 or d in units)]
+            if any(units is not None for units in meet):
+                every = [torch.zeros(size, dtype=torch.long) if units is None else units for units in meet]
+                for other in every[1:]:
+                    self.unite(every[0], other, f"joined with values of fixed width ({self.where(call.name)})")
+                found[dim] = every[0]
+        return found
+
+    def along(self, call: Call) -> list[Units]:
+        """A mean, a softmax, a pooling: entries along some dimensions are mixed; the others are untouched."""
+        value = call.arg(0, "input")
+        if isinstance(call.arg(1), Tensor) and call.name in ("max", "min"):
+            return self.pointwise(call)
+        units, ndim = self.of(value), value.ndim
+        mixed = {dim % ndim for dim in MIXED[call.name](call, ndim)}
+        if mixed & set(units):
+            raise Held("they are mixed with one another")
+        left = [dim for dim in range(ndim) if dim not in mixed]
+        return [
+            units if result.ndim == ndim else {left.index(dim): u for dim, u in units.items()} for result in call.results
+        ]
+
+    def move(self, call: Call) -> list[Units]:
+        """A permutation, a reshape: where do the entries go?"""
+        value, found = call.arg(0, "input"), [dict[int, Tensor]() for _ in call.results]
+        for dim, units in self.of(value).items():
+            if call.name == "channel_shuffle":
+                self.unite_rows(units.view(call.arg(1, "groups"), -1))
+            for units_of, moved in zip(found, call.on(_spread(units, dim, value.shape)), strict=True):
+                units_of.update(self.read(moved.long(), dim, call))
+        return found
+
+    def read(self, numbers: Tensor, dim: int, call: Call) -> Units:
+        """Along which dimension do the units of `numbers` lie? If along several, only one of them may shrink."""
+        vary = [d for d in range(numbers.ndim) if (numbers != numbers.narrow(d, 0, 1)).any()]
+        for d in reversed(range(numbers.ndim)):
+            if d not in vary:
+                numbers = numbers.select(d, 0)
+        if not vary:
+            raise Held("a single one is taken")
+        shrinks = _open(call) if _open(call) in vary else dim if call.name == "pixel_shuffle" else vary[-1]
+        columns = numbers.movedim(vary.index(shrinks), 0).flatten(1) if len(vary) > 1 else numbers.unsqueeze(1)
+        self.unite_rows(columns.T)
+        return {shrinks: columns[:, 0]}
+
+    def pieces(self, call: Call) -> list[Units]:
+        """Slices: pieces of equal size lose the same units, so that the cuts stay where they are."""
+        value = call.arg(0, "input")
+        for dim, units in self.of(value).items():
+            size = step = len(units)
+            for places in call.on(_spread(torch.arange(size), dim, value.shape)):
+                taken = places.long().unique()
+                first, end = int(taken[0]), int(taken[-1]) + 1
+                if end - first != len(taken):
+                    raise Held("not a piece of neighbours")
+                step = gcd(step, first, end)
+            if step < size:
+                if step == 1:
+                    raise Held("pieces of no common size")
+                self.unite_rows(units.view(-1, step))
+        return self.move(call)
+
+    def glu(self, call: Call) -> list[Units]:
+        """The first half times the sigmoid of the second."""
+        value, dim = call.arg(0, "input"), call.arg(1, "dim", default=-1)
+        units = dict(self.of(value))
+        if (dim := dim % value.ndim) in units:
+            self.unite_rows(units[dim].view(2, -1))
+            units[dim] = units[dim][: len(units[dim]) // 2]
+        return [units]
+
+    def cat(self, call: Call) -> list[Units]:
+        """Along the channels: one after the other. Along another dimension: units that meet are one."""
+        parts, (value,) = list(call.arg(0, "tensors")), call.results
+        along, new = call.arg(1, "dim", "axis", default=0) % value.ndim, int(call.name == "stack")
+        given = [({d + new * (d >= along): u for d, u in self.of(t).items()}, list(t.shape)) for t in parts]
+        for _, shape in given:
+            shape[along : along + 1 - new] = [1]
+        rest = [({d: u for d, u in units.items() if d != along}, torch.Size(shape)) for units, shape in given]
+        shape = torch.Size(1 if d == along else size for d, size in enumerate(value.shape))
+        found = self.join(rest, shape, call)
+        if any(along in units for units, _ in given):
+            found[along] = torch.cat([
+                units.get(along, torch.zeros(t.shape[along], dtype=torch.long))
+                for (units, _), t in zip(given, parts, strict=True)
+            ])  # fmt: skip
+        return [found]
+
+    def pad(self, call: Call) -> list[Units]:
+        """Beside the channels nothing changes; zeros before and after them are units that may meet others."""
+        value, sizes = call.arg(0, "input"), call.arg(1, "pad")
+        units, plain = dict(self.of(value)), call.arg(2, "mode", default="constant") == "constant"
+        for dim in [d for d in units if 2 * (value.ndim - 1 - d) < len(sizes)]:
+            before, after = sizes[2 * (value.ndim - 1 - dim) :][:2]
+            if (before or after) and not (plain and not call.arg(3, "value") and min(before, after) >= 0):
+                raise Held("only zeros may be added to them")
+            units[dim] = torch.cat([self.new(before), units[dim], self.new(after)])
+        return [units]
+
+    def contract(self, call: Call) -> list[Units]:
+        """A product of matrices: the dimension that is summed over holds, the others are joined."""
+        given = []
+        for place, summed in enumerate(CONTRACTED[call.name]):
+            value = call.arg(place, *("query", "key", "value", "attn_mask")[place : place + 1])
+            if value is not None:
+                gone = {dim % value.ndim for dim in summed}
+                if gone & set(self.of(value)):
+                    raise Held("they are summed over")
+                shape = torch.Size(1 if d in gone else size for d, size in enumerate(value.shape))
+                given.append((self.of(value), shape))
+        if any(len(shape) < 2 for _, shape in given):
+            raise Held("a product with a vector")
+        return [self.join(given, call.results[0].shape, call)]
+
+
+def _spread(units: Tensor, dim: int, shape: torch.Size) -> Tensor:
+    """The number of its unit in every entry of a value; float64, which every operation takes and which is exact."""
+    places = [1] * len(shape)
+    places[dim] = -1
+    return units.double().view(places).expand(shape).contiguous()
+
+
+def _open(call: Call) -> int | None:
+    """The dimension that a reshape leaves open with -1."""
+    first = 2 if call.name == "unflatten" else 1
+    sizes = call.arg(first, "shape", "sizes", default=())
+    sizes = list(sizes if isinstance(sizes, list | tuple) else call.args[first:])
+    if call.name not in ("view", "reshape", "unflatten") or -1 not in sizes:
+        return None
+    start = call.arg(1, "dim") % call.arg(0, "input").ndim if call.name == "unflatten" else 0
+    return start + sizes.index(-1)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def _at(place: int, default: Any = None) -> Callable[[Call, int], list[int]]:
+    """The dimensions that an argument names; all without one."""
+
+    def dims(call: Call, ndim: int) -> list[int]:
+        given = call.arg(place, "dim", "axis", default=default)
+        return list(range(ndim)) if given is None else list(given) if isinstance(given, list | tuple) else [given]
+
+    return dims
+
+
+def _last(n: int) -> Callable[[Call, int], range]:
+    return lambda call, ndim: range(ndim - n, ndim)
+
+
+def _normalized(call: Call, ndim: int) -> range:
+    return range(ndim - len(call.arg(1, "normalized_shape")), ndim)
+
+
+MIXED: dict[str, Callable] = {
+    **dict.fromkeys("mean sum amax amin max min std var prod logsumexp softmax log_softmax softmin argmax argmin cumsum "
+                    "cumprod sort median any all count_nonzero nanmean".split(), _at(1)),
+    **{"norm": _at(2), "normalize": _at(2, 1), "topk": _at(2, -1), "roll": _at(2)},
+    **{f"{kind}_pool{n}d{end}": _last(n) for n in (1, 2, 3) for end in ("", "_with_indices")
+       for kind in ("max", "avg", "lp", "adaptive_max", "adaptive_avg", "fractional_max")},
+    **{f"max_unpool{n}d": _last(n) for n in (1, 2, 3)},
+    **dict.fromkeys(["interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "grid_sample"],
+                    lambda call, ndim: range(2, ndim)),
+    **dict.fromkeys(["layer_norm", "rms_norm"], _normalized),
+}  # fmt: skip
+CONTRACTED = {  # dimensions of each operand that are summed over
+    **dict.fromkeys(["matmul", "__matmul__", "bmm", "mm"], [(-1,), (-2,)]),
+    "scaled_dot_product_attention": [(-1,), (-2, -1), (-2,), (-1,)],
+}
+POINTWISE = (
+    "add sub subtract mul multiply div divide true_divide floor_divide remainder fmod pow rsub rdiv rpow rtruediv "
+    "radd rmul truediv iadd isub imul itruediv maximum minimum fmax fmin where lerp addcmul addcdiv clamp clip clamp_min "
+    "clamp_max abs absolute neg negative sign square sqrt rsqrt exp expm1 log log1p log2 log10 sin cos atan erf sigmoid "
+    "tanh relu relu6 leaky_relu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh softplus softsign "
+    "tanhshrink softshrink hardshrink logsigmoid log_sigmoid threshold rrelu reciprocal floor ceil round trunc frac "
+    "nan_to_num dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout masked_fill "
+    "eq ne lt le gt ge logical_and logical_or logical_not isnan isinf isfinite float double half bfloat16 bool int long "
+    "to type type_as cpu cuda clone detach contiguous requires_grad_ data zeros_like ones_like empty_like full_like "
+    "rand_like randn_like bernoulli copy_ fill_ zero_ and or xor invert positive sigmoid_ fake_quantize_per_tensor_affine"
+).split()
+MOVES = (
+    "permute transpose swapaxes swapdims movedim moveaxis t T mT squeeze unsqueeze flatten unflatten reshape view "
+    "reshape_as view_as expand expand_as broadcast_to repeat tile repeat_interleave flip channel_shuffle pixel_shuffle "
+    "pixel_unshuffle atleast_1d atleast_2d atleast_3d ravel"
+).split()
+PIECES = "chunk split split_with_sizes unsafe_chunk unsafe_split tensor_split unbind __getitem__ narrow select".split()
+LAYERS = ["linear", "embedding", "embedding_bag", *(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))]
+DECIDE = {  # Python reads a value
+    "item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__contains__", "equal", "allclose",
+    "nonzero", "is_nonzero", "unique", "__array__",
+}  # fmt: skip
+SIZES = {"new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"}  # takes no values
+
+TABLE: dict[str, Callable[[Follow, Call], list[Units]]] = {
+    **dict.fromkeys(LAYERS, Follow.layer),
+    **dict.fromkeys(["batch_norm", "instance_norm", "group_norm", "prelu"], Follow.norm),
+    **dict.fromkeys(POINTWISE, Follow.pointwise),
+    **dict.fromkeys(MIXED, Follow.along),
+    **dict.fromkeys(MOVES, Follow.move),
+    **dict.fromkeys(PIECES, Follow.pieces),
+    **dict.fromkeys(["cat", "concat", "concatenate", "stack"], Follow.cat),
+    **dict.fromkeys(CONTRACTED, Follow.contract),
+    "glu": Follow.glu,
+    "pad": Follow.pad,
+}
