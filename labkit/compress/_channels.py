@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from labkit.compress import _weights
-from labkit.compress._operations import FIXED, Follow, Use, tensors
+from labkit.compress._operations import Follow
+from labkit.compress._units import FIXED, Use, tensors
 from labkit.train import evaluating
 
 Example = Tensor | tuple[Tensor, ...]
@@ -27,10 +28,10 @@ def channels(model: nn.Module, example: Example, layers: list[str] | None = None
     """
     uses, causes = _followed(model, example, layers)
     free = {use.layer for use in uses if use.side == "out" and (use.units != FIXED).any()}
-    stuck = [f"those of {layer or 'the layer'} {cause}" for layer, cause in causes.items() if layer not in free]
+    named = [*causes] if layers is None else [name.rpartition(".")[0] for name in _weights.chosen(model, layers)]
+    stuck = [f"{k or 'weight'}: {causes.get(k, 'it makes none of its own')}" for k in named if k not in free]
     if not free or (layers is not None and stuck):
-        whose = f"layers names {next(layer for layer in causes if layer not in free)!r}, which" if free else f"model {type(model).__name__}"
-        raise ValueError(f"{whose} has no unit that may leave: {'; '.join(stuck)}")
+        raise ValueError(f"model {type(model).__name__} has no unit that may leave in {'; '.join(stuck)}")
     return uses
 
 
@@ -41,9 +42,12 @@ def held(model: nn.Module, example: Example, layers: list[str] | None = None) ->
 
 def _followed(model: nn.Module, example: Example, layers: list[str] | None) -> tuple[list[Use], dict[str, str]]:
     names = {name.rpartition(".")[0] for name in _weights.chosen(model, layers)}
-    _outputs(model, example)  # refused in our words if it does not take it
     model = _weights.plain(model)
-    follow = _walked(model, example, names)
+    try:
+        follow = _walked(model, example, names)
+    except Exception:
+        _outputs(model, example)  # says so in our words if the model does not take the example
+        raise
     uses = _uses(follow)
     every = families(uses)
     if every and _trial(model, uses, every, example):
@@ -88,7 +92,7 @@ def _noted(model: nn.Module, path: list[str]) -> Iterator[None]:
 def _uses(follow: Follow) -> list[Use]:
     for (_, side, _), units in follow.used.items():
         if side == "out" and len(units) > 1 and len(each := follow.resolve(units).unique()) == 1:
-            follow.hold(each, "all of them are one unit")
+            follow.hold(each, "they are all one unit")
     uses = [Use(layer, side, follow.resolve(units), axis) for (layer, side, axis), units in follow.used.items()]
     return [use for use in uses if use.side != "parameter" or (use.units != FIXED).any()]
 
@@ -96,7 +100,7 @@ def _uses(follow: Follow) -> list[Use]:
 def _causes(follow: Follow, names: set[str]) -> dict[str, str]:
     """Why units of these layers are FIXED, in the order of the layers."""
     made = {layer: units for (layer, side, _), units in follow.used.items() if side == "out"}
-    causes = {}
+    used, causes = {layer for layer, _, _ in follow.used}, dict[str, str]()
     for layer, module in follow.model.named_modules():
         if layer in names and layer in made:
             roots = [follow.find(unit) for unit in made[layer].tolist()]
@@ -104,7 +108,7 @@ def _causes(follow: Follow, names: set[str]) -> dict[str, str]:
             n = sum(root in follow.why for root in roots)
             if n:
                 causes[layer] = ("" if n == len(roots) else f"{n} of {len(roots)} units: ") + "; ".join(why)
-        elif layer in names and (layer in follow.unmade or "weight" in module._parameters):
+        elif layer in names and layer not in used and type(module).__module__.startswith("torch.nn"):
             causes[layer] = follow.unmade.get(layer, "it is not called")
     return causes
 
@@ -178,11 +182,11 @@ def difference(model: nn.Module, small: nn.Module, uses: list[Use], gone: Tensor
     try:
         found, expected = _outputs(small, example), _outputs(model, example, masked)
     except ValueError as error:
-        return f"without some of them it does not run: {str(error).rpartition('): ')[2]}"
+        return f"without some of them the network does not run: {str(error).rpartition('): ')[2]}"
     if [value.shape for value in found] != [value.shape for value in expected]:
-        return "without some of them its outputs have another shape"
+        return "without some of them the outputs have another shape"
     same = all(_close(a, b) for a, b in zip(found, expected, strict=True))
-    return "" if same else "without some of them it computes something else than with zeros in their place"
+    return "" if same else "without some of them the network computes something else than with zeros in their place"
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
@@ -201,7 +205,7 @@ def _trial(model: nn.Module, uses: list[Use], every: list[Tensor], example: Exam
 
 
 def _outputs(model: nn.Module, example: Example, weights: dict[str, Tensor] | None = None) -> list[Tensor]:
-    """What the model, with other weights, makes of the example in evaluation mode; random draws are the same each time."""
+    """What the model, with other weights, makes of the example; it draws the same random numbers each time."""
     try:
         with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -5,8 +5,7 @@ entry along it. An operation that moves entries is run once more, on the numbers
 entry by itself makes the units that meet one unit. What the table does not know holds the units that reach it.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -14,28 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-FIXED = 0  # the unit that is never pruned: pixels, logits, and whatever is held
+from labkit.compress._units import Held, Numbers, tensors
 
 Units = dict[int, Tensor]  # dimension: the unit of every entry along it; no entry can leave along the others
-
-
-@dataclass(frozen=True)
-class Use:
-    """Where units live in one layer: units[i] is entry i along dimension `axis` of its weight.
-
-    `side` is "out" for the layer that makes the units, "in" for one that reads them, "norm" for one that keeps an entry
-    (a BatchNorm) or a filter (a depthwise convolution) for each, "parameter" for a tensor that is used by itself;
-    `layer` is then its own name.
-    """
-
-    layer: str
-    side: str
-    units: Tensor
-    axis: int = 0
-
-
-class Held(Exception):  # noqa: N818 - it says what becomes of the units
-    """Why the units that reach an operation cannot leave."""
 
 
 class Call(NamedTuple):
@@ -60,74 +40,18 @@ class Call(NamedTuple):
         return list(tensors(self.function(**self.kwargs | {"input": numbers})))
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested lists, tuples, dicts and plain objects."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict | list | tuple) or hasattr(value, "__dataclass_fields__"):
-        inside = value if isinstance(value, list | tuple) else (value if isinstance(value, dict) else vars(value)).values()
-        for item in inside:
-            yield from tensors(item)
-
-
-class Follow(TorchFunctionMode):
+class Follow(Numbers, TorchFunctionMode):
     """While it is on, every call of a function of torch passes the units of its arguments on to its results."""
 
     def __init__(self, model: nn.Module, layers: set[str]) -> None:
-        super().__init__()
+        TorchFunctionMode.__init__(self)
+        Numbers.__init__(self)
         self.model, self.layers = model, layers
         self.names: dict[int, list[str]] = {}
         for name, value in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]:
             self.names.setdefault(id(value), []).append(name)
-        self.parent, self.why = [FIXED], dict[int, str]()
-        self.used: dict[tuple[str, str, int], Tensor] = {}
         self.unmade: dict[str, str] = {}  # layers that make no units, and why
         self.path: list[str] = []  # of the modules that are running
-
-    # the units: new ones, and a union-find in which what is held stays held
-
-    def new(self, n: int) -> Tensor:
-        first = len(self.parent)
-        self.parent += range(first, first + n)
-        return torch.arange(first, first + n)
-
-    def find(self, unit: int) -> int:
-        while self.parent[unit] != unit:
-            unit = self.parent[unit]
-        return unit
-
-    def unite(self, a: Tensor, b: Tensor, cause: str) -> None:
-        """Make a[i] and b[i] one unit; one that meets FIXED is held because of `cause`."""
-        for pair in torch.stack([a, b], 1)[a != b].unique(dim=0).tolist():
-            low, high = sorted(map(self.find, pair))
-            if low == FIXED != high:
-                self.why.setdefault(high, cause)
-            elif low != high:
-                self.parent[high] = low
-                if high in self.why:
-                    self.why.setdefault(low, self.why.pop(high))
-
-    def unite_rows(self, rows: Tensor) -> None:
-        """Make every column one unit, so that all rows lose the same."""
-        for row in rows[1:]:
-            self.unite(rows[0], row, "")
-
-    def hold(self, units: Tensor, cause: str) -> None:
-        self.unite(torch.zeros_like(units), units, cause)
-
-    def resolve(self, units: Tensor) -> Tensor:
-        """The number that each unit goes by; FIXED for those that are held."""
-        each, places = units.unique(return_inverse=True)
-        roots = map(self.find, each.tolist())
-        return torch.tensor([FIXED if root in self.why else root for root in roots], dtype=torch.long)[places]
-
-    def use(self, layer: str, side: str, units: Tensor, axis: int = 0) -> Tensor:
-        """Note where units live; a layer that is called twice has the same units both times."""
-        known = self.used.setdefault((layer, side, axis), units)
-        if known.shape != units.shape:
-            raise Held(f"{layer} is used for different numbers of them")
-        self.unite(known, units, f"{layer} also takes or makes values of fixed width")
-        return known
 
     def of(self, value: Any) -> Units:
         """The units beside a value. A parameter that is used by itself shrinks with whatever it meets."""
@@ -141,6 +65,12 @@ class Follow(TorchFunctionMode):
                 self.used[names[0], "parameter", axis] = self.new(size)
         return {axis: self.used[names[0], "parameter", axis] for axis, size in enumerate(value.shape) if size > 1}
 
+    def drop(self, units: Units, dims: Iterable[int], call: Call, cause: str) -> Units:
+        """Hold the units along some dimensions; those along the others go on."""
+        for dim in set(dims) & set(units):
+            self.hold(units[dim], f"they reach {self.where(call.name)}, {cause}")
+        return {dim: found for dim, found in units.items() if dim not in set(dims)}
+
     # the walk
 
     def where(self, name: str) -> str:
@@ -152,19 +82,21 @@ class Follow(TorchFunctionMode):
         name = func.__self__.__name__ if name == "__get__" else name
         given, results = list(tensors((args, kwargs))), list(tensors(value))
         if name in DECIDE and any(hasattr(t, "_units") for t in given):
-            raise ValueError(f"{self.where(name)} reads a value that depends on the input; allowed: a network that "
-                             "takes the same path for every input")  # fmt: skip
+            module = self.model.get_submodule(self.path[-1])
+            raise ValueError(f"{self.path[-1] or 'model'} ({type(module).__name__}) reads a value that depends on the "
+                             f"input ({name}); allowed: a forward that takes the same path for every input")
         known = [t for t in given if hasattr(t, "_units") or id(t) in self.names]
         if not known or not results or name in SIZES:
             return value
         try:
             rule = TABLE.get(name) or TABLE.get(name.strip("_")) or Follow.unknown
             found = rule(self, Call(name, func, args, kwargs, results))
-        except Held as held:
-            cause, found = f"{held} ({self.where(name)})", [{} for _ in results]
+        except Exception as error:  # a call in a form that its rule does not know is held too
+            cause = f"they reach {self.where(name)}, {error if isinstance(error, Held) else 'which is not followed'}"
+            found = [{} for _ in results]
             for t in known:
-                for units in self.of(t).values():
-                    self.hold(units, cause)
+                for part in self.of(t).values():
+                    self.hold(part, cause)
                 for owner in self.names.get(id(t), []):
                     self.unmade.setdefault(owner.rpartition(".")[0], cause)
         for result, units in zip(results, found, strict=True):
@@ -174,7 +106,7 @@ class Follow(TorchFunctionMode):
     # the rules: one for each kind of operation
 
     def unknown(self, call: Call) -> list[Units]:
-        raise Held("not followed")
+        raise Held("which is not followed")
 
     def layer(self, call: Call) -> list[Units]:
         """A linear layer, a convolution or an embedding: reads units, and makes its own."""
@@ -187,17 +119,16 @@ class Follow(TorchFunctionMode):
         else:
             bias, groups = call.arg(2, "bias"), call.arg(6, "groups", default=1) if spatial else 1
             ins, outs = (0, 1) if "transpose" in call.name else (1, 0)
-            units = dict(self.of(call.arg(0, "input")))
-            if spatial and any(d > dim for d in units):
-                raise Held("it slides over the dimension they are on")
+            units = self.of(call.arg(0, "input"))
+            if spatial and weight[0, 0].numel() > 1:
+                units = self.drop(units, range(dim + 1, value.ndim), call, "which slides over them")
             if bias is not None and self.names.get(id(bias)) != [f"{name}.bias".lstrip(".")]:
-                raise Held("its bias is not its own")
+                raise Held("whose bias is not its own")
             reads = units.get(dim, torch.zeros(call.arg(0, "input").shape[dim], dtype=torch.long))
         if groups > 1 and weight.shape[1] == 1 and (ins == 1 or groups == len(weight)):  # depthwise: one filter a unit
-            self.unmade.setdefault(name, "it makes no units of its own: one filter for each that it reads")
             return [units | {dim: self.use(name, "norm", reads.repeat_interleave(value.shape[dim] // groups))}]
         if groups > 1 and ins == 0:
-            raise Held("a transposed convolution in groups")
+            raise Held("a transposed convolution in groups, which is not followed")
         made = torch.zeros(value.shape[dim], dtype=torch.long)
         made = self.use(name, "out", self.new(len(made)) if name in self.layers else made, outs)
         if groups > 1:  # every group loses as many
@@ -211,10 +142,10 @@ class Follow(TorchFunctionMode):
         """The layer that a weight belongs to."""
         names = self.names.get(id(weight), [])
         if len(names) > 1:
-            raise Held(f"{names[0]} and {names[1]} are one tensor")
+            raise Held(f"where {names[0]} and {names[1]} are one tensor")
         layer, _, attribute = names[0].rpartition(".") if names else ("", "", "")
         if attribute != "weight":
-            raise Held(f"its weight is computed, or not named {layer}.weight")
+            raise Held("whose weight is not a parameter of that name")
         return layer, weight
 
     def norm(self, call: Call) -> list[Units]:
@@ -222,13 +153,14 @@ class Follow(TorchFunctionMode):
         units = self.of(call.arg(0, "input"))
         channels = units.get(1)
         alone = call.name == "batch_norm" and not call.arg(5, "training", default=False)
-        if not alone and call.name != "prelu" and any(dim != 1 for dim in units):
-            raise Held("its mean is taken along them")
+        if not alone and call.name != "prelu":
+            units = self.drop(units, {*units} - {1}, call, "which takes a mean over them")
         if channels is None or (call.name == "prelu" and call.arg(1, "weight").numel() == 1):
             return [units]
         if call.name == "group_norm":  # exact only if whole groups leave: the mean of the others stays
             self.unite_rows(channels.view(call.arg(1, "num_groups"), -1).T)
-        owners = {name.rpartition(".")[0] for t in tensors((call.args, call.kwargs)) for name in self.names.get(id(t), [])}
+        owned = (name for t in tensors((call.args, call.kwargs)) for name in self.names.get(id(t), []))
+        owners = {name.rpartition(".")[0] for name in owned}
         running = self.path[-1] if self.path else ""
         if isinstance(self.model.get_submodule(running), nn.modules.batchnorm._NormBase):
             owners.add(running)
@@ -250,7 +182,7 @@ class Follow(TorchFunctionMode):
             if any(units is not None for units in meet):
                 every = [torch.zeros(size, dtype=torch.long) if units is None else units for units in meet]
                 for other in every[1:]:
-                    self.unite(every[0], other, f"joined with values of fixed width ({self.where(call.name)})")
+                    self.unite(every[0], other, f"{self.where(call.name)} joins them with values of fixed width")
                 found[dim] = every[0]
         return found
 
@@ -260,13 +192,15 @@ class Follow(TorchFunctionMode):
         if isinstance(call.arg(1), Tensor) and call.name in ("max", "min"):
             return self.pointwise(call)
         units, ndim = self.of(value), value.ndim
+        for other in [t for t in tensors((call.args[1:], call.kwargs)) if t is not value and getattr(t, "_units", {})]:
+            if other.shape != value.shape:
+                raise Held("which takes them for places")
+            units = self.join([(units, value.shape), (self.of(other), other.shape)], value.shape, call)
         mixed = {dim % ndim for dim in MIXED[call.name](call, ndim)}
-        if mixed & set(units):
-            raise Held("they are mixed with one another")
+        units = self.drop(units, mixed, call, "which mixes them with one another")
         left = [dim for dim in range(ndim) if dim not in mixed]
-        return [
-            units if result.ndim == ndim else {left.index(dim): u for dim, u in units.items()} for result in call.results
-        ]
+        fewer = {left.index(dim): found for dim, found in units.items()}
+        return [units if result.ndim == ndim else fewer for result in call.results]
 
     def move(self, call: Call) -> list[Units]:
         """A permutation, a reshape: where do the entries go?"""
@@ -284,8 +218,10 @@ class Follow(TorchFunctionMode):
         for d in reversed(range(numbers.ndim)):
             if d not in vary:
                 numbers = numbers.select(d, 0)
+        if not vary and not numbers:  # FIXED
+            return {}
         if not vary:
-            raise Held("a single one is taken")
+            raise Held("which takes a single one")
         shrinks = _open(call) if _open(call) in vary else dim if call.name == "pixel_shuffle" else vary[-1]
         columns = numbers.movedim(vary.index(shrinks), 0).flatten(1) if len(vary) > 1 else numbers.unsqueeze(1)
         self.unite_rows(columns.T)
@@ -300,11 +236,11 @@ class Follow(TorchFunctionMode):
                 taken = places.long().unique()
                 first, end = int(taken[0]), int(taken[-1]) + 1
                 if end - first != len(taken):
-                    raise Held("not a piece of neighbours")
+                    raise Held("which takes some that are not neighbours")
                 step = gcd(step, first, end)
             if step < size:
                 if step == 1:
-                    raise Held("pieces of no common size")
+                    raise Held("which cuts them into pieces of no common size")
                 self.unite_rows(units.view(-1, step))
         return self.move(call)
 
@@ -341,7 +277,7 @@ class Follow(TorchFunctionMode):
         for dim in [d for d in units if 2 * (value.ndim - 1 - d) < len(sizes)]:
             before, after = sizes[2 * (value.ndim - 1 - dim) :][:2]
             if (before or after) and not (plain and not call.arg(3, "value") and min(before, after) >= 0):
-                raise Held("only zeros may be added to them")
+                raise Held("which puts more than zeros beside them")
             units[dim] = torch.cat([self.new(before), units[dim], self.new(after)])
         return [units]
 
@@ -352,12 +288,10 @@ class Follow(TorchFunctionMode):
             value = call.arg(place, *("query", "key", "value", "attn_mask")[place : place + 1])
             if value is not None:
                 gone = {dim % value.ndim for dim in summed}
-                if gone & set(self.of(value)):
-                    raise Held("they are summed over")
                 shape = torch.Size(1 if d in gone else size for d, size in enumerate(value.shape))
-                given.append((self.of(value), shape))
+                given.append((self.drop(self.of(value), gone, call, "which sums over them"), shape))
         if any(len(shape) < 2 for _, shape in given):
-            raise Held("a product with a vector")
+            raise Held("a product with a vector, which is not followed")
         return [self.join(given, call.results[0].shape, call)]
 
 
@@ -368,13 +302,13 @@ def _spread(units: Tensor, dim: int, shape: torch.Size) -> Tensor:
     return units.double().view(places).expand(shape).contiguous()
 
 
-def _open(call: Call) -> int | None:
-    """The dimension that a reshape leaves open with -1."""
+def _open(call: Call) -> int:
+    """The dimension that a reshape leaves open with -1; -1 if none."""
     first = 2 if call.name == "unflatten" else 1
     sizes = call.arg(first, "shape", "sizes", default=())
     sizes = list(sizes if isinstance(sizes, list | tuple) else call.args[first:])
     if call.name not in ("view", "reshape", "unflatten") or -1 not in sizes:
-        return None
+        return -1
     start = call.arg(1, "dim") % call.arg(0, "input").ndim if call.name == "unflatten" else 0
     return start + sizes.index(-1)
 
@@ -401,8 +335,10 @@ def _normalized(call: Call, ndim: int) -> range:
 
 
 MIXED: dict[str, Callable] = {
-    **dict.fromkeys("mean sum amax amin max min std var prod logsumexp softmax log_softmax softmin argmax argmin cumsum "
-                    "cumprod sort median any all count_nonzero nanmean".split(), _at(1)),
+    **dict.fromkeys([
+        "mean", "sum", "amax", "amin", "max", "min", "std", "var", "prod", "logsumexp", "softmax", "log_softmax",
+        "argmax", "argmin", "cumsum", "any", "all",
+    ], _at(1)),
     **{"norm": _at(2), "normalize": _at(2, 1), "topk": _at(2, -1), "roll": _at(2)},
     **{f"{kind}_pool{n}d{end}": _last(n) for n in (1, 2, 3) for end in ("", "_with_indices")
        for kind in ("max", "avg", "lp", "adaptive_max", "adaptive_avg", "fractional_max")},
@@ -411,32 +347,30 @@ MIXED: dict[str, Callable] = {
                     lambda call, ndim: range(2, ndim)),
     **dict.fromkeys(["layer_norm", "rms_norm"], _normalized),
 }  # fmt: skip
-CONTRACTED = {  # dimensions of each operand that are summed over
+CONTRACTED: dict[str, list[tuple[int, ...]]] = {  # dimensions of each operand that are summed over
     **dict.fromkeys(["matmul", "__matmul__", "bmm", "mm"], [(-1,), (-2,)]),
     "scaled_dot_product_attention": [(-1,), (-2, -1), (-2,), (-1,)],
 }
-POINTWISE = (
-    "add sub subtract mul multiply div divide true_divide floor_divide remainder fmod pow rsub rdiv rpow rtruediv "
-    "radd rmul truediv iadd isub imul itruediv maximum minimum fmax fmin where lerp addcmul addcdiv clamp clip clamp_min "
-    "clamp_max abs absolute neg negative sign square sqrt rsqrt exp expm1 log log1p log2 log10 sin cos atan erf sigmoid "
-    "tanh relu relu6 leaky_relu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh softplus softsign "
-    "tanhshrink softshrink hardshrink logsigmoid log_sigmoid threshold rrelu reciprocal floor ceil round trunc frac "
-    "nan_to_num dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout masked_fill "
-    "eq ne lt le gt ge logical_and logical_or logical_not isnan isinf isfinite float double half bfloat16 bool int long "
-    "to type type_as cpu cuda clone detach contiguous requires_grad_ data zeros_like ones_like empty_like full_like "
-    "rand_like randn_like bernoulli copy_ fill_ zero_ and or xor invert positive sigmoid_ fake_quantize_per_tensor_affine"
-).split()
-MOVES = (
-    "permute transpose swapaxes swapdims movedim moveaxis t T mT squeeze unsqueeze flatten unflatten reshape view "
-    "reshape_as view_as expand expand_as broadcast_to repeat tile repeat_interleave flip channel_shuffle pixel_shuffle "
-    "pixel_unshuffle atleast_1d atleast_2d atleast_3d ravel"
-).split()
-PIECES = "chunk split split_with_sizes unsafe_chunk unsafe_split tensor_split unbind __getitem__ narrow select".split()
-LAYERS = ["linear", "embedding", "embedding_bag", *(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))]
-DECIDE = {  # Python reads a value
-    "item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__contains__", "equal", "allclose",
-    "nonzero", "is_nonzero", "unique", "__array__",
+POINTWISE = {
+    "add", "sub", "mul", "div", "true_divide", "pow", "rsub", "rdiv", "rpow", "truediv", "maximum", "minimum", "fmax",
+    "fmin", "where", "clamp", "clamp_min", "clamp_max", "abs", "neg", "sqrt", "rsqrt", "exp", "log", "log1p",
+    "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish",
+    "hardsigmoid", "hardtanh", "softplus", "softsign", "tanhshrink", "softshrink", "hardshrink", "logsigmoid",
+    "log_sigmoid", "rrelu", "floor", "ceil", "round", "dropout", "dropout1d", "dropout2d", "dropout3d",
+    "alpha_dropout", "feature_alpha_dropout", "masked_fill", "eq", "ne", "lt", "le", "gt", "ge", "float", "double",
+    "half", "bfloat16", "bool", "to", "type", "type_as", "clone", "detach", "contiguous", "data", "zeros_like",
+    "ones_like", "randn_like", "and", "or", "xor", "invert", "copy", "cpu", "cuda", "square",
 }  # fmt: skip
+MOVES = {
+    "permute", "transpose", "movedim", "t", "T", "mT", "squeeze", "unsqueeze", "flatten", "unflatten", "reshape",
+    "view", "view_as", "expand", "expand_as", "repeat", "repeat_interleave", "flip", "channel_shuffle",
+    "pixel_shuffle", "pixel_unshuffle",
+}  # fmt: skip
+PIECES = {
+    "chunk", "split", "split_with_sizes", "unbind", "__getitem__", "narrow", "select",
+}  # fmt: skip
+LAYERS = ["linear", "embedding", "embedding_bag", *(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))]
+DECIDE = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose"}
 SIZES = {"new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"}  # takes no values
 
 TABLE: dict[str, Callable[[Follow, Call], list[Units]]] = {

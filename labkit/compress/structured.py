@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labkit import _check
 from labkit.compress import _weights
-from labkit.compress._channels import FIXED, Example, Use, channels, difference, families, held, remove
+from labkit.compress._channels import FIXED, Example, Use, channels, difference, families, remove
 from labkit.data import Split
 from labkit.train import evaluating
 
@@ -114,7 +114,9 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
             heard.clear()
             loss = F.cross_entropy(model(x), y, reduction="sum")
             if unheard := set(readers) - {use.layer for use, _ in heard}:
-                raise ValueError(f"{min(unheard)} is used without being called; allowed: criterion 'l1', 'l2', 'random'")
+                raise ValueError(
+                    f"{min(unheard)} is used without being called; allowed: criterion 'l1', 'l2', 'random'"
+                )
             if gradient:
                 loss.backward()
             batch = torch.zeros(len(x), size)

@@ -182,7 +182,9 @@ def preact():
         return nn.Sequential(nn.BatchNorm2d(a), nn.ReLU(), nn.Conv2d(a, b, 3, 1, 1), nn.BatchNorm2d(b), nn.ReLU(),
                              nn.Conv2d(b, a, 3, 1, 1))  # fmt: skip
 
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), Residual(body(8, 12)), Residual(body(8, 12)), nn.BatchNorm2d(8), head(8))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 1, 1), Residual(body(8, 12)), Residual(body(8, 12)), nn.BatchNorm2d(8), head(8)
+    )
 
 
 @network("WideResNet")
@@ -192,7 +194,9 @@ def wide():
                              nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(b, b, 3, 1, 1, bias=False))  # fmt: skip
         return Residual(body, nn.Conv2d(a, b, 1, s, bias=False))
 
-    return nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), block(4, 16, 1), block(16, 32, 2), nn.BatchNorm2d(32), nn.ReLU(), head(32))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, 1, 1), block(4, 16, 1), block(16, 32, 2), nn.BatchNorm2d(32), nn.ReLU(), head(32)
+    )
 
 
 @network("ResNet with stochastic depth")
@@ -224,8 +228,11 @@ def regnet():
 class SE(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Sequential(
-            nn.Linear(width, width // 2), nn.ReLU(inplace=True), nn.Linear(width // 2, width), nn.Sigmoid()
+        self.pool, self.fc = (
+            nn.AdaptiveAvgPool2d(1),
+            nn.Sequential(
+                nn.Linear(width, width // 2), nn.ReLU(inplace=True), nn.Linear(width // 2, width), nn.Sigmoid()
+            ),
         )
 
     def forward(self, x):
@@ -276,7 +283,9 @@ def densenet():
             return torch.cat(found, 1)
 
     between = nn.Sequential(nn.BatchNorm2d(20), nn.ReLU(), nn.Conv2d(20, 10, 1), nn.AvgPool2d(2))
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), Block(8), between, Block(10), nn.BatchNorm2d(22), nn.ReLU(), head(22))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 1, 1), Block(8), between, Block(10), nn.BatchNorm2d(22), nn.ReLU(), head(22)
+    )
 
 
 @network("GoogLeNet")
@@ -292,7 +301,9 @@ def googlenet():
         def forward(self, x):
             return torch.cat([b(x) for b in (self.branch1, self.branch2, self.branch3, self.branch4)], 1)
 
-    return nn.Sequential(conv(3, 8), Inception(8), nn.MaxPool2d(3, 2, ceil_mode=True), Inception(20), nn.Dropout(), head(20))
+    return nn.Sequential(
+        conv(3, 8), Inception(8), nn.MaxPool2d(3, 2, ceil_mode=True), Inception(20), nn.Dropout(), head(20)
+    )
 
 
 @network("Inception v3, with an auxiliary output")
@@ -300,7 +311,11 @@ def inception3():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.stem, self.wide, self.tall = conv(3, 8), nn.Conv2d(8, 6, (1, 3), padding=(0, 1)), nn.Conv2d(8, 6, (3, 1), padding=(1, 0))
+            self.stem, self.wide, self.tall = (
+                conv(3, 8),
+                nn.Conv2d(8, 6, (1, 3), padding=(0, 1)),
+                nn.Conv2d(8, 6, (3, 1), padding=(1, 0)),
+            )
             self.last, self.main, self.aux = conv(12, 10), head(10), head(12)
 
         def forward(self, x):
@@ -343,7 +358,9 @@ def inverted(a, b, s, e, act=nn.ReLU6, gate=None):
 
 @network("MobileNet v2")
 def mobilenet2():
-    return nn.Sequential(conv(3, 8, 3, 2), inverted(8, 12, 1, 2), inverted(12, 12, 1, 3), inverted(12, 16, 2, 2), head(16))
+    return nn.Sequential(
+        conv(3, 8, 3, 2), inverted(8, 12, 1, 2), inverted(12, 12, 1, 3), inverted(12, 16, 2, 2), head(16)
+    )
 
 
 @network("MobileNet v3")
@@ -357,7 +374,13 @@ def mobilenet3():
             scale = F.adaptive_avg_pool2d(x, 1)
             return x * F.hardsigmoid(self.fc2(F.relu(self.fc1(scale), inplace=True)), inplace=True)
 
-    return nn.Sequential(conv(3, 8), inverted(8, 8, 1, 2, nn.ReLU, Gate), inverted(8, 12, 2, 2, nn.Hardswish, Gate), nn.Hardswish(), head(12))
+    return nn.Sequential(
+        conv(3, 8),
+        inverted(8, 8, 1, 2, nn.ReLU, Gate),
+        inverted(8, 12, 2, 2, nn.Hardswish, Gate),
+        nn.Hardswish(),
+        head(12),
+    )
 
 
 @network("EfficientNet")
@@ -371,7 +394,9 @@ def shufflenet1():
         n, c, h, w = x.shape
         return x.view(n, groups, c // groups, h, w).transpose(1, 2).contiguous().view(n, -1, h, w)
 
-    unit = nn.Sequential(conv(16, 16, 1, g=4), Lambda(shuffle), conv(16, 16, 3, g=16, act=False), conv(16, 16, 1, g=4, act=False))
+    unit = nn.Sequential(
+        conv(16, 16, 1, g=4), Lambda(shuffle), conv(16, 16, 3, g=16, act=False), conv(16, 16, 1, g=4, act=False)
+    )
     return nn.Sequential(conv(3, 16), Residual(unit, act=nn.ReLU()), head(16))
 
 
@@ -393,7 +418,12 @@ def ghostnet():
         x = primary(x)
         return torch.cat([x, cheap(x)], dim=1)
 
-    return nn.Sequential(conv(3, 8), Lambda(ghost, conv(8, 8, 1), conv(8, 8, 3, g=8)), Lambda(ghost, conv(16, 6, 1), conv(6, 6, 3, g=6)), head(12))
+    return nn.Sequential(
+        conv(3, 8),
+        Lambda(ghost, conv(8, 8, 1), conv(8, 8, 3, g=8)),
+        Lambda(ghost, conv(16, 6, 1), conv(6, 6, 3, g=6)),
+        head(12),
+    )
 
 
 @network("ConvNeXt")
@@ -447,7 +477,9 @@ def cspnet():
         first, second = torch.split(x, [c // 2, c - c // 2], dim=1)
         return last(torch.cat([first, blocks(second)], 1))
 
-    return nn.Sequential(conv(3, 16), Lambda(stage, nn.Sequential(basic(8, 8), conv(8, 8, 1)), conv(16, 12, 1)), head(12))
+    return nn.Sequential(
+        conv(3, 16), Lambda(stage, nn.Sequential(basic(8, 8), conv(8, 8, 1)), conv(16, 12, 1)), head(12)
+    )
 
 
 @network("Res2Net")
@@ -494,7 +526,9 @@ def maxout():
 
 @network("PReLU net")
 def prelu():
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 12, 3), nn.PReLU(), nn.BatchNorm2d(12), nn.PReLU(12), head(12))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 12, 3), nn.PReLU(), nn.BatchNorm2d(12), nn.PReLU(12), head(12)
+    )
 
 
 @network("GroupNorm net")
@@ -520,7 +554,10 @@ def deeplab():
         def __init__(self, a, b):
             super().__init__()
             self.rates = nn.ModuleList([nn.Conv2d(a, b, 3, padding=r, dilation=r) for r in (1, 2, 3)])
-            self.pool, self.last = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(a, b, 1), nn.ReLU()), conv(4 * b, b, 1)
+            self.pool, self.last = (
+                nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(a, b, 1), nn.ReLU()),
+                conv(4 * b, b, 1),
+            )
 
         def forward(self, x):
             found = [layer(x).relu() for layer in self.rates]
@@ -600,7 +637,11 @@ def vae():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.features, self.mu, self.log_var = nn.Sequential(conv(3, 8, 3, 2), conv(8, 12, 3, 2), nn.Flatten()), nn.Linear(192, 4), nn.Linear(192, 4)
+            self.features, self.mu, self.log_var = (
+                nn.Sequential(conv(3, 8, 3, 2), conv(8, 12, 3, 2), nn.Flatten()),
+                nn.Linear(192, 4),
+                nn.Linear(192, 4),
+            )
 
         def forward(self, x):
             x = self.features(x)
@@ -649,7 +690,9 @@ def spectral():
 
 @network("SRCNN")
 def srcnn():
-    return nn.Sequential(nn.Conv2d(3, 16, 9, padding=4), nn.ReLU(), nn.Conv2d(16, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 5, padding=2))
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 9, padding=4), nn.ReLU(), nn.Conv2d(16, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 5, padding=2)
+    )
 
 
 @network("ESPCN, pixel shuffle")
@@ -663,7 +706,15 @@ def stn():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.localization = nn.Sequential(nn.Conv2d(3, 8, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(288, 12), nn.ReLU(), nn.Linear(12, 6))
+            self.localization = nn.Sequential(
+                nn.Conv2d(3, 8, 5),
+                nn.MaxPool2d(2),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.Linear(288, 12),
+                nn.ReLU(),
+                nn.Linear(12, 6),
+            )
             self.features, self.head = conv(3, 8), head(8)
 
         def forward(self, x):
@@ -734,8 +785,18 @@ def pointnet():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv1, self.bn1, self.conv2, self.bn2 = nn.Conv1d(3, 8, 1), nn.BatchNorm1d(8), nn.Conv1d(8, 16, 1), nn.BatchNorm1d(16)
-            self.local, self.fc1, self.bn3, self.fc2 = nn.Conv1d(24, 12, 1), nn.Linear(12, 10), nn.BatchNorm1d(10), nn.Linear(10, 5)
+            self.conv1, self.bn1, self.conv2, self.bn2 = (
+                nn.Conv1d(3, 8, 1),
+                nn.BatchNorm1d(8),
+                nn.Conv1d(8, 16, 1),
+                nn.BatchNorm1d(16),
+            )
+            self.local, self.fc1, self.bn3, self.fc2 = (
+                nn.Conv1d(24, 12, 1),
+                nn.Linear(12, 10),
+                nn.BatchNorm1d(10),
+                nn.Linear(10, 5),
+            )
 
         def forward(self, x):
             n = x.size(2)
@@ -758,7 +819,16 @@ def plain_mlp():
 
 @network("BatchNorm MLP", ROW)
 def bn_mlp():
-    return nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10), nn.BatchNorm1d(10), nn.SELU(), nn.AlphaDropout(), nn.Linear(10, 3))
+    return nn.Sequential(
+        nn.Linear(12, 16),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.Linear(16, 10),
+        nn.BatchNorm1d(10),
+        nn.SELU(),
+        nn.AlphaDropout(),
+        nn.Linear(10, 3),
+    )
 
 
 @network("LayerNorm MLP", ROW)
@@ -780,7 +850,9 @@ def highway():
         gate = torch.sigmoid(t(x))
         return h(x).relu() * gate + x * (1 - gate)
 
-    return nn.Sequential(nn.Linear(12, 16), *(Lambda(layer, nn.Linear(16, 16), nn.Linear(16, 16)) for _ in range(2)), nn.Linear(16, 3))
+    return nn.Sequential(
+        nn.Linear(12, 16), *(Lambda(layer, nn.Linear(16, 16), nn.Linear(16, 16)) for _ in range(2)), nn.Linear(16, 3)
+    )
 
 
 @network("gated by halves", ROW)
@@ -789,7 +861,9 @@ def gated():
         a, b = up(x).chunk(2, dim=-1)
         return down(F.silu(a) * b)
 
-    return nn.Sequential(nn.Linear(12, 16), nn.GLU(), Lambda(swiglu, nn.Linear(8, 24), nn.Linear(12, 8)), nn.Linear(8, 3))
+    return nn.Sequential(
+        nn.Linear(12, 16), nn.GLU(), Lambda(swiglu, nn.Linear(8, 24), nn.Linear(12, 8)), nn.Linear(8, 3)
+    )
 
 
 @network("mixture of experts", ROW)
@@ -798,7 +872,9 @@ def mixture():
         def __init__(self):
             super().__init__()
             self.gate = nn.Linear(12, 3)
-            self.experts = nn.ModuleList([nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 8)) for _ in range(3)])
+            self.experts = nn.ModuleList(
+                [nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 8)) for _ in range(3)]
+            )
             self.out = nn.Linear(8, 3)
 
         def forward(self, x):
@@ -827,7 +903,11 @@ def two_inputs():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.image, self.table, self.out = nn.Sequential(conv(3, 8), nn.AdaptiveAvgPool2d(2), nn.Flatten()), nn.Linear(6, 10), nn.Linear(42, 5)
+            self.image, self.table, self.out = (
+                nn.Sequential(conv(3, 8), nn.AdaptiveAvgPool2d(2), nn.Flatten()),
+                nn.Linear(6, 10),
+                nn.Linear(42, 5),
+            )
 
         def forward(self, image, table):
             return self.out(torch.cat((self.image(image), F.relu(self.table(table))), dim=1))
@@ -848,7 +928,14 @@ def mixer():
             x = x + self.token(self.norm1(x).transpose(1, 2)).transpose(1, 2)
             return x + self.channel(self.norm2(x))
 
-    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), Lambda(lambda x: x.flatten(2).transpose(1, 2)), Block(16, 8), nn.LayerNorm(8), Lambda(lambda x: x.mean(1)), nn.Linear(8, 5))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 4, 4),
+        Lambda(lambda x: x.flatten(2).transpose(1, 2)),
+        Block(16, 8),
+        nn.LayerNorm(8),
+        Lambda(lambda x: x.mean(1)),
+        nn.Linear(8, 5),
+    )
 
 
 @network("ResMLP")
@@ -865,13 +952,24 @@ def resmlp():
         def __init__(self, tokens, width):
             super().__init__()
             self.one, self.two, self.token = Affine(width), Affine(width), nn.Linear(tokens, tokens)
-            self.channel, self.gamma = nn.Sequential(nn.Linear(width, 20), nn.GELU(), nn.Linear(20, width)), nn.Parameter(torch.rand(width))
+            self.channel, self.gamma = (
+                nn.Sequential(nn.Linear(width, 20), nn.GELU(), nn.Linear(20, width)),
+                nn.Parameter(torch.rand(width)),
+            )
 
         def forward(self, x):
             x = x + self.gamma * self.token(self.one(x).transpose(1, 2)).transpose(1, 2)
             return x + self.channel(self.two(x))
 
-    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), Lambda(lambda x: x.flatten(2).transpose(1, 2)), Block(16, 8), Block(16, 8), Affine(8), Lambda(lambda x: x.mean(1)), nn.Linear(8, 5))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 4, 4),
+        Lambda(lambda x: x.flatten(2).transpose(1, 2)),
+        Block(16, 8),
+        Block(16, 8),
+        Affine(8),
+        Lambda(lambda x: x.mean(1)),
+        nn.Linear(8, 5),
+    )
 
 
 @network("gMLP", SEQUENCE)
@@ -879,7 +977,12 @@ def gmlp():
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm, self.up, self.spatial, self.down = nn.LayerNorm(8), nn.Linear(8, 24), nn.Conv1d(6, 6, 1), nn.Linear(12, 8)
+            self.norm, self.up, self.spatial, self.down = (
+                nn.LayerNorm(8),
+                nn.Linear(8, 24),
+                nn.Conv1d(6, 6, 1),
+                nn.Linear(12, 8),
+            )
 
         def forward(self, x):
             u, v = F.gelu(self.up(self.norm(x))).chunk(2, dim=-1)
@@ -919,8 +1022,16 @@ def vit():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.patch, self.cls, self.pos = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 17, 8))
-            self.blocks, self.norm, self.head = nn.Sequential(Block(8, Attention(8, 2)), Block(8, Attention(8, 2))), nn.LayerNorm(8), nn.Linear(8, 5)
+            self.patch, self.cls, self.pos = (
+                nn.Conv2d(3, 8, 4, 4),
+                nn.Parameter(torch.randn(1, 1, 8)),
+                nn.Parameter(torch.randn(1, 17, 8)),
+            )
+            self.blocks, self.norm, self.head = (
+                nn.Sequential(Block(8, Attention(8, 2)), Block(8, Attention(8, 2))),
+                nn.LayerNorm(8),
+                nn.Linear(8, 5),
+            )
 
         def forward(self, x):
             x = self.patch(x).flatten(2).transpose(1, 2)
@@ -955,7 +1066,13 @@ def mha():
     def attend(attention, x):
         return x + attention(x, x, x, need_weights=False)[0]
 
-    return nn.Sequential(nn.Linear(8, 8), Lambda(attend, nn.MultiheadAttention(8, 2, batch_first=True)), nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 3))
+    return nn.Sequential(
+        nn.Linear(8, 8),
+        Lambda(attend, nn.MultiheadAttention(8, 2, batch_first=True)),
+        nn.Linear(8, 12),
+        nn.ReLU(),
+        nn.Linear(12, 3),
+    )
 
 
 @network("GPT", ("words", 2, 6))
@@ -964,7 +1081,11 @@ def gpt():
         def __init__(self):
             super().__init__()
             self.wte, self.wpe = nn.Embedding(20, 8), nn.Embedding(6, 8)
-            self.blocks, self.norm, self.head = nn.Sequential(Block(8, Attention(8, 2))), nn.LayerNorm(8), nn.Linear(8, 20, bias=False)
+            self.blocks, self.norm, self.head = (
+                nn.Sequential(Block(8, Attention(8, 2))),
+                nn.LayerNorm(8),
+                nn.Linear(8, 20, bias=False),
+            )
             self.head.weight = self.wte.weight
 
         def forward(self, words):
@@ -1000,7 +1121,11 @@ def crnn():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.cnn, self.rnn, self.out = nn.Sequential(conv(3, 8), nn.MaxPool2d(2), conv(8, 4)), nn.LSTM(32, 8, bidirectional=True, batch_first=True), nn.Linear(16, 5)
+            self.cnn, self.rnn, self.out = (
+                nn.Sequential(conv(3, 8), nn.MaxPool2d(2), conv(8, 4)),
+                nn.LSTM(32, 8, bidirectional=True, batch_first=True),
+                nn.Linear(16, 5),
+            )
 
         def forward(self, x):
             x = self.cnn(x)
@@ -1050,7 +1175,12 @@ def cells():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embed, self.i2h, self.h2h, self.out = nn.Linear(8, 12), nn.Linear(12, 10), nn.Linear(10, 10), nn.Linear(10, 3)
+            self.embed, self.i2h, self.h2h, self.out = (
+                nn.Linear(8, 12),
+                nn.Linear(12, 10),
+                nn.Linear(10, 10),
+                nn.Linear(10, 3),
+            )
 
         def forward(self, x):
             h = None
@@ -1067,7 +1197,12 @@ def functional():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.b, self.c, self.d = nn.Conv1d(4, 8, 3, padding=1), nn.Conv1d(8, 8, 3, padding=1), nn.ConvTranspose1d(8, 8, 2, 2), nn.Conv1d(8, 3, 1)
+            self.a, self.b, self.c, self.d = (
+                nn.Conv1d(4, 8, 3, padding=1),
+                nn.Conv1d(8, 8, 3, padding=1),
+                nn.ConvTranspose1d(8, 8, 2, 2),
+                nn.Conv1d(8, 3, 1),
+            )
 
         def forward(self, x):
             assert x.dim() == 3
