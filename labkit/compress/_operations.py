@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from labkit.compress._units import Held, Numbers, tensors
+from labkit.compress._units import FIXED, Held, Numbers, tensors
 
 Units = dict[int, Tensor]  # dimension: the unit of every entry along it; no entry can leave along the others
 
@@ -48,8 +48,9 @@ class Follow(Numbers, TorchFunctionMode):
         Numbers.__init__(self)
         self.model, self.layers = model, layers
         self.names: dict[int, list[str]] = {}
-        for name, value in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]:
-            self.names.setdefault(id(value), []).append(name)
+        for layer, module in model.named_modules():
+            for name, value in [*module._parameters.items(), *module._buffers.items()]:
+                self.names.setdefault(id(value), []).append(f"{layer}.{name}".lstrip("."))
         self.unmade: dict[str, str] = {}  # layers that make no units, and why
         self.path: list[str] = []  # of the modules that are running
 
@@ -74,6 +75,7 @@ class Follow(Numbers, TorchFunctionMode):
     # the walk
 
     def where(self, name: str) -> str:
+        name = name.strip("_")
         return f"{name} in {self.path[-1]}" if self.path and self.path[-1] else name
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -83,8 +85,10 @@ class Follow(Numbers, TorchFunctionMode):
         given, results = list(tensors((args, kwargs))), list(tensors(value))
         if name in DECIDE and any(hasattr(t, "_units") for t in given):
             module = self.model.get_submodule(self.path[-1])
-            raise ValueError(f"{self.path[-1] or 'model'} ({type(module).__name__}) reads a value that depends on the "
-                             f"input ({name}); allowed: a forward that takes the same path for every input")
+            raise ValueError(
+                f"{self.path[-1] or 'model'} ({type(module).__name__}) reads a value that depends on the "
+                f"input ({name}); allowed: a forward that takes the same path for every input"
+            )
         known = [t for t in given if hasattr(t, "_units") or id(t) in self.names]
         if not known or not results or name in SIZES:
             return value
@@ -124,18 +128,18 @@ class Follow(Numbers, TorchFunctionMode):
                 units = self.drop(units, range(dim + 1, value.ndim), call, "which slides over them")
             if bias is not None and self.names.get(id(bias)) != [f"{name}.bias".lstrip(".")]:
                 raise Held("whose bias is not its own")
-            reads = units.get(dim, torch.zeros(call.arg(0, "input").shape[dim], dtype=torch.long))
+            reads = units.get(dim, _fixed(call.arg(0, "input").shape[dim]))
         if groups > 1 and weight.shape[1] == 1 and (ins == 1 or groups == len(weight)):  # depthwise: one filter a unit
             return [units | {dim: self.use(name, "norm", reads.repeat_interleave(value.shape[dim] // groups))}]
         if groups > 1 and ins == 0:
             raise Held("a transposed convolution in groups, which is not followed")
-        made = torch.zeros(value.shape[dim], dtype=torch.long)
-        made = self.use(name, "out", self.new(len(made)) if name in self.layers else made, outs)
+        if ins >= 0:
+            self.use(name, "in", reads[: weight.shape[ins]], ins)
+        made = self.new(value.shape[dim]) if name in self.layers else _fixed(value.shape[dim])
+        made = self.use(name, "out", made, outs)
         if groups > 1:  # every group loses as many
             self.unite_rows(reads.view(groups, -1))
             self.unite_rows(made.view(groups, -1))
-        if ins >= 0:
-            self.use(name, "in", reads[: weight.shape[ins]], ins)
         return [units | {dim: made}]
 
     def weighted(self, call: Call, weight: Tensor) -> tuple[str, Tensor]:
@@ -180,7 +184,7 @@ class Follow(Numbers, TorchFunctionMode):
             places = [(units, dim - len(shape) + len(own), own) for units, own in given]
             meet = [units.get(d) for units, d, own in places if d >= 0 and own[d] == size and (size > 1 or d in units)]
             if any(units is not None for units in meet):
-                every = [torch.zeros(size, dtype=torch.long) if units is None else units for units in meet]
+                every = [_fixed(size) if units is None else units for units in meet]
                 for other in every[1:]:
                     self.unite(every[0], other, f"{self.where(call.name)} joins them with values of fixed width")
                 found[dim] = every[0]
@@ -240,7 +244,7 @@ class Follow(Numbers, TorchFunctionMode):
                 step = gcd(step, first, end)
             if step < size:
                 if step == 1:
-                    raise Held("which cuts them into pieces of no common size")
+                    raise Held("which takes single ones, or pieces of no common size")
                 self.unite_rows(units.view(-1, step))
         return self.move(call)
 
@@ -256,18 +260,14 @@ class Follow(Numbers, TorchFunctionMode):
     def cat(self, call: Call) -> list[Units]:
         """Along the channels: one after the other. Along another dimension: units that meet are one."""
         parts, (value,) = list(call.arg(0, "tensors")), call.results
-        along, new = call.arg(1, "dim", "axis", default=0) % value.ndim, int(call.name == "stack")
-        given = [({d + new * (d >= along): u for d, u in self.of(t).items()}, list(t.shape)) for t in parts]
-        for _, shape in given:
-            shape[along : along + 1 - new] = [1]
-        rest = [({d: u for d, u in units.items() if d != along}, torch.Size(shape)) for units, shape in given]
-        shape = torch.Size(1 if d == along else size for d, size in enumerate(value.shape))
-        found = self.join(rest, shape, call)
-        if any(along in units for units, _ in given):
-            found[along] = torch.cat([
-                units.get(along, torch.zeros(t.shape[along], dtype=torch.long))
-                for (units, _), t in zip(given, parts, strict=True)
-            ])  # fmt: skip
+        along = call.arg(1, "dim", "axis", default=0) % value.ndim
+        if call.name == "stack":  # every part is one wide along the new dimension, which holds no units
+            given = [({d + (d >= along): u for d, u in self.of(t).items()}, t.unsqueeze(along).shape) for t in parts]
+            return [self.join(given, value.shape, call)]
+        across = [({d: u for d, u in self.of(t).items() if d != along}, t.narrow(along, 0, 1).shape) for t in parts]
+        found = self.join(across, value.narrow(along, 0, 1).shape, call)
+        if any(along in self.of(t) for t in parts):
+            found[along] = torch.cat([self.of(t).get(along, _fixed(t.shape[along])) for t in parts])
         return [found]
 
     def pad(self, call: Call) -> list[Units]:
@@ -293,6 +293,10 @@ class Follow(Numbers, TorchFunctionMode):
         if any(len(shape) < 2 for _, shape in given):
             raise Held("a product with a vector, which is not followed")
         return [self.join(given, call.results[0].shape, call)]
+
+
+def _fixed(n: int) -> Tensor:
+    return torch.full((n,), FIXED)
 
 
 def _spread(units: Tensor, dim: int, shape: torch.Size) -> Tensor:

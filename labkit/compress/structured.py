@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from labkit import _check
 from labkit.compress import _weights
 from labkit.compress._channels import FIXED, Example, Use, channels, difference, families, remove
+from labkit.compress._channels import held as held  # for callers
 from labkit.data import Split
 from labkit.train import evaluating
 

@@ -27,6 +27,8 @@ def build(name):
     with torch.random.fork_rng():
         torch.manual_seed(len(name))
         model = make().double()
+        for value in model.parameters():
+            value.data += 1e-6 * torch.randn(value.shape).double()  # no two numbers are equal
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm):
                 for value in module.parameters(recurse=False):
