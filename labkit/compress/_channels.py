@@ -6,9 +6,6 @@ one (`_operations.py` has the table). What comes out is plain data, a list of `U
 network without half of the units must equal the network whose readers hear zeros from them.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -65,28 +62,20 @@ def _walked(model: nn.Module, example: Example, names: set[str]) -> Follow:
     follow, inputs = Follow(model, names), [value.clone() for value in tensors(example)]
     for value in inputs:
         value._units = {}  # type: ignore[attr-defined]
-    with evaluating(model), torch.no_grad(), _noted(model, follow.path), follow:
+    hooks = []
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda _m, _x, name=name: follow.path.append(name)))
+        hooks.append(module.register_forward_hook(lambda _m, _x, _y: follow.path.__delitem__(-1)))
+    with evaluating(model), torch.no_grad(), follow:
         out = list(tensors(model(*inputs)))
+    for hook in hooks:
+        hook.remove()
     if not out:
         raise ValueError(f"model {type(model).__name__} returns no tensor; allowed: tensors, also in a tuple or dict")
     for value in out:
         for units in follow.of(value).values():
             follow.hold(units, "they are outputs of the network")
     return follow
-
-
-@contextmanager
-def _noted(model: nn.Module, path: list[str]) -> Iterator[None]:
-    """Keep in `path` the names of the modules that are running."""
-    hooks = []
-    for name, module in model.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda _m, _x, name=name: path.append(name)))
-        hooks.append(module.register_forward_hook(lambda _m, _x, _y: path.__delitem__(-1)))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _uses(follow: Follow) -> list[Use]:

@@ -84,18 +84,17 @@ class Follow(Numbers, TorchFunctionMode):
         name = func.__self__.__name__ if name == "__get__" else name
         given, results = list(tensors((args, kwargs))), list(tensors(value))
         if name in DECIDE and any(hasattr(t, "_units") for t in given):
-            module = self.model.get_submodule(self.path[-1])
-            raise ValueError(
-                f"{self.path[-1] or 'model'} ({type(module).__name__}) reads a value that depends on the "
-                f"input ({name}); allowed: a forward that takes the same path for every input"
-            )
+            layer = f"{self.path[-1] or 'model'} ({type(self.model.get_submodule(self.path[-1])).__name__})"
+            raise ValueError(f"{layer} reads a value that depends on the input ({name}); allowed: a forward that takes "
+                             "the same path for every input")  # fmt: skip
         known = [t for t in given if hasattr(t, "_units") or id(t) in self.names]
         if not known or not results or name in SIZES:
             return value
         try:
-            rule = TABLE.get(name) or TABLE.get(name.strip("_")) or Follow.unknown
+            bare = name.strip("_")  # mul_, __rsub__
+            rule = TABLE[bare if bare in POINTWISE else name]
             found = rule(self, Call(name, func, args, kwargs, results))
-        except Exception as error:  # a call in a form that its rule does not know is held too
+        except Exception as error:  # it has no rule, or is called in a form that its rule does not know
             cause = f"they reach {self.where(name)}, {error if isinstance(error, Held) else 'which is not followed'}"
             found = [{} for _ in results]
             for t in known:
@@ -108,9 +107,6 @@ class Follow(Numbers, TorchFunctionMode):
         return value
 
     # the rules: one for each kind of operation
-
-    def unknown(self, call: Call) -> list[Units]:
-        raise Held("which is not followed")
 
     def layer(self, call: Call) -> list[Units]:
         """A linear layer, a convolution or an embedding: reads units, and makes its own."""
@@ -334,10 +330,6 @@ def _last(n: int) -> Callable[[Call, int], range]:
     return lambda call, ndim: range(ndim - n, ndim)
 
 
-def _normalized(call: Call, ndim: int) -> range:
-    return range(ndim - len(call.arg(1, "normalized_shape")), ndim)
-
-
 MIXED: dict[str, Callable] = {
     **dict.fromkeys([
         "mean", "sum", "amax", "amin", "max", "min", "std", "var", "prod", "logsumexp", "softmax", "log_softmax",
@@ -349,7 +341,7 @@ MIXED: dict[str, Callable] = {
     **{f"max_unpool{n}d": _last(n) for n in (1, 2, 3)},
     **dict.fromkeys(["interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "grid_sample"],
                     lambda call, ndim: range(2, ndim)),
-    **dict.fromkeys(["layer_norm", "rms_norm"], _normalized),
+    **dict.fromkeys(["layer_norm", "rms_norm"], lambda call, ndim: range(-len(call.arg(1, "normalized_shape")), 0)),
 }  # fmt: skip
 CONTRACTED: dict[str, list[tuple[int, ...]]] = {  # dimensions of each operand that are summed over
     **dict.fromkeys(["matmul", "__matmul__", "bmm", "mm"], [(-1,), (-2,)]),
@@ -370,9 +362,7 @@ MOVES = {
     "view", "view_as", "expand", "expand_as", "repeat", "repeat_interleave", "flip", "channel_shuffle",
     "pixel_shuffle", "pixel_unshuffle",
 }  # fmt: skip
-PIECES = {
-    "chunk", "split", "split_with_sizes", "unbind", "__getitem__", "narrow", "select",
-}  # fmt: skip
+PIECES = {"chunk", "split", "split_with_sizes", "unbind", "__getitem__", "narrow", "select"}
 LAYERS = ["linear", "embedding", "embedding_bag", *(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))]
 DECIDE = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose"}
 SIZES = {"new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"}  # takes no values

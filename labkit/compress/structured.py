@@ -1,8 +1,8 @@
 """Structured pruning: whole neurons and channels leave, so the matrices themselves shrink (Li et al. 2017).
 
 A *unit* is a neuron of a linear layer or a channel of a convolution. With it goes a row of its own weight, an entry of
-the BatchNorm behind it, and a column of every layer that reads it; where layers are added, their units are one. Which
-rows and columns those are, `channels` finds (in `_channels.py`). The rest is here: rank, choose, cut.
+the BatchNorm after it, and a column of every layer that reads it; where layers are added, their units are one. Which
+rows and columns those are, `channels` finds, and `remove` takes them away (in `_channels.py`). Here: rank and choose.
 """
 
 import math
@@ -36,15 +36,20 @@ def prune_channels(
 ) -> nn.Module:
     """A new, smaller model of the same class without its least important neurons and channels; the logits all stay.
 
-    `example` is a batch of inputs, two are enough, with which the graph is traced. `sparsity` in [0, 1) is the share of
-    the units that leave, to the nearest unit; one always stays. `scope`: "layer", each layer gives up that share, or
-    "global", all units compete by an importance divided by the mean of their layer. `layers` names the layers whose
-    units may leave, all without it. `criterion` ranks the units, the formula in `importance`; "taylor" and
-    "activation" look at all images of `calibration`, "random" draws with `seed`. Layers that are added share their
-    units and are ranked as one. The weights of a quantized model come out as the floats they stand for.
+    `example` is a batch of inputs, two are enough, or a tuple of them for a model of several inputs: the model is run
+    on it once, and its units are followed. `sparsity` in [0, 1) is the share of the units that leave, to the nearest
+    unit; one always stays. `scope`: "layer", each layer gives up that share, or "global", all units compete by an
+    importance divided by the mean of their layer. `layers` names the layers whose units may leave, all without it.
+    `criterion` ranks the units, the formula in `importance`; "taylor" and "activation" look at all images of
+    `calibration`, "random" draws with `seed`. Layers that are added, equal pieces of a split, and the groups of a
+    convolution share their units, which are ranked as one. A parametrized or quantized weight comes out as the floats
+    it stands for.
 
-    What is left computes what the whole model computes when the removed units say 0 to whoever reads them. ValueError
-    names a layer or an operation through which channels cannot be followed, and settings out of range.
+    In evaluation mode, what is left computes what the whole model computes when the layers that read the removed units
+    read zeros from them; on `example` this is tried. Units of which it is not true, or not known, are held: they stay,
+    and `held(model, example)` names their layers and why (docs/structured_pruning.md lists the operations). ValueError
+    if no unit may leave, or none of a layer in `layers`, for each layer with its cause; for a model that takes its path
+    by values of its input; and for settings out of range.
     """
     _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)

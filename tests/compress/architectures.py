@@ -1,5 +1,7 @@
 """Small networks in the style of well-known families, written as their authors write them; seeded and in float64."""
 
+# ruff: noqa: E501 - one network, or one operation, is read as one line
+
 from collections.abc import Callable
 
 import torch
@@ -79,17 +81,35 @@ class Lambda(nn.Module):
 @network("LeNet")
 def lenet():
     return nn.Sequential(
-        nn.Conv2d(3, 6, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(64, 20), nn.Tanh(), nn.Linear(20, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 6, 5),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(6, 16, 3),
+        nn.Tanh(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64, 20),
+        nn.Tanh(),
+        nn.Linear(20, 5),
+    )
 
 
 @network("VGG")
 def vgg():
     return nn.Sequential(
-        conv(3, 8, norm=False), conv(8, 8, norm=False), nn.MaxPool2d(2), conv(8, 12), conv(12, 12), nn.MaxPool2d(2),
-        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(48, 16), nn.ReLU(True), nn.Dropout(), nn.Linear(16, 5),
-    )  # fmt: skip
+        conv(3, 8, norm=False),
+        conv(8, 8, norm=False),
+        nn.MaxPool2d(2),
+        conv(8, 12),
+        conv(12, 12),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(48, 16),
+        nn.ReLU(True),
+        nn.Dropout(),
+        nn.Linear(16, 5),
+    )
 
 
 @network("AlexNet")
@@ -98,9 +118,14 @@ def alexnet():
         def __init__(self):
             super().__init__()
             self.features = nn.Sequential(
-                nn.Conv2d(3, 8, 5, 2, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-                nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(12, 8, 3, padding=1), nn.ReLU(),
-            )  # fmt: skip
+                nn.Conv2d(3, 8, 5, 2, 2),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(3, 2),
+                nn.Conv2d(8, 12, 3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(12, 8, 3, padding=1),
+                nn.ReLU(),
+            )
             self.avgpool = nn.AdaptiveAvgPool2d((3, 3))
             self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(72, 16), nn.ReLU(inplace=True), nn.Linear(16, 5))
 
@@ -136,9 +161,15 @@ def tutorial():
 @network("NiN")
 def nin():
     return nn.Sequential(
-        conv(3, 8, 5), conv(8, 8, 1), nn.MaxPool2d(3, 2, 1), nn.Dropout2d(), conv(8, 12), conv(12, 5, 1),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
+        conv(3, 8, 5),
+        conv(8, 8, 1),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Dropout2d(),
+        conv(8, 12),
+        conv(12, 5, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
 
 
 def basic(a, b, s=1):
@@ -181,8 +212,14 @@ def resnet_a():
 @network("pre-activation ResNet")
 def preact():
     def body(a, b):
-        return nn.Sequential(nn.BatchNorm2d(a), nn.ReLU(), nn.Conv2d(a, b, 3, 1, 1), nn.BatchNorm2d(b), nn.ReLU(),
-                             nn.Conv2d(b, a, 3, 1, 1))  # fmt: skip
+        return nn.Sequential(
+            nn.BatchNorm2d(a),
+            nn.ReLU(),
+            nn.Conv2d(a, b, 3, 1, 1),
+            nn.BatchNorm2d(b),
+            nn.ReLU(),
+            nn.Conv2d(b, a, 3, 1, 1),
+        )
 
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, 1, 1), Residual(body(8, 12)), Residual(body(8, 12)), nn.BatchNorm2d(8), head(8)
@@ -192,8 +229,15 @@ def preact():
 @network("WideResNet")
 def wide():
     def block(a, b, s):
-        body = nn.Sequential(nn.BatchNorm2d(a), nn.ReLU(), nn.Conv2d(a, b, 3, s, 1, bias=False), nn.BatchNorm2d(b),
-                             nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(b, b, 3, 1, 1, bias=False))  # fmt: skip
+        body = nn.Sequential(
+            nn.BatchNorm2d(a),
+            nn.ReLU(),
+            nn.Conv2d(a, b, 3, s, 1, bias=False),
+            nn.BatchNorm2d(b),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Conv2d(b, b, 3, 1, 1, bias=False),
+        )
         return Residual(body, nn.Conv2d(a, b, 1, s, bias=False))
 
     return nn.Sequential(
@@ -337,8 +381,17 @@ def squeezenet():
     def block(a, s, e):
         return Lambda(fire, conv(a, s, 1, norm=False), conv(s, e, 1, norm=False), conv(s, e, 3, norm=False))
 
-    return nn.Sequential(conv(3, 8, norm=False), nn.MaxPool2d(3, 2, ceil_mode=True), block(8, 4, 6), block(12, 4, 8),
-                         nn.Dropout(), nn.Conv2d(16, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # fmt: skip
+    return nn.Sequential(
+        conv(3, 8, norm=False),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        block(8, 4, 6),
+        block(12, 4, 8),
+        nn.Dropout(),
+        nn.Conv2d(16, 5, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
 
 
 @network("MobileNet v1")
@@ -352,9 +405,16 @@ def mobilenet1():
 def inverted(a, b, s, e, act=nn.ReLU6, gate=None):
     m = a * e
     body = nn.Sequential(
-        nn.Conv2d(a, m, 1, bias=False), nn.BatchNorm2d(m), act(), nn.Conv2d(m, m, 3, s, 1, groups=m, bias=False),
-        nn.BatchNorm2d(m), act(), gate(m) if gate else nn.Identity(), nn.Conv2d(m, b, 1, bias=False), nn.BatchNorm2d(b),
-    )  # fmt: skip
+        nn.Conv2d(a, m, 1, bias=False),
+        nn.BatchNorm2d(m),
+        act(),
+        nn.Conv2d(m, m, 3, s, 1, groups=m, bias=False),
+        nn.BatchNorm2d(m),
+        act(),
+        gate(m) if gate else nn.Identity(),
+        nn.Conv2d(m, b, 1, bias=False),
+        nn.BatchNorm2d(b),
+    )
     return Residual(body) if a == b and s == 1 else body
 
 
@@ -466,8 +526,10 @@ def convmixer():
     def mix():
         return nn.Sequential(
             Residual(nn.Sequential(nn.Conv2d(8, 8, 5, groups=8, padding="same"), nn.GELU(), nn.BatchNorm2d(8))),
-            nn.Conv2d(8, 8, 1), nn.GELU(), nn.BatchNorm2d(8),
-        )  # fmt: skip
+            nn.Conv2d(8, 8, 1),
+            nn.GELU(),
+            nn.BatchNorm2d(8),
+        )
 
     return nn.Sequential(nn.Conv2d(3, 8, 2, 2), nn.GELU(), nn.BatchNorm2d(8), mix(), mix(), head(8))
 
@@ -546,8 +608,17 @@ def style():
     def block(a, b, s=1):
         return nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(a, b, 3, s), nn.InstanceNorm2d(b, affine=True), nn.ReLU())
 
-    return nn.Sequential(block(3, 8), block(8, 12, 2), Residual(block(12, 12)), nn.Upsample(scale_factor=2), block(12, 8),
-                         nn.InstanceNorm2d(8), nn.ReflectionPad2d(2), nn.Conv2d(8, 3, 5), nn.Tanh())  # fmt: skip
+    return nn.Sequential(
+        block(3, 8),
+        block(8, 12, 2),
+        Residual(block(12, 12)),
+        nn.Upsample(scale_factor=2),
+        block(12, 8),
+        nn.InstanceNorm2d(8),
+        nn.ReflectionPad2d(2),
+        nn.Conv2d(8, 3, 5),
+        nn.Tanh(),
+    )
 
 
 @network("dilated convolutions (DeepLab ASPP)")
@@ -630,8 +701,17 @@ def segnet():
 
 @network("convolutional autoencoder")
 def autoencoder():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(), nn.Conv2d(12, 4, 1),
-                         nn.ConvTranspose2d(4, 12, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(12, 3, 4, 2, 1), nn.Sigmoid())  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(8, 12, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(12, 4, 1),
+        nn.ConvTranspose2d(4, 12, 3, 2, 1, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(12, 3, 4, 2, 1),
+        nn.Sigmoid(),
+    )
 
 
 @network("VAE encoder")
@@ -661,8 +741,14 @@ def generator():
         def __init__(self):
             super().__init__()
             self.fc = nn.Linear(10, 16 * 2 * 2)
-            self.body = nn.Sequential(nn.BatchNorm2d(16), nn.ConvTranspose2d(16, 12, 4, 2, 1, bias=False), nn.BatchNorm2d(12),
-                                      nn.ReLU(True), nn.ConvTranspose2d(12, 3, 4, 2, 1), nn.Tanh())  # fmt: skip
+            self.body = nn.Sequential(
+                nn.BatchNorm2d(16),
+                nn.ConvTranspose2d(16, 12, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(12),
+                nn.ReLU(True),
+                nn.ConvTranspose2d(12, 3, 4, 2, 1),
+                nn.Tanh(),
+            )
 
         def forward(self, z):
             return self.body(self.fc(z).view(z.size(0), -1, 2, 2))
@@ -672,14 +758,29 @@ def generator():
 
 @network("DCGAN generator with Unflatten", (2, 10))
 def generator2():
-    return nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Unflatten(1, (16, 2, 2)), nn.ConvTranspose2d(16, 12, 4, 2, 1),
-                         nn.BatchNorm2d(12), nn.ReLU(), nn.ConvTranspose2d(12, 3, 4, 2, 1), nn.Tanh())  # fmt: skip
+    return nn.Sequential(
+        nn.Linear(10, 64),
+        nn.ReLU(),
+        nn.Unflatten(1, (16, 2, 2)),
+        nn.ConvTranspose2d(16, 12, 4, 2, 1),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.ConvTranspose2d(12, 3, 4, 2, 1),
+        nn.Tanh(),
+    )
 
 
 @network("DCGAN discriminator")
 def discriminator():
-    return nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.LeakyReLU(0.2, True), nn.Conv2d(8, 12, 4, 2, 1, bias=False),
-                         nn.BatchNorm2d(12), nn.LeakyReLU(0.2, True), nn.Conv2d(12, 1, 4), Lambda(lambda x: x.squeeze()))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 4, 2, 1),
+        nn.LeakyReLU(0.2, True),
+        nn.Conv2d(8, 12, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(12),
+        nn.LeakyReLU(0.2, True),
+        nn.Conv2d(12, 1, 4),
+        Lambda(lambda x: x.squeeze()),
+    )
 
 
 @network("SpectralNorm discriminator")
@@ -699,8 +800,14 @@ def srcnn():
 
 @network("ESPCN, pixel shuffle")
 def espcn():
-    return nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.Tanh(), nn.Conv2d(16, 32, 3, padding=1), nn.PixelShuffle(2),
-                         nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 5, padding=2),
+        nn.Tanh(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.PixelShuffle(2),
+        nn.Conv2d(8, 12, 3, padding=1),
+        nn.PixelShuffle(2),
+    )
 
 
 @network("spatial transformer")
@@ -732,8 +839,17 @@ def stn():
 
 @network("1-D CNN", SIGNAL)
 def cnn1d():
-    return nn.Sequential(nn.Conv1d(4, 8, 5), nn.BatchNorm1d(8), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(8, 12, 3), nn.ReLU(),
-                         nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(12, 5))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv1d(4, 8, 5),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.MaxPool1d(2),
+        nn.Conv1d(8, 12, 3),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool1d(1),
+        nn.Flatten(),
+        nn.Linear(12, 5),
+    )
 
 
 @network("TCN", SIGNAL)
@@ -778,8 +894,18 @@ def wavenet():
 
 @network("C3D", VIDEO)
 def c3d():
-    return nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU(), nn.MaxPool3d((1, 2, 2)), nn.Conv3d(8, 12, 3, padding=1),
-                         nn.ReLU(), nn.AvgPool3d(2), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(12, 5))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv3d(3, 8, 3, padding=1),
+        nn.BatchNorm3d(8),
+        nn.ReLU(),
+        nn.MaxPool3d((1, 2, 2)),
+        nn.Conv3d(8, 12, 3, padding=1),
+        nn.ReLU(),
+        nn.AvgPool3d(2),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(12, 5),
+    )
 
 
 @network("PointNet", (2, 3, 20))
@@ -900,7 +1026,7 @@ def siamese():
     return Net()
 
 
-@network("two inputs", IMAGE, ROW[:0] + (2, 6))
+@network("two inputs", IMAGE, (2, 6))
 def two_inputs():
     class Net(nn.Module):
         def __init__(self):
@@ -1059,8 +1185,12 @@ def heads():
 
 @network("nn.TransformerEncoderLayer", SEQUENCE)
 def encoder():
-    return nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True),
-                         Lambda(lambda x: x.mean(1)), nn.Linear(8, 3))  # fmt: skip
+    return nn.Sequential(
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True),
+        Lambda(lambda x: x.mean(1)),
+        nn.Linear(8, 3),
+    )
 
 
 @network("nn.MultiheadAttention", SEQUENCE)

@@ -1,5 +1,7 @@
 """How far structured pruning reaches: networks of many families, and every operation of the table in docs/."""
 
+# ruff: noqa: E501 - one network, or one operation, is read as one line
+
 import copy
 import functools
 from pathlib import Path
@@ -12,10 +14,7 @@ from torch import nn
 from torch.nn.utils import spectral_norm
 
 from labkit.compress import _weights
-from labkit.compress._operations import TABLE
-from labkit.compress.fold import fold_batchnorm
 from labkit.compress.structured import held, prune_channels
-from labkit.data import Split
 from tests.compress.architectures import NETWORKS, build
 
 OUTPUTS, PAGE = "they are outputs of the network", Path(__file__).parents[2] / "docs" / "structured_pruning.md"
@@ -197,6 +196,7 @@ class Up(nn.Module):
 IMAGES = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 LINEAR = nn.LazyLinear
 CONSTANT = torch.rand(8, 1, 1, generator=torch.Generator().manual_seed(0))
+LSTM, GRU = nn.LSTM(8, 6, batch_first=True), nn.GRU(8, 6, batch_first=True)
 ATTENTION = nn.MultiheadAttention(8, 2, batch_first=True)
 
 
@@ -212,39 +212,71 @@ def attended(x, heads):
 # what it is, the operation on 8 channels along dimension 1, and the layer that reads its result if not a convolution
 OPERATIONS = {
     "Activations, and what else works on each number by itself": {
-        **{name: getattr(F, name) for name in (
-            "relu relu6 leaky_relu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh softplus softsign "
-            "tanhshrink softshrink hardshrink logsigmoid rrelu dropout1d dropout2d dropout3d").split()
-           if not name.startswith("dropout")},
-        **{name: getattr(torch, name) for name in "sigmoid tanh abs neg exp square floor round".split()},
+        **{
+            name: getattr(F, name)
+            for name in [
+                "relu",
+                "relu6",
+                "leaky_relu",
+                "elu",
+                "celu",
+                "selu",
+                "gelu",
+                "silu",
+                "mish",
+                "hardswish",
+                "hardsigmoid",
+                "hardtanh",
+                "softplus",
+                "softsign",
+                "tanhshrink",
+                "softshrink",
+                "hardshrink",
+                "logsigmoid",
+                "rrelu",
+            ]
+        },
+        **{name: getattr(torch, name) for name in ["sigmoid", "tanh", "abs", "neg", "exp", "square", "floor", "round"]},
         "Dropout, Dropout2d, AlphaDropout": nn.Sequential(nn.Dropout(), nn.Dropout2d(), nn.AlphaDropout()),
-        "prelu, one slope": nn.PReLU(), "prelu, one for each channel": nn.PReLU(8),
+        "prelu, one slope": nn.PReLU(),
+        "prelu, one for each channel": nn.PReLU(8),
         "+ - * / ** with numbers": lambda x: (2 * x + 1 - x / 3) ** 2,
         "x * x.sigmoid()": lambda x: x * x.sigmoid(),
-        "clamp": lambda x: x.clamp(-1, 1), "where": lambda x: torch.where(x > 0, x, 0.1 * x),
-        "masked_fill": lambda x: x.masked_fill(x < 0, 0.0), "maximum": lambda x: torch.maximum(x, -x),
-        "float, double, to": lambda x: x.double().float().to(torch.float32), "clone, contiguous": lambda x: x.clone().contiguous(),
+        "clamp": lambda x: x.clamp(-1, 1),
+        "where": lambda x: torch.where(x > 0, x, 0.1 * x),
+        "masked_fill": lambda x: x.masked_fill(x < 0, 0.0),
+        "maximum": lambda x: torch.maximum(x, -x),
+        "float, double, to": lambda x: x.double().float().to(torch.float32),
+        "clone, contiguous": lambda x: x.clone().contiguous(),
         "zeros_like": lambda x: x + torch.zeros_like(x),
         "* a constant for each channel": lambda x: x * CONSTANT,
     },
     "Normalization": {
-        "BatchNorm2d": nn.BatchNorm2d(8).eval(), "InstanceNorm2d": nn.InstanceNorm2d(8, affine=True),
-        "GroupNorm, 4 groups": nn.GroupNorm(4, 8), "GroupNorm, 1 group": nn.GroupNorm(1, 8),
+        "BatchNorm2d": nn.BatchNorm2d(8).eval(),
+        "InstanceNorm2d": nn.InstanceNorm2d(8, affine=True),
+        "GroupNorm, 4 groups": nn.GroupNorm(4, 8),
+        "GroupNorm, 1 group": nn.GroupNorm(1, 8),
         "LayerNorm over pixels": nn.LayerNorm(6),
         "LayerNorm over channels": (nn.Sequential(nn.Flatten(2), Turn(), nn.LayerNorm(8)), LINEAR),
         "RMSNorm over channels": (nn.Sequential(nn.Flatten(2), Turn(), nn.RMSNorm(8)), LINEAR),
         "BatchNorm1d over tokens": (nn.Sequential(nn.Flatten(2), Turn(), nn.BatchNorm1d(36).eval()), LINEAR),
-        "local_response_norm": nn.LocalResponseNorm(3), "normalize over channels": F.normalize,
+        "local_response_norm": nn.LocalResponseNorm(3),
+        "normalize over channels": F.normalize,
     },
     "Layers": {
-        "Conv2d, 1 group": nn.Conv2d(8, 6, 3), "Conv2d, 2 groups": nn.Conv2d(8, 8, 1, groups=2),
-        "Conv2d, depthwise": nn.Conv2d(8, 8, 3, groups=8), "Conv2d, depthwise, two filters each": nn.Conv2d(8, 16, 3, groups=8),
-        "ConvTranspose2d": nn.ConvTranspose2d(8, 6, 2, 2), "ConvTranspose2d, 2 groups": nn.ConvTranspose2d(8, 8, 1, groups=2),
-        "ConvTranspose2d, depthwise": nn.ConvTranspose2d(8, 8, 2, groups=8), "Linear over channels": (nn.Sequential(nn.Flatten(2), Turn(), nn.Linear(8, 6)), LINEAR),
-        "Linear over pixels": nn.Linear(6, 5), "Conv1d over pixels": (nn.Sequential(nn.Flatten(2), Turn(), nn.Conv1d(36, 5, 3)), LINEAR),
+        "Conv2d, 1 group": nn.Conv2d(8, 6, 3),
+        "Conv2d, 2 groups": nn.Conv2d(8, 8, 1, groups=2),
+        "Conv2d, depthwise": nn.Conv2d(8, 8, 3, groups=8),
+        "Conv2d, depthwise, two filters each": nn.Conv2d(8, 16, 3, groups=8),
+        "ConvTranspose2d": nn.ConvTranspose2d(8, 6, 2, 2),
+        "ConvTranspose2d, 2 groups": nn.ConvTranspose2d(8, 8, 1, groups=2),
+        "ConvTranspose2d, depthwise": nn.ConvTranspose2d(8, 8, 2, groups=8),
+        "Linear over channels": (nn.Sequential(nn.Flatten(2), Turn(), nn.Linear(8, 6)), LINEAR),
+        "Linear over pixels": nn.Linear(6, 5),
+        "Conv1d over pixels": (nn.Sequential(nn.Flatten(2), Turn(), nn.Conv1d(36, 5, 3)), LINEAR),
         "spectral_norm of old": spectral_norm(nn.Conv2d(8, 6, 1)).eval(),
-        "LSTM": (lambda x, rnn=nn.LSTM(8, 6, batch_first=True): rnn(x.flatten(2).mT)[0], LINEAR),
-        "GRU": (lambda x, rnn=nn.GRU(8, 6, batch_first=True): rnn(x.flatten(2).mT)[0], LINEAR),
+        "LSTM": (lambda x: LSTM(x.flatten(2).mT)[0], LINEAR),
+        "GRU": (lambda x: GRU(x.flatten(2).mT)[0], LINEAR),
         "MultiheadAttention": (lambda x: ATTENTION(*3 * [x.flatten(2).mT])[0], LINEAR),
     },
     "Pooling and resizing": {
@@ -253,36 +285,68 @@ OPERATIONS = {
         "max_pool3d": lambda x: F.max_pool3d(x.unsqueeze(2), (1, 2, 2)),
         "max_pool2d with indices, max_unpool2d": lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
         "avg_pool1d over channels": (lambda x: F.avg_pool1d(x.flatten(2).mT, 2), LINEAR),
-        "interpolate, Upsample": nn.Sequential(nn.Upsample(scale_factor=2), Up()), "grid_sample": lambda x: F.grid_sample(x, torch.zeros(2, 3, 3, 2), align_corners=False),
-        "pad, of pixels": nn.Sequential(nn.ZeroPad2d(1), nn.ReflectionPad2d(1), nn.ReplicationPad2d(1), nn.CircularPad2d(1)),
-        "pad, zeros beside channels": lambda x: F.pad(x, (0, 0, 0, 0, 1, 1)), "pad, ones beside channels": lambda x: F.pad(x, (0, 0, 0, 0, 1, 1), value=1.0),
+        "interpolate, Upsample": nn.Sequential(nn.Upsample(scale_factor=2), Up()),
+        "grid_sample": lambda x: F.grid_sample(x, torch.zeros(2, 3, 3, 2), align_corners=False),
+        "pad, of pixels": nn.Sequential(
+            nn.ZeroPad2d(1), nn.ReflectionPad2d(1), nn.ReplicationPad2d(1), nn.CircularPad2d(1)
+        ),
+        "pad, zeros beside channels": lambda x: F.pad(x, (0, 0, 0, 0, 1, 1)),
+        "pad, ones beside channels": lambda x: F.pad(x, (0, 0, 0, 0, 1, 1), value=1.0),
         "local windows (unfold)": (lambda x: F.unfold(x, 2), None),
     },
     "Shapes": {
-        "flatten, view(n, -1), reshape(n, -1)": lambda x: x.flatten(1).view(len(x), -1).reshape(len(x), -1), "view of a fixed size": lambda x: x.view(-1, 288),
-        "permute, movedim, transpose": lambda x: x.permute(0, 2, 3, 1).movedim(-1, 1).transpose(2, 3), "squeeze, unsqueeze": lambda x: x.unsqueeze(1).squeeze(1),
-        "expand, repeat": lambda x: x[:, :, :1].expand(-1, -1, 3, -1).repeat(1, 2, 1, 1), "unflatten(1, (2, -1)) and back": lambda x: x.unflatten(1, (2, -1)).flatten(1, 2),
-        "channel_shuffle": lambda x: F.channel_shuffle(x, 2), "pixel_shuffle, pixel_unshuffle": nn.Sequential(nn.PixelShuffle(2), nn.PixelUnshuffle(2)),
-        "flip": lambda x: x.flip(1), "roll of channels": lambda x: x.roll(1, 1), "roll of pixels": lambda x: x.roll(1, 2),
-        "cat of channels": lambda x: torch.cat([x, -x], 1), "cat of pixels": lambda x: torch.cat([x, -x], 2), "stack": lambda x: torch.stack([x, -x], 1).sum(1),
+        "flatten, view(n, -1), reshape(n, -1)": lambda x: x.flatten(1).view(len(x), -1).reshape(len(x), -1),
+        "view of a fixed size": lambda x: x.view(-1, 288),
+        "permute, movedim, transpose": lambda x: x.permute(0, 2, 3, 1).movedim(-1, 1).transpose(2, 3),
+        "squeeze, unsqueeze": lambda x: x.unsqueeze(1).squeeze(1),
+        "expand, repeat": lambda x: x[:, :, :1].expand(-1, -1, 3, -1).repeat(1, 2, 1, 1),
+        "unflatten(1, (2, -1)) and back": lambda x: x.unflatten(1, (2, -1)).flatten(1, 2),
+        "channel_shuffle": lambda x: F.channel_shuffle(x, 2),
+        "pixel_shuffle, pixel_unshuffle": nn.Sequential(nn.PixelShuffle(2), nn.PixelUnshuffle(2)),
+        "flip": lambda x: x.flip(1),
+        "roll of channels": lambda x: x.roll(1, 1),
+        "roll of pixels": lambda x: x.roll(1, 2),
+        "cat of channels": lambda x: torch.cat([x, -x], 1),
+        "cat of pixels": lambda x: torch.cat([x, -x], 2),
+        "stack": lambda x: torch.stack([x, -x], 1).sum(1),
     },
     "Pieces": {
-        "chunk, in halves": lambda x: torch.mul(*x.chunk(2, 1)), "split, in halves": lambda x: torch.cat(x.split(x.shape[1] // 2, 1), 1),
-        "split, of a fixed size": lambda x: torch.mul(*x.split(4, 1)), "split, 1 to 3": lambda x: torch.cat(x.split([x.shape[1] // 4, 3 * x.shape[1] // 4], 1), 1),
-        "glu": lambda x: F.glu(x, 1), "slice of pixels": lambda x: x[:, :, ::2, 1:], "slice, first half": lambda x: x[:, : x.shape[1] // 2], "slice of a fixed size": lambda x: x[:, :2],
-        "every other channel": lambda x: x[:, ::2], "one channel": lambda x: x[:, :1] * x[:, 0:1], "unbind": lambda x: torch.stack(x.unbind(1), 1), "index_select": lambda x: x.index_select(1, torch.tensor([0, 3])),
+        "chunk, in halves": lambda x: torch.mul(*x.chunk(2, 1)),
+        "split, in halves": lambda x: torch.cat(x.split(x.shape[1] // 2, 1), 1),
+        "split, of a fixed size": lambda x: torch.mul(*x.split(4, 1)),
+        "split, 1 to 3": lambda x: torch.cat(x.split([x.shape[1] // 4, 3 * x.shape[1] // 4], 1), 1),
+        "glu": lambda x: F.glu(x, 1),
+        "slice of pixels": lambda x: x[:, :, ::2, 1:],
+        "slice, first half": lambda x: x[:, : x.shape[1] // 2],
+        "slice of a fixed size": lambda x: x[:, :2],
+        "every other channel": lambda x: x[:, ::2],
+        "one channel": lambda x: x[:, :1] * x[:, 0:1],
+        "unbind": lambda x: torch.stack(x.unbind(1), 1),
+        "index_select": lambda x: x.index_select(1, torch.tensor([0, 3])),
     },
     "Sums and products": {
-        "mean, sum, amax, std over pixels": lambda x: x.mean((2, 3)) + x.sum((2, 3)) + x.amax((2, 3)) + x.std((2, 3)), "max over pixels": lambda x: x.max(2).values,
-        "softmax over pixels": lambda x: x.softmax(-1), "softmax over channels": lambda x: x.softmax(1), "mean over channels": (lambda x: x.mean(1), LINEAR), "sum over channels": (lambda x: x.sum(1), LINEAR),
-        "max over channels": (lambda x: x.max(1).values, LINEAR), "divided by the root of the width": scaled, "cumsum over channels": lambda x: x.cumsum(1),
-        "matmul, summed over channels": (lambda x: x.flatten(2).mT @ x.flatten(2), LINEAR), "matmul, summed over pixels": (lambda x: x.flatten(2) @ torch.ones(36, 5), nn.LazyConv1d),
-        "attention, whole heads leave": (lambda x: attended(x, (-1, 2)), LINEAR), "attention, heads get narrower": (lambda x: attended(x, (4, -1)), LINEAR), "einsum": (lambda x: torch.einsum("nchw,nchw->nhw", x, x), LINEAR),
+        "mean, sum, amax, std over pixels": lambda x: x.mean((2, 3)) + x.sum((2, 3)) + x.amax((2, 3)) + x.std((2, 3)),
+        "max over pixels": lambda x: x.max(2).values,
+        "softmax over pixels": lambda x: x.softmax(-1),
+        "softmax over channels": lambda x: x.softmax(1),
+        "mean over channels": (lambda x: x.mean(1), LINEAR),
+        "sum over channels": (lambda x: x.sum(1), LINEAR),
+        "max over channels": (lambda x: x.max(1).values, LINEAR),
+        "divided by the root of the width": scaled,
+        "cumsum over channels": lambda x: x.cumsum(1),
+        "matmul, summed over channels": (lambda x: x.flatten(2).mT @ x.flatten(2), LINEAR),
+        "matmul, summed over pixels": (lambda x: x.flatten(2) @ torch.ones(36, 5), nn.LazyConv1d),
+        "attention, whole heads leave": (lambda x: attended(x, (-1, 2)), LINEAR),
+        "attention, heads get narrower": (lambda x: attended(x, (4, -1)), LINEAR),
+        "einsum": (lambda x: torch.einsum("nchw,nchw->nhw", x, x), LINEAR),
     },
     "Values read by Python": {
-        "if x.sum() > 0": lambda x: x if x.sum() > 0 else -x, "x.max().item()": lambda x: x / x.max().item(), "for loops over a size": lambda x: sum(x[:, :, i] for i in range(x.shape[2])), "numpy": lambda x: x + float(x.numpy().max()),
+        "if x.sum() > 0": lambda x: x if x.sum() > 0 else -x,
+        "x.max().item()": lambda x: x / x.max().item(),
+        "for loops over a size": lambda x: sum(x[:, :, i] for i in range(x.shape[2])),
+        "numpy": lambda x: x + float(x.numpy().max()),
     },
-}  # fmt: skip
+}
 
 
 def outcome(operation, reader=None):
