@@ -5,7 +5,6 @@
 (Jacob et al. 2018, section 3.2.) The network computes the same with a vector a layer instead of four.
 """
 
-import copy
 from typing import cast
 
 import torch
@@ -23,6 +22,8 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
 
     Layers are found by tracing `model` with torch.fx. ValueError names a BatchNorm that no linear layer or convolution
     of its own precedes, one without running statistics, a layer that is quantized or shared, or why tracing failed.
+    BatchNorm works along dimension 1, a linear layer along the last: a folded linear layer takes (n, features) only,
+    and raises ValueError for (n, tokens, features), whose tokens the BatchNorm would have normalized.
     """
     _check.module("model", model)
     pairs = _pairs(model)
@@ -50,8 +51,17 @@ def _fold(layer: nn.Module, norm: nn.BatchNorm2d) -> None:
     weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, layer.bias)
     shift = shift if bias is None else shift + factor * bias.double()
     rows = factor.view(-1, *[1] * (weight.ndim - 1))
-    layer.weight = nn.Parameter((weight.double() * rows).to(weight.dtype))
-    layer.bias = nn.Parameter(shift.to(weight.dtype))
+    layer.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), weight.requires_grad)
+    layer.bias = nn.Parameter(shift.to(weight.dtype), weight.requires_grad if bias is None else bias.requires_grad)
+    layer.register_forward_pre_hook(_check_axis)
+
+
+def _check_axis(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse an input whose channels were not along dimension 1, as those of the BatchNorm are."""
+    expected = cast(Tensor, layer.weight).ndim  # (n, features) or (n, channels, pixels)
+    if inputs and inputs[0].ndim != expected:
+        raise ValueError(f"a folded {type(layer).__name__} got an input of shape {tuple(inputs[0].shape)}; allowed: "
+                         f"{expected} dimensions, for its BatchNorm was along dimension 1")  # fmt: skip
 
 
 def _pairs(model: nn.Module) -> dict[str, str]:
@@ -60,9 +70,10 @@ def _pairs(model: nn.Module) -> dict[str, str]:
     if not norms:
         raise ValueError(f"model {type(model).__name__} has no BatchNorm; nothing to fold")
     try:
-        nodes = list(fx.symbolic_trace(copy.deepcopy(model).eval()).graph.nodes)
+        nodes = list(fx.symbolic_trace(_weights.clone(model).eval()).graph.nodes)
     except Exception as error:  # whatever the model's own code raises on a proxy
-        raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx: {error}") from error
+        raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx, for its forward branches on "
+                         f"values or sizes ({type(error).__name__})") from error  # fmt: skip
     calls = {name: [n for n in nodes if n.op == "call_module" and n.target == name] for name in norms}
     pairs = {}
     for name, uses in calls.items():
@@ -90,7 +101,7 @@ def _check_pair(model: nn.Module, layer: str | None, norm: str) -> None:
     if module.running_mean is None:
         raise ValueError(f"{norm} cannot be folded: it keeps no running statistics")
     owner = model.get_submodule(layer)
-    if _weights.parametrizations(owner) or len(_weights.sharers(model, f"{layer}.weight")) > 1:
+    if "weight" not in owner._parameters or len(_weights.sharers(model, f"{layer}.weight")) > 1:
         raise ValueError(f"{layer}.weight is parametrized or shared: fold {norm} before you quantize or tie it")
     if len(cast(Tensor, owner.weight)) != module.num_features:
         raise ValueError(f"{norm} cannot be folded: its channels are not those that {layer} puts out")

@@ -1,12 +1,12 @@
 """Structured pruning: whole neurons and channels leave, so the matrices themselves shrink (Li et al. 2017).
 
 A *unit* is a neuron of a linear layer or a channel of a convolution. With it goes a row of its own weight, an entry of
-the BatchNorm behind it, and a column of every layer that reads it; where layers are added, their units are one. Which
-rows and columns those are, `channels` finds (in `_channels.py`). The rest is here: rank, choose, cut.
+the BatchNorm after it, and a column of every layer that reads it; where layers are added, their units are one. Which
+rows and columns those are, `channels` finds, and `remove` takes them away (in `_channels.py`). Here: rank and choose.
 """
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from labkit import _check
 from labkit._module import evaluating
 from labkit.compress import _weights
-from labkit.compress._channels import CONVOLUTIONS, Use, channels, families
+from labkit.compress._channels import FIXED, Example, Use, channels, difference, families, remove
+from labkit.compress._channels import held as held  # for callers
 from labkit.data import Split
 
 CRITERIA = ("l1", "l2", "taylor", "activation", "random")
@@ -24,7 +25,7 @@ SCOPES = ("layer", "global")
 
 def prune_channels(
     model: nn.Module,
-    example: Tensor,
+    example: Example,
     sparsity: float,
     *,
     criterion: str = "l1",
@@ -35,22 +36,32 @@ def prune_channels(
 ) -> nn.Module:
     """A new, smaller model of the same class without its least important neurons and channels; the logits all stay.
 
-    `example` is a batch of inputs, two are enough, with which the graph is traced. `sparsity` in [0, 1) is the share of
-    the units that leave, to the nearest unit; one always stays. `scope`: "layer", each layer gives up that share, or
-    "global", all units compete by an importance divided by the mean of their layer. `layers` names the layers whose
-    units may leave, all without it. `criterion` ranks the units, the formula in `importance`; "taylor" and
-    "activation" look at all images of `calibration`, "random" draws with `seed`. Layers that are added share their
-    units and are ranked as one. The weights of a quantized model come out as the floats they stand for.
+    `example` is a batch of inputs, two are enough, or a tuple of them for a model of several inputs: the model is run
+    on it once, and its units are followed. `sparsity` in [0, 1) is the share of the units that leave, to the nearest
+    unit; one always stays. `scope`: "layer", each layer gives up that share, or "global", all units compete by an
+    importance divided by the mean of their layer. `layers` names the layers whose units may leave, all without it.
+    `criterion` ranks the units, the formula in `importance`; "taylor" and "activation" look at all images of
+    `calibration`, "random" draws with `seed`. Layers that are added, equal pieces of a split, and the groups of a
+    convolution share their units, which are ranked as one. A parametrized or quantized weight comes out as the floats
+    it stands for.
 
-    What is left computes what the whole model computes when the removed units say 0 to whoever reads them. ValueError
-    names a layer or an operation through which channels cannot be followed, and settings out of range.
+    In evaluation mode, what is left computes what the whole model computes when the layers that read the removed units
+    read zeros from them; on `example` this is tried. Units of which it is not true, or not known, are held: they stay,
+    and `held(model, example)` names their layers and why (docs/structured_pruning.md lists the operations). ValueError
+    if no unit may leave, or none of a layer in `layers`, for each layer with its cause; for a model that takes its path
+    by values of its input; and for settings out of range.
     """
     _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)
+    _check.module("model", model)
+    model = _weights.plain(model)
     uses = channels(model, example, layers)
     ranks = importance(model, uses, criterion, calibration, seed)
     gone = least_important(ranks, families(uses), sparsity, scope)
-    return remove(model, uses, gone)
+    small = remove(model, uses, gone)
+    if fault := difference(model, small, uses, gone, example):
+        raise ValueError(f"units of model {type(model).__name__} cannot be followed: {fault}")
+    return small
 
 
 # --- how important is a unit? -----------------------------------------------------------------------------------------
@@ -82,37 +93,45 @@ def importance(
     model = _weights.plain(model)
     for use in uses:
         if use.side == "out":
-            weight = cast(Tensor, model.get_submodule(use.layer).weight).detach()
-            total.index_add_(0, use.units, weight.flatten(1).abs().pow(power).sum(1))
+            rows = cast(Tensor, model.get_submodule(use.layer).weight).detach().movedim(use.axis, 0).flatten(1)
+            total.index_add_(0, use.units, rows.double().abs().pow(power).sum(1).float())
     return total ** (1 / power)
 
 
 def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient: bool) -> Tensor:
     """Mean over the images of Σ |a|, or with `gradient` of |Σ a · ∂L/∂a|, over all places where a unit is read."""
     model, total = _weights.plain(model).requires_grad_(False), torch.zeros(size)
-    readers = {use.layer: use for use in uses if use.side == "in"}
+    readers = {use.layer: use for use in uses if use.side == "in" and (use.units != FIXED).any()}
     heard: list[tuple[Use, Tensor]] = []
 
-    def note(use: Use, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def note(use: Use, inputs: tuple, named: dict) -> tuple[tuple, dict]:
+        given = inputs[0] if inputs else named["input"]
         # a view of its own for every reader: its gradient is what comes back through this reader alone
-        a = inputs[0].detach().requires_grad_() if not inputs[0].requires_grad else inputs[0].view_as(inputs[0])
+        a = given.detach().requires_grad_() if not given.requires_grad else given.view_as(given)
         a.retain_grad()
         heard.append((use, a))
-        return (a,)
+        return ((a, *inputs[1:]), named) if inputs else ((), named | {"input": a})
 
     for name, use in readers.items():
-        model.get_submodule(name).register_forward_pre_hook(lambda layer, inputs, use=use: note(use, inputs))
+        reader = model.get_submodule(name)
+        reader.register_forward_pre_hook(lambda _m, a, k, use=use: note(use, a, k), with_kwargs=True)
     with evaluating(model), torch.enable_grad():
         for x, y in zip(images.x.split(250), images.y.split(250), strict=True):
             heard.clear()
             loss = F.cross_entropy(model(x), y, reduction="sum")
+            if unheard := set(readers) - {use.layer for use, _ in heard}:
+                raise ValueError(
+                    f"{min(unheard)} is used without being called; allowed: criterion 'l1', 'l2', 'random'"
+                )
             if gradient:
                 loss.backward()
             batch = torch.zeros(len(x), size)
             for use, a in heard:
                 told = a.detach() * cast(Tensor, a.grad) if gradient else a.detach().abs()
-                told = told.flatten(2).sum(2) if isinstance(model.get_submodule(use.layer), CONVOLUTIONS) else told
-                batch.index_add_(1, use.units, told.reshape(len(x), -1, told.shape[-1]).sum(1).float())
+                weight = cast(Tensor, model.get_submodule(use.layer).weight)
+                told = told.movedim(told.ndim + 1 - weight.ndim, -1)  # a convolution's channels stand before its pixels
+                told = told.reshape(len(x), -1, told.shape[-1]).sum(1).float()
+                batch.index_add_(1, use.units.repeat(told.shape[1] // len(use.units)), told)  # once for each group
             total += batch.abs().sum(0)
     return total / len(images)
 
@@ -129,35 +148,3 @@ def least_important(importance: Tensor, families: list[Tensor], sparsity: float,
     scores, units = torch.cat(relative), torch.cat(families)
     free = int(scores.isfinite().sum())
     return units[scores.argsort()[: min(round(sparsity * len(units)), free)]]
-
-
-# --- taking units away ------------------------------------------------------------------------------------------------
-
-
-def remove(model: nn.Module, uses: list[Use], gone: Tensor) -> nn.Module:
-    """A new model without the units `gone`: rows, columns and BatchNorm entries leave wherever `uses` has them."""
-    model = _weights.plain(model)
-    for use in uses:
-        kept = torch.nonzero(~torch.isin(use.units, gone)).flatten()
-        if len(kept) < len(use.units):
-            _keep(model.get_submodule(use.layer), use.side, kept)
-    return model
-
-
-def _keep(layer: nn.Module, side: str, kept: Tensor) -> None:
-    """Keep these rows, columns or entries of a layer, in place, and let it know its new size."""
-    entries = ["weight"] if side == "in" else ["weight", "bias", "running_mean", "running_var"]
-    for name in entries:
-        value = getattr(layer, name, None)
-        if value is not None:
-            smaller = value.detach().index_select(1 if side == "in" else 0, kept).clone()
-            is_parameter = isinstance(value, nn.Parameter)
-            setattr(layer, name, nn.Parameter(smaller, value.requires_grad) if is_parameter else smaller)
-    sizes = {
-        "in": ["in_features", "in_channels"],
-        "out": ["out_features", "out_channels"],
-        "norm": ["num_features", "in_channels", "out_channels", "groups"],
-    }
-    for name in sizes[side]:
-        if hasattr(layer, name):
-            setattr(layer, name, len(kept))

@@ -145,7 +145,29 @@ def test_what_cannot_be_folded_is_named(refuses, kind):
 
 
 def test_a_model_that_cannot_be_traced_is_named():
-    with pytest.raises(ValueError, match="model Branching cannot be traced by torch.fx: symbolically traced variables"):
+    said = "model Branching cannot be traced by torch.fx, for its forward branches on values or sizes \\(TraceError\\)"
+    with pytest.raises(ValueError, match=said):
         fold_batchnorm(Branching())
     with pytest.raises(TypeError, match="model is a int; allowed: a torch.nn.Module"):
         fold_batchnorm(3)
+
+
+def test_another_axis_than_the_channels_is_refused_when_it_arrives(refuses):
+    """(n, 8 tokens, 6) → 8 features → BatchNorm1d(8): the tokens are normalized, not the features."""
+    model = lively(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)), 8, 6)
+    folded = fold_batchnorm(model)
+    said = "a folded Linear got an input of shape (2, 8, 6); allowed: 2 dimensions"
+    refuses(ValueError, f"{said}, for its BatchNorm was along dimension 1", folded, torch.randn(2, 8, 6))
+
+
+def test_frozen_weights_stay_frozen():
+    model = lively(chain(), 2, 8, 8)
+    model[0].requires_grad_(False)
+    folded = fold_batchnorm(model)
+    assert [p.requires_grad for p in folded.parameters()] == [False, False, True, True]
+
+
+def test_a_weight_that_an_old_hook_computes_is_named(refuses):
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(1, 2, 1)), nn.BatchNorm2d(2)).eval()
+    said = "0.weight is parametrized or shared: fold 1 before you quantize or tie it"
+    refuses(ValueError, said, fold_batchnorm, model)

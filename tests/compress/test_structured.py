@@ -11,7 +11,7 @@ from torch import nn
 
 import labkit as lk
 from labkit.compress._channels import FIXED, Use, channels, families
-from labkit.compress.structured import CRITERIA, SCOPES, importance, least_important, prune_channels, remove
+from labkit.compress.structured import CRITERIA, SCOPES, held, importance, least_important, prune_channels, remove
 from labkit.data import Split
 from labkit.models import LeNet5, LeNet300100, ResNet20
 
@@ -467,7 +467,7 @@ def test_a_use_is_plain_data():
         ({"criterion": "taylor"}, ValueError,
          "criterion 'taylor' looks at images; give a Split of them as calibration"),
         ({"layers": ["3"]}, ValueError,
-         "model Sequential has no unit that may leave: all are pixels, logits or fixed"),
+         "model Sequential has no unit that may leave in 3: they are outputs of the network"),
     ],
 )  # fmt: skip
 def test_prune_channels_refuses(mlp, refuses, settings, error, said):
@@ -496,27 +496,53 @@ class Call(nn.Module):
         return self.function(x)
 
 
-OUT = "channels cannot be followed through"
+END = "; reader: they are outputs of the network"
 
 
 @pytest.mark.parametrize(
     ("between", "reader", "said"),
     [
-        (nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1), f"{OUT} GroupNorm"),
-        (nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 2, 1), "between is a grouped convolution (2 groups of 2 channels)"),
-        (Call(lambda x: x.view(-1, 256)), nn.Linear(256, 2), f"{OUT} view"),
-        (Call(lambda x: x.permute(0, 2, 3, 1)), nn.Linear(4, 2), f"{OUT} permute"),
-        (Call(lambda x: x[:, :2]), nn.Conv2d(2, 2, 1), f"{OUT} getitem"),
-        (Call(lambda x: x.softmax(1)), nn.Conv2d(4, 2, 1), f"{OUT} softmax"),
-        (Call(lambda x: x.mean(1)), nn.Linear(8, 2), f"{OUT} mean"),
-        (nn.Identity(), nn.Linear(8, 2), "reader (Linear) reads along dimension 3, channels are along 1"),
+        (nn.GroupNorm(1, 4), nn.Conv2d(4, 2, 1), "they are all one unit"),
+        (Call(lambda x: torch.fft.fft(x).real), nn.Conv2d(4, 2, 1),
+         "they reach fft_fft in between, which is not followed"),
+        (Call(lambda x: x.view(-1, 256)), nn.Linear(256, 2),
+         "without some of them the network does not run: mat1 and mat2 shapes cannot be multiplied (2x256 and 128x2)"),
+        (Call(lambda x: x[:, ::2]), nn.Conv2d(2, 2, 1),
+         "they reach getitem in between, which takes some that are not neighbours"),
+        (Call(lambda x: x.softmax(1)), nn.Conv2d(4, 2, 1),
+         "they reach softmax in between, which mixes them with one another"),
+        (Call(lambda x: x.mean(1)), nn.Linear(8, 2), "they reach mean in between, which mixes them with one another"),
+        (nn.AvgPool3d((2, 1, 1)), nn.Conv2d(2, 2, 1),
+         "they reach avg_pool3d in between, which mixes them with one another"),
+        (Call(lambda x: x / x.shape[1] ** 0.5), nn.Conv2d(4, 2, 1),
+         "without some of them the network computes something else than with zeros in their place"),
+        (nn.Identity(), nn.Linear(8, 2), "they are outputs of the network"),
     ],
-    ids=["groupnorm", "grouped", "view", "permute", "slice", "softmax", "mean", "linear"],
+    ids=["groupnorm", "fft", "view", "slice", "softmax", "mean", "pooling over channels", "width", "linear"],
+)  # fmt: skip
+def test_what_holds_all_channels_is_named_with_its_cause(refuses, between, reader, said):
+    refuses(ValueError, f"model Wired has no unit that may leave in conv: {said}{END}", prune_channels,
+            Wired(between, reader), IMAGES, 0.5)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("between", "reader"),
+    [
+        (nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1)),
+        (nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 2, 1)),
+        (Call(lambda x: x.permute(0, 2, 3, 1)), nn.Linear(4, 2)),
+        (Call(lambda x: x[:, : x.shape[1] // 2]), nn.Conv2d(2, 2, 1)),
+    ],
+    ids=["groupnorm", "grouped", "permute", "slice"],
 )
-def test_what_channels_cannot_be_followed_through_is_named(between, reader, said):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        prune_channels(Wired(between, reader), IMAGES, 0.5)
-    assert str(caught.value).startswith(said)
+def test_what_used_to_be_refused_is_followed(between, reader):
+    torch.manual_seed(0)
+    model = Wired(between, reader)
+    if isinstance(between, nn.GroupNorm):
+        between.bias.data.normal_()
+    small = prune_channels(model, IMAGES, 0.5)
+    assert small.conv.out_channels == 2
+    torch.testing.assert_close(small(IMAGES), masked(model, small)(IMAGES))
 
 
 def test_where_no_unit_that_may_leave_arrives_any_operation_is_allowed():
@@ -536,15 +562,141 @@ def test_what_cannot_be_traced_or_run_is_refused(refuses):
             return x if x.sum() > 0 else -x
 
     model = nn.Sequential(nn.Linear(4, 4), Branching(), nn.Linear(4, 2))
-    with pytest.raises(ValueError, match=r"^model Sequential cannot be traced by torch\.fx: symbolically traced var"):
-        prune_channels(model, torch.randn(2, 4), 0.5)
+    said = ("1 (Branching) reads a value that depends on the input (__bool__); allowed: a forward that takes the same "
+            "path for every input")  # fmt: skip
+    refuses(ValueError, said, prune_channels, model, torch.randn(2, 4), 0.5)
     with pytest.raises(ValueError, match=r"^model Sequential does not take the example \(\(2, 5\)\): mat1 and mat2"):
         prune_channels(model, torch.randn(2, 5), 0.5)
     refuses(TypeError, "model is a str; allowed: a torch.nn.Module", prune_channels, "lenet", torch.randn(2, 5), 0.5)
 
 
-def test_tied_layers_are_refused(refuses):
+def test_tied_layers_are_held(refuses):
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     model[2].weight = model[0].weight
-    said = "2 shares its weight with 0; allowed: layers with weights of their own"
+    tied = "they reach linear in 0, where 0.weight and 2.weight are one tensor"
+    said = f"model Sequential has no unit that may leave in 0: {tied}; 4: they are outputs of the network"
     refuses(ValueError, said, prune_channels, model, torch.randn(2, 4), 0.5)
+
+
+# what used to be silently wrong
+
+
+class Halves(nn.Module):
+    """Two halves of the channels go different ways."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.a, self.left, self.right, self.cut = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 5, 1), nn.Conv2d(4, 5, 1), cut
+        self.out = nn.Linear(5, 3)
+
+    def forward(self, x):
+        u, v = self.cut(self.a(x), self.a.out_channels)
+        return self.out((self.left(u).relu() + self.right(v).tanh()).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [lambda x, n: x.chunk(2, 1), lambda x, n: x.split(n // 2, 1), lambda x, n: (x[:, : n // 2], x[:, n // 2 :]),
+     lambda x, n: x.unflatten(1, (2, -1)).unbind(1)],
+    ids=["chunk", "split", "slices", "unbind"],
+)  # fmt: skip
+def test_halves_of_the_channels_lose_the_same_units(cut):
+    torch.manual_seed(0)
+    model = Halves(cut)
+    units = next(use.units for use in channels(model, IMAGES) if (use.layer, use.side) == ("a", "out"))
+    assert units[:4].equal(units[4:])
+    assert len(units.unique()) == 4
+    small = prune_channels(model, IMAGES, 0.5, layers=["a"])
+    assert (small.a.out_channels, small.left.in_channels, small.right.in_channels) == (4, 2, 2)
+    kept = [i for i, b in enumerate(model.a.bias.tolist()) if b in small.a.bias.tolist()]
+    assert kept[2:] == [i + 4 for i in kept[:2]]
+    with torch.no_grad():
+        gone = [i for i in range(4) if i not in kept]
+        model.left.weight[:, gone] = 0
+        model.right.weight[:, gone] = 0
+        torch.testing.assert_close(small(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize("size", [8, 6])
+def test_batchnorm_over_tokens_is_not_cut_with_the_neurons(size):
+    torch.manual_seed(0)
+    model = alive(nn.Sequential(nn.Linear(5, size), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(size, 3)))
+    x = torch.randn(4, 8, 5)
+    small = prune_channels(model, x, 0.5)
+    assert (small[0].out_features, small[1].num_features) == (size // 2, 8)
+    kept = [i for i, b in enumerate(model[0].bias.tolist()) if b in small[0].bias.tolist()]
+    with torch.no_grad():
+        model[3].weight[:, [i for i in range(size) if i not in kept]] = 0
+        torch.testing.assert_close(small(x), model(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_other_kinds_of_floats(dtype, criterion):
+    model, x = net("lenet-5")
+    images = Split(x.to(dtype), torch.tensor([0, 1, 2, 3]))
+    ranks = {}
+    for kind in (torch.float32, dtype):
+        part = Split(x.to(kind), images.y)
+        small = prune_channels(model.to(kind), part.x[:2], 0.5, criterion=criterion, calibration=part)
+        ranks[kind] = importance(model, channels(model, part.x[:2]), criterion, part)
+    assert small.conv1.weight.dtype == dtype
+    assert shapes(small)["fc2.weight"] == (10, 250)
+    tolerance = 1e-4 if dtype == torch.float64 else 0.3
+    torch.testing.assert_close(ranks[dtype], ranks[torch.float32], rtol=tolerance, atol=tolerance * ranks[dtype].mean())
+
+
+def test_frozen_weights_stay_frozen():
+    model, x = net("concatenation")
+    for p in (model.left.weight, model.bn.bias, model.fc.bias):
+        p.requires_grad_(False)
+    small = prune_channels(model, x, 0.5)
+    assert small.bn.bias.shape != model.bn.bias.shape
+    frozen = {name: p.requires_grad for name, p in model.named_parameters()}
+    assert {name: p.requires_grad for name, p in small.named_parameters()} == frozen
+
+
+def test_weights_that_an_old_spectral_norm_computes_are_held(refuses):
+    model = nn.Sequential(
+        nn.Linear(6, 8), nn.ReLU(), nn.utils.spectral_norm(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 3)
+    )
+    said = held(model.eval(), torch.randn(2, 6))
+    assert said["0"] == "they reach linear in 2, whose weight is not a parameter of that name"
+    assert said["2"].startswith("they reach ")
+    with pytest.raises(
+        ValueError, match="^model Sequential has no unit that may leave in 0: they reach linear in 2, whose"
+    ):
+        prune_channels(model, torch.randn(2, 6), 0.5)
+
+
+def test_layers_that_are_named_are_not_skipped_in_silence(refuses):
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.Softmax(-1), nn.Linear(8, 3))
+    assert held(model, torch.randn(2, 6), ["0", "2"]) == {
+        "2": "they reach softmax in 3, which mixes them with one another"
+    }
+    said = (
+        "model Sequential has no unit that may leave in 2: they reach softmax in 3, which mixes them with one another"
+    )
+    refuses(ValueError, said, prune_channels, model, torch.randn(2, 6), 0.5, layers=["0", "2"])
+
+
+def test_the_example_and_the_model_are_left_alone():
+    class Inplace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            x += 1
+            self.last = self.a(x).relu_()
+            return self.b(self.last)
+
+    model, x = Inplace(), torch.randn(2, 6)
+    before = x.clone()
+    small = prune_channels(model, x, 0.5)
+    assert x.equal(before)
+    assert not hasattr(model, "last")
+    assert not hasattr(x, "_units")
+    assert small.a.out_features == 3
+    assert small.training
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in small.modules())
