@@ -22,9 +22,9 @@ class Call(NamedTuple):
     """One call of a function of torch, and what it returned."""
 
     name: str
-    function: Callable
-    args: tuple
-    kwargs: dict
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     results: list[Tensor]
 
     def arg(self, place: int, *names: str, default: Any = None) -> Any:
@@ -330,7 +330,7 @@ def _last(n: int) -> Callable[[Call, int], range]:
     return lambda call, ndim: range(ndim - n, ndim)
 
 
-MIXED: dict[str, Callable] = {
+MIXED: dict[str, Callable[[Call, int], Iterable[int]]] = {
     **dict.fromkeys([
         "mean", "sum", "amax", "amin", "max", "min", "std", "var", "prod", "logsumexp", "softmax", "log_softmax",
         "argmax", "argmin", "cumsum", "any", "all",

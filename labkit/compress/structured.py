@@ -6,7 +6,7 @@ rows and columns those are, `channels` finds, and `remove` takes them away (in `
 """
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +104,7 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
     readers = {use.layer: use for use in uses if use.side == "in" and (use.units != FIXED).any()}
     heard: list[tuple[Use, Tensor]] = []
 
-    def note(use: Use, inputs: tuple, named: dict) -> tuple[tuple, dict]:
+    def note(use: Use, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         given = inputs[0] if inputs else named["input"]
         # a view of its own for every reader: its gradient is what comes back through this reader alone
         a = given.detach().requires_grad_() if not given.requires_grad else given.view_as(given)
