@@ -18,6 +18,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
+PATIENCE = 600_000  # milliseconds that a page waits for an event: ends what hangs, and says nothing about speed
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
 
@@ -52,10 +53,10 @@ def server(folder: Path, scratch: Path) -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE / 1000)
 
 
-def _await(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
+def _await(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = PATIENCE / 1000) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -81,28 +82,28 @@ def browser() -> Iterator[Browser]:
 def open_notebook(chrome: Browser, url: str, name: str) -> tuple[Page, list[str]]:
     """A page with the notebook `name` open and its kernel ready, and the list its console errors go to."""
     page = chrome.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(PATIENCE)
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"{url}/doc/tree/{name}?reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.get_by_text("| Idle").wait_for(timeout=60_000)  # of the status bar: only now is the kernel connected
+    page.get_by_text("| Idle").wait_for()  # of the status bar: only now is the kernel connected
     return page, errors
 
 
-def run_all(page: Page, seconds: float = 120) -> None:
+def run_all(page: Page) -> None:
     """Run every cell and wait until the kernel is idle again."""
     page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_function(
         "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')]"
-        ".every(p => /^\\[\\d+\\]:$/.test(p.textContent.trim()))",
-        timeout=seconds * 1000,
+        ".every(p => /^\\[\\d+\\]:$/.test(p.textContent.trim()))"
     )
 
 
 def panel(page: Page) -> Locator:
     """The panel of the notebook, once it shows a picture."""
     found = page.locator(".labkit-panel").first
-    found.locator("img.labkit-picture").wait_for(timeout=60_000)
-    found.locator(".noUi-handle[aria-label]").first.wait_for(timeout=10_000)
+    found.locator("img.labkit-picture").wait_for()
+    found.locator(".noUi-handle[aria-label]").first.wait_for()
     return found

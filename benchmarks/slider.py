@@ -108,7 +108,6 @@ def measure(folder: Path, url: str, chrome: lab.Browser, presses: int) -> dict[s
     result = {}
     for i, (name, (source, label)) in enumerate(PANELS.items()):
         page, _ = lab.open_notebook(chrome, url, write_notebook(folder, f"panel{i}", source))
-        page.set_default_timeout(30_000)
         lab.run_all(page)
         root = page.locator(".jp-OutputArea").first
         root.locator("img").first.wait_for()

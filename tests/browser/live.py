@@ -1,11 +1,10 @@
-"""What the browser tests of panels that train share: a panel of its own notebook, its words, the pictures of a run."""
+"""What the browser tests of panels that train share: a panel of its own notebook, its words, whether a run streams."""
 
 from contextlib import contextmanager
 
 from benchmarks import lab
 from benchmarks.slider import write_notebook
 
-SECONDS = 120_000  # milliseconds, for a run on a busy machine
 # one thread, as in the tests: with two the sums of a batch come in another order
 ONE_THREAD = "import torch\ntorch.set_num_threads(1)\n"
 
@@ -24,18 +23,25 @@ def trained_panel(url, chrome, notebooks, source, ended):
 
 def waited(panel, words):
     """Wait until the status line holds these words, or matches them."""
-    panel.locator(".labkit-status", has_text=words).first.wait_for(timeout=SECONDS)
+    panel.locator(".labkit-status", has_text=words).first.wait_for()
 
 
 def told(panel, words):
     """Wait until the picture speaks of these words: behind a move, the status may still be that of the run before."""
-    panel.locator(f'img.labkit-picture[alt*="{words}"]').wait_for(timeout=SECONDS)
+    panel.locator(f'img.labkit-picture[alt*="{words}"]').wait_for()
 
 
-def pictures(panel, enough, every=50):
-    """How many different pictures the run that is under way shows, looked at `every` so many ms, `enough` at most."""
-    image, status, seen = panel.locator("img.labkit-picture"), panel.locator(".labkit-status"), set()
-    while "training: " in status.text_content() and len(seen) < enough:
-        seen.add(image.get_attribute("src"))
-        image.page.wait_for_timeout(every)
-    return len(seen)
+# true when the page has shown two pictures of a run that is under way, or when none is
+STREAMS = """root => {
+  const training = root.querySelector(".labkit-status").textContent.startsWith("training: ");
+  root.labkitSeen = root.labkitSeen || new Set();
+  if (training) root.labkitSeen.add(root.querySelector("img.labkit-picture").src);
+  return root.labkitSeen.size > 1 || !training;
+}"""
+
+
+def streams(panel):
+    """Whether the run that is under way shows different pictures before it ends, looked at in every frame."""
+    root = panel.element_handle()
+    panel.page.wait_for_function(STREAMS, arg=root)
+    return root.evaluate("root => { const seen = root.labkitSeen.size; delete root.labkitSeen; return seen > 1; }")

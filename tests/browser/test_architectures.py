@@ -52,7 +52,7 @@ def test_the_whole_network_and_each_layer_equal_a_recomputation(panel):
     settle(panel, before)
     press(panel, "weight bits", "ArrowLeft")
     press(panel, "sparsity", "PageUp")
-    panel.locator(".labkit-status", has_text="every layer tried alone").wait_for(timeout=60_000)
+    panel.locator(".labkit-status", has_text="every layer tried alone").wait_for()
     sparsity, bits = float(shown_value(panel, "sparsity").rstrip("%")) / 100, int(shown_value(panel, "weight bits"))
     pruned, split = prune_globally(dense(), sparsity), lk.load_data("fashion-mnist").validation
     small = {k: round_rows(v, bits) if v.ndim == 2 else v for k, v in pruned.items()}
@@ -74,7 +74,7 @@ def test_the_whole_network_and_each_layer_equal_a_recomputation(panel):
 def test_kinds_can_be_tried_instead_of_layers(panel):
     split, truth = lk.load_data("fashion-mnist").validation, lk.load_data("fashion-mnist").validation.y.numpy()
     panel.get_by_label("tried alone").select_option("each kind of layer")
-    panel.locator(".labkit-status", has_text="every kind tried alone").wait_for(timeout=60_000)
+    panel.locator(".labkit-status", has_text="every kind tried alone").wait_for()
     sparsity, bits = float(shown_value(panel, "sparsity").rstrip("%")) / 100, int(shown_value(panel, "weight bits"))
     small = {k: round_rows(v, bits) if v.ndim == 2 else v for k, v in prune_globally(dense(), sparsity).items()}
     right, alone = predicted(dense(), split) == truth, {}
@@ -86,7 +86,7 @@ def test_kinds_can_be_tried_instead_of_layers(panel):
     assert note.startswith({"linear": "2 of 3", "head": "1 of 3"}[name])
     assert float(note.split(" · ")[1].split(" points")[0]) == pytest.approx(max(alone.values()), abs=0.11)
     panel.get_by_label("tried alone").select_option("each layer")
-    panel.locator(".labkit-status", has_text="every layer tried alone").wait_for(timeout=60_000)
+    panel.locator(".labkit-status", has_text="every layer tried alone").wait_for()
 
 
 def test_activation_bits_are_told(panel):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import labkit as lk
-from tests.browser.live import pictures, trained_panel, waited
+from tests.browser.live import streams, told, trained_panel, waited
 from tests.browser.test_panels import card, handle, shown_value
 
 pytestmark = pytest.mark.browser
@@ -51,16 +51,14 @@ def percent(text):
 
 
 def test_a_move_checks_and_trains_and_the_next_move_ends_it(panel):
-    image = panel.locator("img.labkit-picture")
     panel.get_by_label("code").select_option("fault: a sum, not a mean")
     waited(panel, "training: ")
     assert card(panel, "gradient check")[0] == "fails"
-    assert pictures(panel, 3, every=20) >= 2  # a quick machine is soon done
+    assert streams(panel)
     for _ in range(3):
         handle(panel, "learning rate").press("ArrowLeft")
-    image.page.wait_for_timeout(700)
+    told(panel, "a sum, not a mean; lr 0.01")
     assert shown_value(panel, "learning rate") == "0.01"
-    assert "a sum, not a mean; lr 0.01" in image.get_attribute("alt")
     waited(panel, ENDED)
     (w1, w2), right = by_hand(0.01)
     assert percent(card(panel, "accuracy")[0]) == pytest.approx(right(w1, w2), abs=5e-4)
@@ -70,7 +68,7 @@ def test_a_move_checks_and_trains_and_the_next_move_ends_it(panel):
 def test_pruning_scores_again_at_once_and_equals_a_recomputation(panel):
     handle(panel, "prune at θ").press("ArrowRight")
     theta = float(shown_value(panel, "prune at θ"))
-    panel.locator(".labkit-label", has_text=f"pruned at θ = {theta:.2f}").wait_for(timeout=5_000)
+    panel.locator(".labkit-label", has_text=f"pruned at θ = {theta:.2f}").wait_for()
     (w1, w2), right = by_hand(0.01)
     thin = [np.where(np.abs(w) > theta, w, 0) for w in (w1, w2)]
     value, note = card(panel, f"pruned at θ = {theta:.2f}")

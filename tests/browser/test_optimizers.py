@@ -8,7 +8,7 @@ import labkit as lk
 from benchmarks import lab
 from benchmarks.slider import write_notebook
 from labkit.optim import RULES
-from tests.browser.live import ONE_THREAD, SECONDS, pictures
+from tests.browser.live import ONE_THREAD, streams, told
 from tests.browser.test_panels import card, handle, shown, shown_value
 
 pytestmark = pytest.mark.browser
@@ -49,7 +49,7 @@ def moved(panel, act):
     before, image = shown(panel), panel.locator("img.labkit-picture")
     act()
     changed = "([image, src, alt]) => image.src !== src || image.alt !== alt"
-    image.page.wait_for_function(changed, arg=[image.element_handle(), *before], timeout=SECONDS)
+    image.page.wait_for_function(changed, arg=[image.element_handle(), *before])
     return image.get_attribute("alt")
 
 
@@ -106,12 +106,13 @@ def recomputed(optimizer, lr, seed):
 def test_a_move_starts_a_race_that_streams_and_the_next_move_ends_it(race):
     image, status = race.locator("img.labkit-picture"), race.locator(".labkit-status")
     handle(race, "seed").press("ArrowRight")
-    status.filter(has_text="training: ").wait_for(timeout=SECONDS)
-    assert pictures(race, 5) == 5
-    moved(race, lambda: handle(race, "lr").press("ArrowRight"))
+    status.filter(has_text="training: ").wait_for()
+    assert streams(race)
+    handle(race, "lr").press("ArrowRight")
+    told(race, "lr 0.003, seed 1")
     for _ in range(20):  # of the run that was overtaken nothing is shown any more
         assert "lr 0.003, seed 1" in image.get_attribute("alt")
         image.page.wait_for_timeout(100)
-    status.filter(has_text="trained: 550 steps").wait_for(timeout=SECONDS)
+    status.filter(has_text="trained: 550 steps").wait_for()
     assert card(race, "accuracy")[0] == f"{recomputed(torch.optim.Adam, 0.003, 1):.2%}"
-    race.locator(".labkit-note", has_text=r"one-shot").wait_for(timeout=SECONDS)
+    race.locator(".labkit-note", has_text=r"one-shot").wait_for()

@@ -6,7 +6,7 @@ import pytest
 
 import labkit as lk
 from labkit.sweep.order import EPOCHS, IMAGES
-from tests.browser.live import ONE_THREAD, trained_panel, waited
+from tests.browser.live import ONE_THREAD, told, trained_panel, waited
 from tests.browser.test_panels import accuracy, card, dense_weights, handle, prune_globally, round_symmetric
 
 pytestmark = pytest.mark.browser
@@ -26,6 +26,7 @@ def test_in_one_go_and_swapped_equal_a_recomputation(panel):
     choose(panel, "step 2", "nothing")
     choose(panel, "step 1", "prune")
     choose(panel, "step 2", "quantize")
+    told(panel, "prune then quantize")
     waited(panel, "training: ")
     value, note = card(panel, "in one go, swapped")
     expected = accuracy(round_symmetric(prune_globally(dense_weights(), 0.95), 3))
@@ -37,8 +38,10 @@ def test_in_one_go_and_swapped_equal_a_recomputation(panel):
 def test_the_training_streams_is_ended_by_a_move_and_ends_where_compose_does(panel):
     image = panel.locator("img.labkit-picture")
     handle(panel, "bits").press("ArrowRight")
+    told(panel, "4 bits")
     waited(panel, "now quantize")
     handle(panel, "bits").press("ArrowLeft")
+    told(panel, "3 bits")
     waited(panel, "now prune")
     assert "3 bits" in image.get_attribute("alt")
     waited(panel, "trained: ")

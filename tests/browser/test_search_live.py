@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def panel(url, chrome):
     page, _ = lab.open_notebook(chrome, url, "05_hyperparameter_search.ipynb")
-    lab.run_all(page, seconds=300)
+    lab.run_all(page)
     yield lab.panel(page)
     page.close()
 
@@ -44,12 +44,10 @@ def test_a_search_shows_its_trials_and_stops_within_one(panel):
     panel.locator(".labkit-status", has_text="trials by random").wait_for()
     panel.get_by_role("button", name="search", exact=True).click()
     status = panel.locator(".labkit-status")
-    panel.locator(".labkit-status", has_text=re.compile(r"searching, seed 1: [1-9]\d* of \d+ trials done")).wait_for(
-        timeout=60_000
-    )
+    panel.locator(".labkit-status", has_text=re.compile(r"searching, seed 1: [1-9]\d* of \d+ trials done")).wait_for()
     panel.get_by_role("button", name="stop").click()
-    panel.locator(".labkit-status", has_text="stopped").wait_for(timeout=2_000)
-    panel.get_by_role("button", name="search", exact=True).wait_for(timeout=10_000)
+    panel.locator(".labkit-status", has_text="stopped").wait_for()
+    panel.get_by_role("button", name="search", exact=True).wait_for()
     panel.page.wait_for_timeout(1_500)
     assert status.text_content() == "stopped"
     assert int(card(panel, "epochs trained")[0]) % 9 == 0
@@ -59,8 +57,8 @@ def test_a_search_shows_its_trials_and_stops_within_one(panel):
 
 def test_the_other_task_brings_its_own_samplers(panel):
     panel.get_by_label("search for").select_option("a compression recipe")
-    panel.locator(".labkit-status", has_text="60 trials by NSGA-II, each scored on all 1,000").wait_for(timeout=20_000)
+    panel.locator(".labkit-status", has_text="60 trials by NSGA-II, each scored on all 1,000").wait_for()
     assert "keeps 97.1%" in card(panel, "accuracy of the smallest file")[1]
     assert panel.get_by_label("sampler").locator("option").all_inner_texts() == ["grid", "random", "TPE", "NSGA-II"]
     panel.get_by_label("search for").select_option("training settings")
-    panel.locator(".labkit-status", has_text="30 trials by TPE").wait_for(timeout=20_000)
+    panel.locator(".labkit-status", has_text="30 trials by TPE").wait_for()
