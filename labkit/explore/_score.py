@@ -69,7 +69,7 @@ def _lay_out(model: nn.Module, x: Tensor) -> torch.memory_format:
     if x.ndim == 4 and any(p.ndim == 4 for p in model.parameters()):
         with contextlib.suppress(RuntimeError):  # a forward with `view`, a 3-D convolution; other errors come back
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            model(x[:1].contiguous(memory_format=torch.channels_last))
+            model(x[:2].contiguous(memory_format=torch.channels_last))
             return torch.channels_last
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return torch.contiguous_format
