@@ -135,7 +135,7 @@ def fastest_layout(model: nn.Module, x: Tensor) -> torch.memory_format:
             part._forward_pre_hooks.clear()
             part._forward_hooks.clear()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            copied(x[:2].contiguous(memory_format=torch.channels_last))
+            copied(x[:2].clone(memory_format=torch.channels_last))
     except Exception:  # "view size is not compatible", or what the model itself is about to raise
         return torch.contiguous_format
     return torch.channels_last

@@ -132,7 +132,7 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 250, label: int = 0) 
     """
     layout = fastest_layout(model, x)
     with evaluating(model):
-        batches = (batch.contiguous(memory_format=layout) for batch in x.split(batch_size))
+        batches = (batch.clone(memory_format=layout) for batch in x.split(batch_size))
         return torch.cat([logits_of(model, batch, label).argmax(1) for batch in batches])
 
 

@@ -28,7 +28,7 @@ def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "
     layout = fastest_layout(teacher, x)
     with evaluating(teacher):
         ask = partial(output_of, teacher, layer) if layer else partial(logits_of, teacher)
-        return torch.cat([ask(batch.contiguous(memory_format=layout)) for batch in x.split(batch_size)])
+        return torch.cat([ask(batch.clone(memory_format=layout)) for batch in x.split(batch_size)])
 
 
 @dataclass(frozen=True)
