@@ -1,0 +1,151 @@
+"""What the notebooks say is what they show: every figure in their prose is held to the number that it quotes.
+
+It has to be, rounded, in an output of the same section, or a setting in the notebook's code, or a size of the shipped
+data and networks. Any other is listed in `ELSEWHERE` by the words around it, with where it comes from: a calculation
+with numbers of the notebook, a row of data/records/published.csv, or a source in words.
+"""
+
+import csv
+import dataclasses
+import functools
+
+import prose
+import pytest
+from prose import Figure
+
+import labkit as lk
+from labkit.data import data_dir
+from labkit.zoo import RECIPES
+
+NOTEBOOKS = sorted((data_dir().parent / "notebooks").glob("*.ipynb"))
+# By notebook: words with one figure among them, and its source. "= 1066516 / 23558" is calculated from numbers of that
+# notebook, "published: NAME" read in the rows of that method; anything else is a source in words.
+ELSEWHERE: dict[str, dict[str, str]] = {
+    "00": {},
+    "01": {},
+    "02": {},
+    "02b": {},
+    "02c": {},
+    "03": {},
+    "04": {},
+    "05": {},
+    "06": {},
+    "07": {},
+    "08": {},
+    "09": {},
+    "10": {},
+    "10b": {},
+    "11": {},
+}
+
+
+@functools.cache
+def sizes() -> set[float]:
+    """Images of each split; of each network that ships, parameters, weights, weights of a layer, bytes of its file."""
+    found = set()
+    for model_name, data_name in RECIPES:
+        data, model = lk.load_data(data_name), lk.load_model(model_name, data_name)
+        weights = [p.numel() for p in model.parameters() if p.ndim > 1]
+        found |= {len(data.train), len(data.validation), len(data.test), *weights, sum(weights)}
+        found |= {sum(p.numel() for p in model.parameters()), len(lk.encode(model))}
+    return {float(size) for size in found if size >= 1000}
+
+
+def published(method: str) -> set[float]:
+    """The numbers that published.csv has on a method."""
+    with (data_dir() / "records" / "published.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == method]
+    return {float(row[column]) for row in rows for column in ("error_pct", "size_bytes", "ratio")}
+
+
+def confirmed(figure: Figure, source: str, notebook: prose.Notebook) -> bool:
+    """Whether what `ELSEWHERE` names as the source of a figure gives it; a source in words is taken at its word."""
+    if source.startswith("= "):
+        value = prose.evaluate(source[2:], notebook.outputs | notebook.settings | sizes())
+        return prose.traced(figure, {value}, set())
+    if source.startswith("published: "):
+        return prose.traced(figure, published(source.removeprefix("published: ")), set())
+    return bool(source)
+
+
+def untraced(notebook: prose.Notebook, elsewhere: dict[str, str]) -> list[str]:
+    """The figures, with words around, that are not in their section's outputs, a setting or confirmed elsewhere."""
+    wrong, used = [], set()
+    for text, outputs in notebook.sections:
+        spans = [(text.find(words), words) for words in elsewhere if words in text]
+        for figure in prose.figures(text):
+            words = next((w for start, w in spans if start <= figure.start < start + len(w)), None)
+            used.add(words)
+            known = words and confirmed(figure, elsewhere[words], notebook)
+            size = figure.value in sizes()
+            if not (known or not words and (size or prose.traced(figure, outputs, notebook.settings))):
+                wrong.append(
+                    f"{figure.text} in: {' '.join(text[max(0, figure.start - 50) : figure.start + 30].split())}"
+                )
+    return wrong + [f"not in the prose: {words!r}" for words in elsewhere.keys() - used]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_figure_in_the_prose_is_one_that_the_notebook_shows(path):
+    assert "\n".join(untraced(prose.read(path), ELSEWHERE.get(path.stem.split("_")[0], {}))) == ""
+
+
+def shown(markdown: str, output: str, code: str = "") -> prose.Notebook:
+    """A notebook of one section."""
+    return prose.Notebook([(markdown, prose.in_output({"text": output}))], prose.constants(code))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("97.3 against 86 %", "97.4 against 86 %"),
+        ("97.3 against 86 %", "97.3 against 85 %"),
+        ("from 70.8 to 95.8 %", "from 70.8 to 95.9 %"),
+        ("61 KB", "62 KB"),
+        ("60,802 bytes", "60,803 bytes"),
+        ("loses 0.3 points", "loses 0.4 points"),
+        ("12 images lost", "13 images lost"),
+        ("at 90 %", "at 91 %"),
+        ("17.6 times smaller", "17.5 times smaller"),
+    ],
+)
+def test_a_figure_that_was_changed_is_found(right, wrong):
+    output = "accuracy 97.34 0.8571 size 60802 · 70.84 95.78 (12 lost; −0.31) 17.6×"
+    assert untraced(shown(f"It is {right}.", output, "prune(model, 0.9)"), {}) == []
+    assert len(untraced(shown(f"It is {wrong}.", output, "prune(model, 0.9)"), {})) == 1
+
+
+def test_what_is_no_figure_is_left_alone():
+    text = (
+        "## 12 Things\n`lk.prune(0.37)` and $x^{37}$ of LeNet-300-100 (Han et al. 2015), 784-32-10, section 37.5; "
+        "28 × 28, notebook 09, 02b, [03](03_x.ipynb), four in 5; 95 % intervals; a 16-bit float, 3s, 10⁻³"
+    )
+    assert prose.figures(text + "\n\n## Sources\n\n- 1234.5") == []
+
+
+@pytest.mark.parametrize("source", ["= 1066516 / 23558", "published: MIRACLE lowest error", "the paper, section 3"])
+def test_a_source_elsewhere_is_followed_and_has_to_be_used(source):
+    figure = {"=": "45 times", "p": "0.69 %", "t": "98.6 %"}[source[0]]
+    notebook = shown(f"It is {figure} and more.", "1066516 bytes, then 23558")
+    assert untraced(notebook, {figure: source}) == []
+    assert len(untraced(notebook, {})) == 1
+    assert untraced(notebook, {figure: source, "words that are not there": source}) != []
+
+
+def test_a_wrong_calculation_or_row_is_found():
+    notebook = shown("It is 46 times smaller, at 0.7 %.", "1066516 bytes, then 23558")
+    assert len(untraced(notebook, {"46 times": "= 1066516 / 23558", "0.7 %": "published: EPR"})) == 2
+    with pytest.raises(KeyError, match="23559"):
+        untraced(notebook, {"46 times": "= 1066516 / 23559"})
+
+
+def test_most_figures_of_the_notebooks_would_be_found_if_they_were_changed():
+    missed = total = 0
+    for path in NOTEBOOKS:
+        notebook = prose.read(path)
+        for text, outputs in notebook.sections:
+            for figure in prose.figures(text):
+                changed = dataclasses.replace(figure, value=round(figure.value + 6 * figure.within, 9))
+                missed += prose.traced(changed, outputs, notebook.settings)
+                total += 1
+    assert missed < 0.3 * total
