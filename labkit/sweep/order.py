@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,22 @@ def order_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     return kept(run, ORDER_GRID, "order", model_name, data_name)
 
 
+TEACHER_GRID = {"bits": (3, 2), "temperature": (1, 2, 4, 8), "seed": (0, 1, 2)}
+
+
+def teacher_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Prune, then distil, at the temperatures of TEACHER_GRID and the sparsities of POINTS; 3 seeds, on validation."""
+    model, data = load_model(model_name, data_name), load_data(data_name)
+    train = take(data.train, IMAGES)
+
+    def run(bits: int, temperature: float, seed: int) -> dict:
+        far: dict[str, Any] = dict(sparsity=POINTS[bits], bits=bits, temperature=temperature)
+        small, _ = compose(model, train, ("prune", "distil"), epochs=EPOCHS, seed=seed, progress=False, **far)
+        return accuracy(small, data.validation)
+
+    return kept(run, TEACHER_GRID, "order-teacher", model_name, data_name)
+
+
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}  # the 97.5 % quantile of Student's t, by degrees of freedom
 
 
@@ -45,6 +62,14 @@ def over_seeds(figures: pd.DataFrame) -> pd.DataFrame:
     seeds = figures.shape[1]
     mean, reach = figures.mean(axis=1), STUDENT[seeds - 1] * figures.std(axis=1, ddof=1) / np.sqrt(seeds)
     return pd.DataFrame(dict(mean=mean, low=mean - reach, high=mean + reach))
+
+
+def accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy of each (bits, steps) of an order sweep over its seeds: mean, low, high, in (0, 1).
+
+    `over_seeds` of the logits, transformed back: an interval on the accuracies themselves could end above 1.
+    """
+    return cast(pd.DataFrame, 1 / (1 + np.exp(-over_seeds(logits(table)))))
 
 
 def logits(table: pd.DataFrame) -> pd.DataFrame:
