@@ -152,11 +152,11 @@ def regularization_test(data_name: str) -> pd.DataFrame:
 PENALTIES: dict[str, tuple[float, ...]] = {
     "none": (0,),
     "L1": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
-    "proximal L1": (0.03, 0.1, 0.3, 1),
-    "L2": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-    "weight decay": (0.1, 0.3, 1, 3),
+    "proximal L1": (0.03, 0.1, 0.3),
+    "L2": (3e-4, 1e-3, 3e-3, 1e-2),
+    "weight decay": (0.3, 1),
     "none, fine-tuned": (0,),
-    "L1, fine-tuned": (3e-5, 1e-4, 3e-4),
+    "L1, fine-tuned": (1e-4,),
 }
 EPOCHS = 3  # of which one is fine-tuning, where there is any
 
