@@ -31,7 +31,7 @@ REGULARIZERS: dict[str, tuple[float, ...]] = {
     "L2": (1e-3, 1e-2, 3e-2),
     "weight decay": (0.3, 1, 3, 10, 30),
     "dropout": (0.25, 0.5, 0.75),
-    "label smoothing": (0.1, 0.2, 0.4, 0.6, 0.8),
+    "label smoothing": (0.1, 0.2, 0.4, 0.6, 0.8, 0.9),
     "augmentation": (0.5, 1, 1.5),
     "augmentation and L1": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
     "none, constant lr": (0,),
