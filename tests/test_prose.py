@@ -32,7 +32,12 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "30 full trials": "= 270 / 9",
         "on 4,000 other": "labkit.sweep.search.FRESH",
     },
-    "06": {},
+    "06": {
+        "600 steps long": "labkit.explore._regularization.STEPS",
+        "L2, 300 steps": "= 1000 / 50 * 15",
+        "after 40 steps": "5 epochs of 1,000 images by 128",
+        "images, 1,200 steps": "labkit.sweep.regularization.FEW_BUDGET",
+    },
     "07": {
         "4 epochs over 20,000 images of": "labkit.sweep.learning_rate.IMAGES",
         "4 epochs over 20,000 images each": "labkit.sweep.learning_rate.IMAGES",
