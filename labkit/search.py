@@ -30,10 +30,11 @@ from labkit.train import count_correct, fit, steps_of
 Space = Mapping[str, Sequence[Any]]
 Objective = Callable[..., Mapping[str, float]]  # objective(trial, **settings) -> record
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-SAMPLERS: dict[str, Callable[[Space, int], optuna.samplers.BaseSampler]] = {
-    "random": lambda space, seed: optuna.samplers.RandomSampler(seed=seed),
-    "tpe": lambda space, seed: optuna.samplers.TPESampler(seed=seed),
-    "nsga2": lambda space, seed: optuna.samplers.NSGAIISampler(population_size=12, seed=seed),
+# by the number of goals and a seed; what Optuna 5 changed is written out, so that the shipped searches stay repeatable
+SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
+    "random": lambda goals, seed: optuna.samplers.RandomSampler(seed=seed),
+    "tpe": lambda goals, seed: optuna.samplers.TPESampler(multivariate=goals == 1, constant_liar=True, seed=seed),
+    "nsga2": lambda goals, seed: optuna.samplers.NSGAIISampler(population_size=12, seed=seed),
 }
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial is a row of the table, not a line on the screen
 
@@ -60,8 +61,10 @@ def search(
 
     `objective(trial, **settings)` returns a record, of which `goals` names what to "maximize" or "minimize"; the rest
     is kept beside it. `sampler` is "grid" (every value of `space` a list, in an order drawn by `seed`; it ends with the
-    last point), "random", "tpe" (Bergstra et al. 2011) or "nsga2" (Deb et al. 2002, 12 a generation). `pruner`, None
-    for none, stops trials that report (see `fit_trial`).
+    last point), "random", "tpe" (Bergstra et al. 2011) or "nsga2" (Deb et al. 2002, 12 per generation). TPE draws its
+    first 10 trials at random. With one goal it then models all settings jointly (multivariate), with two each setting
+    by itself; trials that other workers are still running count as poor ones (constant liar). `pruner`, None for none,
+    stops trials that report (see `fit_trial`).
 
     With a `storage` (see `open_study`) the same call goes on where it stopped, and any number of workers may share it;
     each takes a `seed` of its own, but for "grid" all take the same. The settings of a trial follow from `seed`, its
@@ -92,7 +95,7 @@ def search(
     for _ in range(trials - len(finished(study))):  # a bound: trials that fail are not counted as finished
         if cancel() or len(finished(study)) >= trials:
             break
-        study.sampler = _sampler(sampler, space, seed, len(study.get_trials(deepcopy=False)))
+        study.sampler = _sampler(sampler, space, len(goals), seed, len(study.get_trials(deepcopy=False)))
         if isinstance(study.sampler, optuna.samplers.GridSampler) and study.sampler.is_exhausted(study):
             break  # the points that are not finished have failed
         study.optimize(run, n_trials=1, catch=(Cancelled,))
@@ -100,11 +103,11 @@ def search(
     return study
 
 
-def _sampler(name: str, space: Space, seed: int, number: int) -> optuna.samplers.BaseSampler:
+def _sampler(name: str, space: Space, goals: int, seed: int, number: int) -> optuna.samplers.BaseSampler:
     """A sampler for the trial of that number; Optuna keeps no state of a random generator in a storage."""
     if name == "grid":
         return optuna.samplers.GridSampler({k: [_label(v) for v in values] for k, values in space.items()}, seed=seed)
-    return SAMPLERS[name](space, int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
+    return SAMPLERS[name](goals, int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
 
 
 def open_study(

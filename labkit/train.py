@@ -171,7 +171,10 @@ def lr_range_test(
     seed: int = 0,
     cancel: Callable[[], bool] = lambda: False,
 ) -> pd.DataFrame:
-    """Train a copy of `model` while the learning rate grows by the same factor at every step (Smith 2015, section 3.3).
+    """Train a copy of `model` while the learning rate grows by the same factor at every step.
+
+    The range test is Smith's (2015, section 3.3), who raises the rate linearly; the constant factor, and the stop at
+    `limit` times the lowest loss, are fast.ai's (Gugger 2018).
 
     A row a step: lr, from `lowest` to `highest`; loss, of the batch before its update; smoothed_loss, its exponential
     mean with weight `smoothing` on the past, corrected for the start. The test ends early, with `attrs["diverged"]`

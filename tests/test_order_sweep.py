@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from labkit.compress.compose import STEPS
 from labkit.data import load_data
 from labkit.measure import accuracy
-from labkit.sweep import ORDER_GRID, ORDERS, interactions, order_effects, shipped_sweep
+from labkit.sweep import ORDER_GRID, ORDERS, TEACHER_GRID, accuracies, interactions, order_effects, shipped_sweep
 from labkit.sweep.order import over_seeds
 from labkit.zoo import load_model
 
@@ -46,6 +46,27 @@ def test_what_has_no_interval_is_refused(refuses):
     refuses(ValueError, said, over_seeds, pd.DataFrame([[1.0, 2.0], [3.0, float("nan")]]))
     for statistic in (interactions, order_effects):
         refuses(ValueError, few, statistic, made_up({}).query("seed == 0"))
+
+
+def test_the_interval_of_an_accuracy_is_scipys_on_the_logits_and_stays_in_bounds():
+    shares = np.array([0.951, 0.627, 0.950])
+    table = pd.DataFrame(dict(bits=2, steps="prune", seed=range(3), accuracy=shares))
+    ends = stats.t.interval(0.95, 2, loc=special.logit(shares).mean(), scale=stats.sem(special.logit(shares)))
+    found = accuracies(table).loc[(2, "prune")]
+    assert found[["low", "high"]].tolist() == pytest.approx(special.expit(ends).tolist(), abs=1e-4)
+    assert found["mean"] == pytest.approx(special.expit(special.logit(shares).mean()))
+    every = accuracies(shipped_sweep("order", *LENET))
+    assert ((every["low"] > 0) & (every["low"] <= every["mean"])).all()
+    assert ((every["high"] < 1) & (every["mean"] <= every["high"])).all()
+
+
+def test_the_teacher_was_tried_at_each_temperature():
+    table = shipped_sweep("order-teacher", *LENET)
+    keys = list(table[list(TEACHER_GRID)].itertuples(index=False, name=None))
+    assert keys == list(itertools.product(*TEACHER_GRID.values()))
+    order = shipped_sweep("order", *LENET).query("steps == 'prune, distil'").set_index(["bits", "seed"])["accuracy"]
+    again = table.query("temperature == 4").set_index(["bits", "seed"])["accuracy"]  # the same runs, on another machine
+    assert (again - order.loc[again.index]).abs().max() < 0.01
 
 
 def test_effects_that_add_up_have_no_interaction_and_no_order():

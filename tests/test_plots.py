@@ -334,3 +334,6 @@ def test_the_published_plane_numbers_papers_and_draws_our_files():
     texts = [text.get_text() for text in ax.texts]
     assert {"1", "2"} < set(texts)
     assert "1  Paper A, 2020\n2  Paper B, 2020" in texts
+    assert "validation" in ax.get_ylabel()  # the dense network and the star are not scored where the papers are
+    assert "test" in ax.get_ylabel()
+    assert {"papers (test)", "dense fp32 (validation)"} < {line.get_label() for line in ax.lines}

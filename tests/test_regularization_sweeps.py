@@ -48,6 +48,13 @@ def test_the_tested_strengths_are_those_that_validation_chose():
     assert test.groupby("method").size().eq(3).all()
 
 
+def test_no_chosen_strength_is_at_an_end_of_its_grid():
+    chosen = chosen_strengths(shipped_sweep("regularization", *LENET))
+    tuned = {method: strengths for method, strengths in REGULARIZERS.items() if not method.startswith("none")}
+    assert len(tuned) == 9
+    assert [m for m, strengths in tuned.items() if not min(strengths) < chosen[m] < max(strengths)] == []
+
+
 def test_the_chosen_strength_is_the_one_with_the_highest_mean():
     rows = [("a", 1, 0.5), ("a", 1, 0.7), ("a", 2, 0.9), ("a", 2, 0.2), ("b", 3, 0.1), ("b", 3, 0.1)]
     assert chosen_strengths(pd.DataFrame(rows, columns=["method", "strength", "accuracy"])) == {"a": 1, "b": 3}

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from labkit import search
 from labkit.sweep import search as experiments
 from labkit.sweep import shipped_sweep
 
@@ -42,3 +43,27 @@ def test_only_hyperband_stops_trials_and_only_behind_a_rung():
     assert set(stopped["sampler"]) == {"tpe, hyperband"}
     assert set(stopped["trained"]) == {1, 3}
     assert set(table.loc[table["state"] == "complete", "trained"]) == {experiments.EPOCHS}
+
+
+ONE, TWO = {"accuracy": "maximize"}, experiments.RECIPE_GOALS
+REPLAYED = [("search", experiments.TRAINING, ONE, s) for s in ("random", "tpe")]
+REPLAYED += [("recipes", experiments.RECIPE, TWO, s) for s in ("random", "tpe", "nsga2")]
+
+
+def proposed(rows, space, goals, sampler):
+    """What a sampler proposes for each trial, given the settings and results of the shipped trials before it."""
+    study = search.open_study(goals=goals)
+    for number, row in enumerate(rows):
+        study.sampler = search._sampler(sampler, space, len(goals), seed=0, number=number)
+        trial = study.ask()
+        yield search.suggest(trial, space)
+        study.tell(trial, [row[goal] for goal in goals])
+
+
+@pytest.mark.parametrize(("kind", "space", "goals", "sampler"), REPLAYED)
+def test_the_shipped_trials_are_what_the_samplers_propose_today(kind, space, goals, sampler):
+    rows = shipped_sweep(kind, *SEARCHES[kind][0]).query("seed == 0 and sampler == @sampler").to_dict("records")
+    for row, settings in zip(rows, proposed(rows, space, goals, sampler), strict=True):
+        drawn = {name: value for name, value in settings.items() if isinstance(value, float)}
+        assert drawn == pytest.approx({name: row[name] for name in drawn}, rel=1e-9)
+        assert settings == {name: row[name] for name in space} | drawn

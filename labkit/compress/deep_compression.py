@@ -4,9 +4,9 @@
     2  w ← the nearest of 2^bits levels, trained straight through        qat.prepare_qat
     3  mask and levels, range-coded under what lies around them          store.save(…, coders=CODERS)
 
-The paper prunes in one go and shares weights by k-means; `magnitude.prune` and `codebook.share` do that. For the
-smallest files whole units leave before 1 (`keep_units`): training is several times faster, and weights lie in fewer
-places; `embed` puts the result back into the whole architecture, with zeros where the units were.
+The paper prunes by a threshold, retrains, and shares weights by k-means; `magnitude.prune` and `codebook.share` do
+that. For the smallest files whole units leave before 1 (`keep_units`): training is several times faster, and weights
+lie in fewer places; `embed` puts the result back into the whole architecture, with zeros where the units were.
 """
 
 from collections.abc import Callable

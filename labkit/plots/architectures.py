@@ -129,7 +129,7 @@ def scan_picture(scans: Mapping[str, pd.DataFrame], changes: Sequence[str]) -> P
 
 
 def reach_dots(ax: Axes, weights: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
-    """How far each filter of a layer reaches, its largest |w| over that of the layer: one dot a filter, log scale."""
+    """How far each filter of a layer reaches, its largest |w| over that of the layer: one dot per filter, log scale."""
     for row, (name, weight) in enumerate(weights.items()):
         reach = weight.flatten(1).abs().amax(1)
         share = (reach / reach.max()).clamp(min=1e-3).numpy()

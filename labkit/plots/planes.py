@@ -65,13 +65,15 @@ def published_plane(ax: Axes, published: pd.DataFrame, dense_bytes: int, dense_a
     """The plane from a kilobyte up, with the figures of papers, numbered by their rows, and the dense network.
 
     `published` has the columns method, year, size_bytes and error_pct (on test); rows of method "labkit…" are our own.
+    They are scored on test, all else on validation: the axis says so.
     """
-    ax.plot([dense_bytes], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense fp32", zorder=4)
+    dense = logit(np.array([dense_accuracy]))
+    ax.plot([dense_bytes], dense, "D", ms=8, color=RED, label="dense fp32 (validation)", zorder=4)
     ours = published["method"].str.startswith("labkit")
     papers, labkit = published[~ours], published[ours]
     for rows, style, label in ((papers, "s", "papers"), (labkit, "P", "files of this lab")):
         colour, heights = (BLUE if style == "s" else GREEN), logit(1 - rows["error_pct"].to_numpy() / 100)
-        ax.plot(rows["size_bytes"], heights, style, ms=8, color=colour, label=f"{label} (test error)", zorder=4)
+        ax.plot(rows["size_bytes"], heights, style, ms=8, color=colour, label=f"{label} (test)", zorder=4)
     for row in papers.itertuples():
         place = (cast(float, row.size_bytes), float(logit(1 - cast(float, row.error_pct) / 100)))
         ax.annotate(str(row.Index), place, (5, 4), textcoords="offset points", fontsize=9)
@@ -79,6 +81,7 @@ def published_plane(ax: Axes, published: pd.DataFrame, dense_bytes: int, dense_a
     ax.text(0.985, 0.985, "\n".join(names), transform=ax.transAxes, fontsize=8, va="top", ha="right")
     size_axis(ax, 800, dense_bytes * 1.7, most=8)
     accuracy_axis(ax, 0.85, 0.9945)
+    ax.set_ylabel("accuracy (★ and ◆ validation, ■ and ✚ test)")
     tidy(ax)
     ax.legend(loc="lower right", fontsize=8, framealpha=0.9)
 

@@ -43,7 +43,18 @@ from labkit.sweep.learning_rate import (
 )
 from labkit.sweep.one_shot import FRONTIER_GRID, QUANTIZATION_GRID, compress, frontier_sweep, quantization_sweep
 from labkit.sweep.optimizers import DEFAULT_LR, LRS, optimizers_sweep, slice_sweep, tested_optimizers_sweep, tuned
-from labkit.sweep.order import ORDER_GRID, ORDERS, POINTS, interactions, order_effects, order_sweep, over_seeds
+from labkit.sweep.order import (
+    ORDER_GRID,
+    ORDERS,
+    POINTS,
+    TEACHER_GRID,
+    accuracies,
+    interactions,
+    order_effects,
+    order_sweep,
+    over_seeds,
+    teacher_sweep,
+)
 from labkit.sweep.pruning import FINE_TUNE, PRUNING_GRID, pruning_sweep
 from labkit.sweep.regularization import (
     PENALTIES,
@@ -93,10 +104,13 @@ __all__ = [
     "ORDERS",
     "ORDER_GRID",
     "POINTS",
+    "TEACHER_GRID",
+    "accuracies",
     "interactions",
     "order_effects",
     "order_sweep",
     "over_seeds",
+    "teacher_sweep",
     "FINE_TUNE",
     "PRUNING_GRID",
     "pruning_sweep",

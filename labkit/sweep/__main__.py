@@ -9,7 +9,7 @@ from labkit.sweep.few_bits import gradients_sweep, qat_sweep, sharing_sweep
 from labkit.sweep.learning_rate import chosen_rates_sweep
 from labkit.sweep.one_shot import frontier_sweep, quantization_sweep
 from labkit.sweep.optimizers import optimizers_sweep, slice_sweep, tested_optimizers_sweep
-from labkit.sweep.order import order_sweep
+from labkit.sweep.order import order_sweep, teacher_sweep
 from labkit.sweep.pruning import pruning_sweep
 from labkit.sweep.regularization import penalty_sweep, regularization_test
 from labkit.sweep.search import optimism_sweep, recipes_sweep, right_sweep, search_sweep
@@ -47,6 +47,7 @@ def main() -> int:
         few_bits("lenet-300-100", "mnist")
     sys.stderr.write("orders of techniques, lenet-300-100 on mnist\n")
     order_sweep("lenet-300-100", "mnist")
+    teacher_sweep("lenet-300-100", "mnist")
     sys.stderr.write("optimizers, lenet-300-100 on fashion-mnist\n")
     optimizers_sweep("fashion-mnist")
     tested_optimizers_sweep("fashion-mnist")

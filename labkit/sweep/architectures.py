@@ -66,7 +66,7 @@ def channels_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 
 def across(model_name: str, data_name: str) -> pd.DataFrame:
-    """Every one-shot setting that ships, one scale a tensor or a channel; sparsity 0, 32 bits: the dense network."""
+    """Every one-shot setting that ships, one scale per tensor or channel; sparsity 0, 32 bits: the dense network."""
     sweeps = {"tensor": "frontier", "channel": "channels"}
     there = {name: kind for name, kind in sweeps.items() if sweep_path(kind, model_name, data_name) in manifest()}
     tables = [shipped_sweep(kind, model_name, data_name).assign(granularity=name) for name, kind in there.items()]

@@ -74,7 +74,7 @@ HIDDEN, EPOCHS, RETRAIN = 32, 3, 1
 
 
 def clipping_sweep() -> pd.DataFrame:
-    """The mended network with softmax, pruned by θ; retrained for an epoch or not, beside as many weights by lot."""
+    """The mended network with softmax, pruned by θ; retrained for an epoch or not, beside as many weights at random."""
     data = load_data("mnist")
     x, labels = arrays(take(data.train, IMAGES))
     y, held = targets(labels, 10), arrays(data.validation)
@@ -97,7 +97,7 @@ def clipping_sweep() -> pd.DataFrame:
 
 
 def shuffled(net: Net, masks: Mapping[str, np.ndarray], seed: int) -> tuple[Net, dict[str, np.ndarray]]:
-    """As many weights of each matrix, drawn by lot: the baseline that magnitude has to beat."""
+    """As many weights of each matrix, drawn at random: the baseline that magnitude has to beat."""
     rng = np.random.default_rng(seed)
     masks = {name: rng.permuted(masks[name].ravel()).reshape(masks[name].shape) for name in WEIGHTS}
     return net | {name: np.where(mask, net[name], 0) for name, mask in masks.items()}, masks

@@ -42,7 +42,7 @@ def learning_rate_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
     4 epochs over 20,000 images, SGD with momentum 0.9, 3 seeds. `loss` is that of validation; not a number, or above
     that of guessing, where the run diverged. `weight_norm` is the root of the sum of the squared weights, `peak_to_rms`
-    the largest magnitude over the root mean square, mean over the layers. Nothing is trained behind pruning and
+    the largest magnitude over the root mean square, mean over the layers. Nothing is trained after pruning and
     rounding.
     """
     data = load_data(data_name)

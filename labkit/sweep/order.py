@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,23 @@ def order_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     return kept(run, ORDER_GRID, "order", model_name, data_name)
 
 
-def student(degrees: int) -> float:
+TEACHER_GRID = {"bits": (3, 2), "temperature": (1, 2, 4, 8), "seed": (0, 1, 2)}
+
+
+def teacher_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Prune, then distil, at the temperatures of TEACHER_GRID and the sparsities of POINTS; 3 seeds, on validation."""
+    model, data = load_model(model_name, data_name), load_data(data_name)
+    train = take(data.train, IMAGES)
+
+    def run(bits: int, temperature: float, seed: int) -> dict[str, Any]:
+        far: dict[str, Any] = dict(sparsity=POINTS[bits], bits=bits, temperature=temperature)
+        small, _ = compose(model, train, ("prune", "distil"), epochs=EPOCHS, seed=seed, progress=False, **far)
+        return accuracy(small, data.validation)
+
+    return kept(run, TEACHER_GRID, "order-teacher", model_name, data_name)
+
+
+def t_quantile(degrees: int) -> float:
     """t with P(|T| < t) = 95 % for Student's T of so many degrees of freedom: 12.706 for 1, 1.960 for very many."""
     low, high = 0.0, math.pi / 2
     for _ in range(60):
@@ -72,8 +88,16 @@ def over_seeds(figures: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"figures has no number in row {figures.index[figures.isna().any(axis=1)][0]!r}; allowed: numbers"
         )
-    mean, reach = figures.mean(axis=1), student(seeds - 1) * figures.std(axis=1, ddof=1) / np.sqrt(seeds)
+    mean, reach = figures.mean(axis=1), t_quantile(seeds - 1) * figures.std(axis=1, ddof=1) / np.sqrt(seeds)
     return pd.DataFrame(dict(mean=mean, low=mean - reach, high=mean + reach))
+
+
+def accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy of each (bits, steps) of an order sweep over its seeds: mean, low, high, in (0, 1).
+
+    `over_seeds` of the logits, transformed back: an interval on the accuracies themselves could end above 1.
+    """
+    return cast(pd.DataFrame, 1 / (1 + np.exp(-over_seeds(logits(table)))))
 
 
 def logits(table: pd.DataFrame) -> pd.DataFrame:

@@ -26,16 +26,16 @@ PENALTY_NAMES = ("L1", "proximal L1", "L2", "weight decay")
 # what `strength` is: λ; the decay; a probability; ε; a multiple of `augment.affine`; the patience; the images
 REGULARIZERS: dict[str, tuple[float, ...]] = {
     "none": (0,),
-    "L1": (1e-4, 3e-4, 1e-3, 3e-3),
+    "L1": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
     "proximal L1": (0.03, 0.1, 0.3),
     "L2": (1e-3, 1e-2, 3e-2),
-    "weight decay": (0.3, 1, 3),
+    "weight decay": (0.3, 1, 3, 10, 30),
     "dropout": (0.25, 0.5, 0.75),
-    "label smoothing": (0.1, 0.2, 0.4),
+    "label smoothing": (0.1, 0.2, 0.4, 0.6, 0.8, 0.9),
     "augmentation": (0.5, 1, 1.5),
-    "augmentation and L1": (1e-4, 3e-4, 1e-3),
+    "augmentation and L1": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
     "none, constant lr": (0,),
-    "early stopping, constant lr": (3, 10),
+    "early stopping, constant lr": (3, 10, 20, 40),
     "none, more images": (2_000, 5_000),
 }
 
@@ -151,9 +151,9 @@ def regularization_test(data_name: str) -> pd.DataFrame:
 
 PENALTIES: dict[str, tuple[float, ...]] = {
     "none": (0,),
-    "L1": (3e-5, 1e-4, 3e-4, 1e-3),
-    "proximal L1": (0.03, 0.1),
-    "L2": (1e-3, 3e-3, 1e-2),
+    "L1": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+    "proximal L1": (0.03, 0.1, 0.3),
+    "L2": (3e-4, 1e-3, 3e-3, 1e-2),
     "weight decay": (0.3, 1),
     "none, fine-tuned": (0,),
     "L1, fine-tuned": (1e-4,),

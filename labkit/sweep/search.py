@@ -53,7 +53,7 @@ RECIPE_GRID: Space = {  # 60 points
     "lr": [1e-3],
 }
 RECIPE_GOALS = {"accuracy": "maximize", "size_bytes": "minimize"}
-EPOCHS = 9  # of a trial that is not stopped: Hyperband asks behind epochs 1 and 3
+EPOCHS = 9  # of a trial that is not stopped: Hyperband asks after epochs 1 and 3
 FEW = 2_000  # training images of a trial of hyperparameters
 SOME = 3_000  # images that a recipe fine-tunes on
 JUDGED = 200  # images to choose hyperparameters by
@@ -142,7 +142,7 @@ def recipe_objective(
 
 
 def hyperband() -> optuna.pruners.BasePruner:
-    """Hyperband (Li et al. 2018) with rungs behind epochs 1, 3 and 9: of the trials in a bracket a third goes on."""
+    """Hyperband (Li et al. 2018) with rungs after epochs 1, 3 and 9: of the trials in a bracket a third goes on."""
     return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=3)
 
 

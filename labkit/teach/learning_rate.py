@@ -47,7 +47,7 @@ def check_scheduler_steps(answer: Callable[[nn.Module, Batches, int], Sequence[f
             return Verdict(False, f"{call}: {fault}")
         if all(value.equal(before[name]) for name, value in model.state_dict().items()):
             return Verdict(False, f"{call}: the learning rates are right, but no weight has moved")
-    return Verdict(True, "every batch of an epoch has one rate, and it falls behind every second epoch")
+    return Verdict(True, "every batch of an epoch has one rate, and it falls after every second epoch")
 
 
 def _fault(given: list[float], batches: int, epochs: int) -> str:
