@@ -188,10 +188,9 @@ def _doing(model: nn.Module, node: fx.Node) -> nn.Module | None:
     if node.op == "call_module":
         module = model.get_submodule(cast(str, node.target))
         kind = type(module).__bases__[0] if _weights.parametrizations(module) else type(module)
-        # a subclass may compute something else
-        return (
-            nn.Identity() if kind is nn.Dropout else module if kind in KINDS and "forward" not in vars(module) else None
-        )
+        if kind is nn.Dropout:
+            return nn.Identity()
+        return module if kind in KINDS and "forward" not in vars(module) else None  # a subclass may do something else
     name: Any = getattr(node.target, "__name__", node.target)
     given, named = cast(tuple[Any, ...], node.args[1:]), cast(dict[str, Any], node.kwargs)
     if name == "relu":

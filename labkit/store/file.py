@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
+from labkit._module import unwrapped
 from labkit.compress.parts import Part, Quantized, Shared, assemble, input_quantizers, parts, shape_of
 from labkit.compress.quantize import Grid
 from labkit.store import layout
@@ -202,6 +203,7 @@ def decode(raw: bytes, into: nn.Module) -> nn.Module:
     """
     _check.module("into", into)
     head, body = _open(raw)
+    into = unwrapped(into)
     ours, stored = input_quantizers(into), dict[str, Part]()
     expected = {name: part for name, part in parts(into).items() if name.rpartition(".")[0] not in ours}
     buffers = {name for name, _ in into.named_buffers()}

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from labkit._module import unwrapped
 from labkit.compress.parts import Part, Quantized, Shared, floats_of, input_quantizers, parts, shape_of
 from labkit.store.coding import QUICK, entropy_bits
 from labkit.store.file import encode, entries
@@ -56,6 +57,7 @@ def _component(part: str, component: str, kind: str) -> str:
 
 def _kinds(model: nn.Module) -> dict[str, str]:
     """The component of each tensor that is not a weight."""
+    model = unwrapped(model)
     norms = {name for name, module in model.named_modules() if isinstance(module, _NORMS)}
     kinds, rounding = {}, input_quantizers(model)
     for name, part in parts(model).items():
@@ -74,6 +76,7 @@ def comparison(model: nn.Module) -> pd.DataFrame:
     "theory" is the entropy of independent symbols: for each tensor n · H(share of zeros) for the mask plus the entropy
     of its non-zero values (32 bits each for floats), without any header. Our file may undercut it where zeros cluster.
     """
+    model = unwrapped(model)
     rounding = input_quantizers(model)
     stored = {name: part for name, part in parts(model).items() if name.rpartition(".")[0] not in rounding}
     buffers = {name for name, _ in model.named_buffers()}

@@ -307,7 +307,10 @@ KINDS = {
     "scripted inside": Kind(
         build=lambda: nn.Sequential(torch.jit.script(nn.Linear(6, 5))), x=ROW, weights={},
         refused=refuses("is scripted or traced; allowed: the torch module it came from")),
-    "data parallel": Kind(build=lambda: nn.DataParallel(nn.Linear(6, 5)), x=ROW, weights=ONE),
+    "data parallel": Kind(
+        build=lambda: nn.DataParallel(nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4))), x=ROW,
+        weights={"0.weight": 0, "2.weight": 0},
+    ),
     "averaged": Kind(build=lambda: AveragedModel(nn.Linear(6, 5)), x=ROW, weights=ONE),
     "compiled": Kind(build=lambda: torch.compile(nn.Linear(6, 5), backend="eager"), x=ROW, weights=ONE),
     "modules_to_save": Kind(

@@ -16,7 +16,7 @@ from labkit.compress.qat import finish_qat, keep_grids, prepare_qat
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize, quantize_inputs
 from labkit.data import Split
 from labkit.measure import counts, kinds
-from labkit.store import check_equal, decode, encode
+from labkit.store import check_equal, comparison, decode, encode, ledger
 from labkit.train import fit
 
 
@@ -374,6 +374,17 @@ def test_loading_keeps_the_memory_format_of_the_model_that_is_loaded_into():
     model = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
     for small in (model, prune(model, 0.5), quantize(model, 4)):
         assert decode(encode(small), model).weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_wrapped_network_has_the_file_and_the_ledger_of_the_network_inside():
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)).eval(), torch.rand(9, 4)
+    small = quantize(model, 4, activation_bits=8, calibration=x)
+    assert encode(nn.DataParallel(small)) == encode(small)
+    assert ledger(nn.DataParallel(small)).equals(ledger(small))
+    assert comparison(nn.DataParallel(small))["bytes"][3:].tolist() == comparison(small)["bytes"][3:].tolist()
+    again = decode(encode(small), nn.DataParallel(small))
+    check_equal(small, again)
+    assert again(x).equal(small(x))
 
 
 # integers only
