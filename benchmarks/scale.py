@@ -5,8 +5,8 @@
 
 Four Linear layers of equal size; weights are normal, and each row has a scale of its own, so that zeros cluster in rows
 as they do in trained networks. The reference is `safetensors.torch.save`, then `zlib.compress` at its default, level 6,
-and back. Every figure comes from a fresh process; memory is its `ru_maxrss` (MB) above what it was before the step,
-when the process held the model and nothing else.
+and back. Every figure comes from a fresh process. Seconds are the processor's, which other work on the machine disturbs
+less; memory is `ru_maxrss` (MB) above what it was before the step, when the process held the model and nothing else.
 """
 
 import argparse
@@ -129,9 +129,9 @@ def run(step: str, kind: str, weights: int, folder: Path) -> dict[str, float]:
         warm = Path(name)
         for verb in ("save", "load", "zlib save", "zlib load"):
             STEPS[verb](nn.Linear(20, 20), warm)
-    before, started = peak(), time.perf_counter()
+    before, started = peak(), time.process_time()
     kept = STEPS[step](model, folder)
-    seconds, after = time.perf_counter() - started, peak()
+    seconds, after = time.process_time() - started, peak()
     del kept
     return {"seconds": seconds, "MB": after - before}
 

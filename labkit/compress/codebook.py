@@ -72,7 +72,8 @@ def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
         return x
     values = np.sort(_weights.widened(x.detach()).cpu().numpy())
     sums = np.zeros(len(values) + 1)
-    np.cumsum(values, dtype=np.float64, out=sums[1:])
+    sums[1:] = values
+    np.cumsum(sums, out=sums)
     centroids = initial_centroids(values, k, init, seed)
     edges = np.zeros(len(centroids) + 1, np.int64)
     edges[-1] = len(values)

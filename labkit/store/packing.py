@@ -11,7 +11,7 @@ from labkit.store._wire import Bytes, Reader, varint
 
 MAX_ALPHABET = 1 << 16  # symbols of the two entropy coders: a table longer than that costs more than it saves
 
-CHUNK = 1 << 17  # symbols that are worked on in one go, to bound memory; a multiple of 8
+CHUNK = 1 << 15  # symbols that are worked on in one go, to bound memory; a multiple of 8
 
 
 def chunks(array: np.ndarray) -> Iterator[np.ndarray]:
