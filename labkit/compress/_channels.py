@@ -2,7 +2,7 @@
 
 A *unit* is a neuron of a linear layer or a channel of a convolution. The network is run on an example, and numbered
 units are passed along beside the values: a layer makes new ones, a flatten repeats each, an addition makes two into
-one (`_operations.py` has the table). What comes out is plain data, a list of `Use`. That it is right is tried: the
+one (`_operations.py` has the rules). What comes out is plain data, a list of `Use`. That it is right is tried: the
 network without half of the units must equal the network whose readers hear zeros from them.
 """
 
@@ -74,7 +74,7 @@ def _walked(model: nn.Module, example: Example, names: set[str]) -> Follow:
         raise ValueError(f"model {type(model).__name__} returns no tensor; allowed: tensors, also in a tuple or dict")
     for value in out:
         for units in follow.of(value).values():
-            follow.hold(units, "they are outputs of the network")
+            follow.hold(units, "they are outputs of the network, its logits")
     return follow
 
 

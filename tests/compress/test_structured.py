@@ -467,7 +467,7 @@ def test_a_use_is_plain_data():
         ({"criterion": "taylor"}, ValueError,
          "criterion 'taylor' looks at images; give a Split of them as calibration"),
         ({"layers": ["3"]}, ValueError,
-         "model Sequential has no unit that may leave in 3: they are outputs of the network"),
+         "model Sequential has no unit that may leave in 3: they are outputs of the network, its logits"),
     ],
 )  # fmt: skip
 def test_prune_channels_refuses(mlp, refuses, settings, error, said):
@@ -496,7 +496,7 @@ class Call(nn.Module):
         return self.function(x)
 
 
-END = "; reader: they are outputs of the network"
+END = "; reader: they are outputs of the network, its logits"
 
 
 @pytest.mark.parametrize(
@@ -516,7 +516,7 @@ END = "; reader: they are outputs of the network"
          "they reach avg_pool3d in between, which mixes them with one another"),
         (Call(lambda x: x / x.shape[1] ** 0.5), nn.Conv2d(4, 2, 1),
          "without some of them the network computes something else than with zeros in their place"),
-        (nn.Identity(), nn.Linear(8, 2), "they are outputs of the network"),
+        (nn.Identity(), nn.Linear(8, 2), "they are outputs of the network, its logits"),
     ],
     ids=["groupnorm", "fft", "view", "slice", "softmax", "mean", "pooling over channels", "width", "linear"],
 )  # fmt: skip
@@ -574,7 +574,7 @@ def test_tied_layers_are_held(refuses):
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     model[2].weight = model[0].weight
     tied = "they reach linear in 0, where 0.weight and 2.weight are one tensor"
-    said = f"model Sequential has no unit that may leave in 0: {tied}; 4: they are outputs of the network"
+    said = f"model Sequential has no unit that may leave in 0: {tied}; 4: they are outputs of the network, its logits"
     refuses(ValueError, said, prune_channels, model, torch.randn(2, 4), 0.5)
 
 

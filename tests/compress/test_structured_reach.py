@@ -17,7 +17,10 @@ from labkit.compress import _weights
 from labkit.compress.structured import held, prune_channels
 from tests.compress.architectures import NETWORKS, build
 
-OUTPUTS, PAGE = "they are outputs of the network", Path(__file__).parents[2] / "docs" / "structured_pruning.md"
+OUTPUTS, PAGE = (
+    "they are outputs of the network, its logits",
+    Path(__file__).parents[2] / "docs" / "structured_pruning.md",
+)
 
 
 def run(model, example):
