@@ -6,7 +6,7 @@
 Four Linear layers of equal size; weights are normal, and each row has a scale of its own, so that zeros cluster in rows
 as they do in trained networks. The reference is `safetensors.torch.save`, then `zlib.compress` at its default, level 6,
 and back. Every figure comes from a fresh process. Seconds are the processor's, which other work on the machine disturbs
-less; memory is `ru_maxrss` (MB) above what it was before the step, when the process held the model and nothing else.
+less; memory (MB) is the peak above what it was before the step, when the process held the model and nothing else.
 """
 
 import argparse
@@ -114,7 +114,10 @@ STEPS: dict[str, Callable[[nn.Module, Path], Any]] = {
 
 
 def peak() -> float:
-    """The most memory that this process ever held, in MB."""
+    """The most memory that this process ever held, in MB; on Linux `ru_maxrss` begins at that of the parent process."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
