@@ -185,7 +185,7 @@ class Curves:
         (now,) = loss.plot([], [], "-o", ms=3.5, lw=2, color=plots.BLUE)
         (held_out,) = accuracy.plot([], [], "-o", ms=3.5, lw=2, color=plots.BLUE, label="a fixed part of validation")
         (self._train,) = accuracy.plot([], [], "--", lw=1.5, color=plots.ORANGE, label="training images")
-        apart: dict[str, Any] = dict(color=plots.YELLOW, mec="black", zorder=5, clip_on=False)
+        apart: dict[str, Any] = dict(color="white", mec="black", zorder=5, clip_on=False)
         (self._end,) = accuracy.plot([], [], "D", ms=7, label="all of validation", **apart)
         (self._cross,) = loss.plot([], [], "X", ms=13, color=plots.RED, mec="black")
         self._now = (now, held_out)

@@ -153,8 +153,7 @@ def test_before_the_run_the_cards_say_so(view):
     assert view.tell(setting(view)).cards[1] == ("twin", "–", "nothing is rounded")
 
 
-def test_the_picture_follows_the_run(view, monkeypatch):
-    monkeypatch.setattr("labkit.explore._training.FRAME", 0.0)
+def test_the_picture_follows_the_run(view, every_step):
     shown = trained(view, gradient_bits=4)
     during = [t for t in shown if not t.run.ended]
     assert len(during) >= 3

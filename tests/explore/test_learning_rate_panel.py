@@ -78,8 +78,7 @@ def test_the_schedule_is_drawn_before_the_run_begins(view, schedule):
     assert view.chosen.get_xdata()[0] == 0.1
 
 
-def test_the_point_moves_along_the_schedule(view, monkeypatch):
-    monkeypatch.setattr("labkit.explore._training.FRAME", 0)
+def test_the_point_moves_along_the_schedule(view, every_step):
     shown = [trial for trial in trained(view) if trial.path]
     assert len(shown) > 20
     for trial in shown:
