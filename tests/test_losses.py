@@ -57,6 +57,16 @@ def test_the_soft_loss_is_t_squared_times_the_divergence_written_out(temperature
     assert losses.soft_loss(z, v, temperature).item() == pytest.approx(temperature**2 * torchs.item(), rel=1e-9)
 
 
+def test_a_teacher_of_other_classes_is_refused(mlp, digits, refuses):
+    x, y = digits.test.x[:20], digits.test.y[:20]
+    said = "teacher gives logits (20, {}) and student (20, 10); allowed: equal shapes, the same classes"
+    for classes in (5, 12):
+        loss = losses.distillation(models.mlp(64, 8, classes))
+        refuses(ValueError, said.format(classes), loss, mlp, x, y)
+    one = "model Sequential returns the shape (20, 1); allowed: logits (20, classes) of two classes or more"
+    refuses(ValueError, one, losses.distillation(models.mlp(64, 8, 1)), mlp, x, y)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
 def test_its_gradient_is_t_times_the_difference_of_the_softened_distributions(temperature):
     """The paper's equation 2, (q - p) / T for one image, times T² and averaged over 6."""
@@ -224,3 +234,23 @@ def test_hint_refuses(mlp, refuses, digits):
     loss = losses.hint(mlp, "1", "fc")
     refuses(ValueError, f"layer is 'fc'; allowed: {names}", loss, mlp, digits.train.x[:2], digits.train.y[:2])
     refuses(TypeError, "teacher is a str; allowed: a torch.nn.Module", losses.hint, "lenet", "1", "1")
+
+
+def test_a_teacher_that_uses_view_or_keeps_what_it_computed_teaches(digits):
+    class Viewed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(144, 10)
+
+        def forward(self, x):
+            self.last = self.conv(x).view(-1, 144)
+            return self.fc(self.last)
+
+    torch.manual_seed(0)
+    teacher, student = Viewed(), Viewed()
+    teacher(digits.test.x)
+    flat = nn.Sequential(copy.deepcopy(teacher.conv), nn.Flatten(), copy.deepcopy(teacher.fc))
+    ours, plain = (fit(student, digits.train, epochs=1, lr=1e-2, loss=losses.distillation(t), progress=False)[0]
+                   for t in (teacher, flat))  # fmt: skip
+    assert torch.allclose(ours.fc.weight, plain.fc.weight, atol=1e-4)
+    assert not torch.allclose(ours.fc.weight, student.fc.weight, atol=1e-2)

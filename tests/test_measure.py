@@ -3,6 +3,7 @@
 import importlib
 import math
 from fractions import Fraction
+from functools import partial
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,13 +12,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from labkit import store
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.data import Split
-from labkit.measure import accuracy, compare, counts, latency_ms, macs, mcnemar, measure, size_bytes, wilson, with_range
-from labkit.models import build
+from labkit.measure import (
+    accuracy,
+    compare,
+    counts,
+    latency_ms,
+    macs,
+    mcnemar,
+    measure,
+    sensitivity,
+    size_bytes,
+    wilson,
+    with_range,
+)
+from labkit.models import build, mlp
 
 Z95 = 1.959963984540054
 
@@ -126,6 +140,25 @@ def test_accuracy_is_measured_in_evaluation_mode(trained, digits):
     assert model[0].training
 
 
+@pytest.mark.parametrize("ask", [accuracy, measure, lambda model, split: compare(mlp(64, 10), model, split)])
+def test_a_network_of_one_logit_is_refused(ask, digits, refuses):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    said = "model Sequential returns the shape (250, 1); allowed: logits (250, classes) of two classes or more"
+    refuses(ValueError, said, ask, model, digits.validation)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, AveragedModel])
+def test_a_wrapped_network_is_measured_like_the_one_inside(wrap, trained, digits):
+    ours, expected = (measure(m, digits.validation) for m in (wrap(trained), trained))
+    assert {k: v for k, v in ours.items() if k != "latency_ms"} == {
+        k: v for k, v in expected.items() if k != "latency_ms"
+    }
+    assert sensitivity(wrap(trained), digits.validation, {"half": partial(prune, sparsity=0.5)}).equals(
+        sensitivity(trained, digits.validation, {"half": partial(prune, sparsity=0.5)})
+    )
+
+
 # the paired test
 
 
@@ -196,6 +229,120 @@ def test_macs_of_a_layer_by_hand(kind, training):
     assert macs(layer, torch.zeros(shape)) == expected
     assert layer.training == training
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Last(nn.Module):
+    """A recurrent layer over (n, steps, 8), then a linear one on its last step."""
+
+    def __init__(self, layer, width):
+        super().__init__()
+        self.layer, self.fc = layer, nn.Linear(width, 4)
+
+    def forward(self, x):
+        return self.fc(self.layer(x)[0][:, -1])
+
+
+RECURRENT = {
+    "LSTM": (nn.LSTM(8, 16, batch_first=True), 16, 5 * 4 * 16 * (8 + 16)),
+    "two layers, both ways": (
+        nn.LSTM(8, 16, 2, batch_first=True, bidirectional=True), 32, 5 * 2 * 4 * 16 * (8 + 16 + 32 + 16)
+    ),
+    "projected": (nn.LSTM(8, 16, batch_first=True, proj_size=3), 3, 5 * (4 * 16 * (8 + 3) + 3 * 16)),
+    "GRU": (nn.GRU(8, 16, batch_first=True), 16, 5 * 3 * 16 * (8 + 16)),
+    "RNN": (nn.RNN(8, 16, batch_first=True), 16, 5 * 16 * (8 + 16)),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_macs_of_recurrent_layers_by_hand(kind):
+    layer, width, expected = RECURRENT[kind]
+    assert RECURRENT["LSTM"][2] + 16 * 4 == 7_744
+    assert macs(Last(layer, width), torch.zeros(5, 8)) == expected + width * 4
+
+
+class Pair(nn.Module):
+    """A bilinear layer, or what its formula says, of the first 3 and the last 4 numbers of x."""
+
+    def __init__(self, written_out):
+        super().__init__()
+        self.layer, self.written_out = nn.Bilinear(3, 4, 5), written_out
+
+    def forward(self, x):
+        first, second = x[:, :3], x[:, 3:]
+        if self.written_out:
+            return torch.einsum("ni,oij,nj->no", first, self.layer.weight, second) + self.layer.bias
+        return self.layer(first, second)
+
+
+def test_macs_of_a_bilinear_layer_are_those_of_its_formula():
+    one, other = Pair(True), Pair(False)
+    other.load_state_dict(one.state_dict())
+    x = torch.rand(1, 7)
+    assert torch.allclose(one(x), other(x), atol=1e-6)
+    assert macs(one, x[0]) == macs(other, x[0]) == 5 * 3 * 4 + 5 * 4
+
+
+def test_macs_of_one_image_without_a_batch_axis():
+    model = nn.Sequential(nn.Flatten(0), nn.Linear(6, 3))
+    assert macs(model, torch.zeros(6)) == 18
+
+
+def test_looking_up_costs_nothing():
+    model = nn.Sequential(nn.Embedding(50, 8), nn.Flatten(), nn.Linear(40, 3))
+    assert macs(model, torch.zeros(5, dtype=torch.int64)) == 120
+
+
+class Prototypes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.places = nn.Parameter(torch.rand(6, 4))
+
+    def forward(self, x):
+        return torch.cdist(x, self.places)
+
+
+def test_a_layer_whose_macs_are_not_known_is_named(refuses):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(Prototypes()))
+    said = "layer '1.0' multiplies by aten._cdist_forward.default; allowed: operations whose MACs are known"
+    refuses(ValueError, said, macs, model, torch.zeros(4))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch calls its own quantization deprecated
+def test_a_layer_that_torch_has_quantized_is_named(refuses):
+    model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), {nn.Linear})
+    said = "layer '1' multiplies by quantized.linear_dynamic.default; allowed: operations whose MACs are known"
+    refuses(ValueError, said, macs, model, torch.zeros(4))
+
+
+class Query(nn.Module):
+    """One learned query asks the rows of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.fc = nn.Parameter(torch.rand(1, 1, 8)), nn.Linear(8, 10)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        x = x.flatten(1, 2)  # (n, 8 rows, 8)
+        return self.fc(self.attention(self.query.expand(len(x), -1, -1), x, x)[0][:, 0])
+
+
+def test_a_learned_query_is_measured(digits):
+    record = measure(Query(), digits.validation)
+    # q of one token, k and v of eight, q kᵀ and its product with v, out, the head
+    assert record["macs"] == 64 + 2 * 8 * 64 + 2 * 8 * 8 + 64 + 80
+
+
+def test_macs_leave_no_trace():
+    class Keeps(nn.Linear):
+        def forward(self, x):
+            self.last = super().forward(x)
+            return self.last
+
+    model = Keeps(4, 3)
+    assert macs(model, torch.zeros(4)) == 12
+    assert not hasattr(model, "last")
 
 
 def test_macs_of_the_residual_network_are_those_of_its_convolutions():

@@ -173,6 +173,83 @@ def test_an_error_is_the_callers_and_nan_does_not_go_on_for_ever():
     assert trials(study)["state"].tolist() == ["fail"] * 5
 
 
+def test_nan_is_a_failed_row_with_its_reason_and_the_grid_ends(place):
+    def objective(trial, k):
+        return {"accuracy": math.nan if k == 2 else k / 10, "size": 7}
+
+    for _ in range(2):  # the second call finds every point tried
+        study = search(objective, {"k": [1, 2, 3]}, trials=9, sampler="grid", storage=place)
+        table = trials(study).set_index("k").sort_index()
+        assert table["state"].tolist() == ["complete", "fail", "complete"]
+        assert table["size"].tolist() == [7, 7, 7]
+        assert table["reason"].dropna().to_dict() == {2: "accuracy is NaN"}
+        assert len(finished(study)) == 2
+
+
+def test_a_result_that_is_no_number_or_missing_is_an_error(refuses):
+    said = "accuracy is 'high'; allowed: a number in [-inf, inf]"
+    refuses(TypeError, said, search, lambda trial, **settings: {"accuracy": "high"}, SPACE)
+    said = "goals is 'accuracy'; allowed: 'loss'"
+    refuses(ValueError, said, search, lambda trial, **settings: {"loss": 1.0}, SPACE)
+
+
+# what a storage holds
+
+
+@pytest.fixture(params=["study.journal", "sqlite:///{}/study.db"])
+def place(request, tmp_path):
+    return request.param.format(tmp_path) if "://" in request.param else str(tmp_path / request.param)
+
+
+def test_numpys_numbers_and_tensors_are_results_and_settings(place):
+    def objective(trial, lr, width):
+        assert (type(lr), type(width)) == (float, int)
+        return {"accuracy": np.float32(lr), "size": np.int64(width), "loss": torch.tensor(2.5), "all": np.arange(2)}
+
+    space = {"lr": [np.float32(0.5), torch.tensor(0.25)], "width": [np.int64(4)]}
+    table = trials(search(objective, space, trials=2, sampler="grid", storage=place)).sort_values("lr")
+    assert table[["lr", "width", "accuracy", "size", "loss"]].to_numpy().tolist() == [
+        [0.25, 4, 0.25, 4, 2.5], [0.5, 4, 0.5, 4, 2.5]
+    ]  # fmt: skip
+    assert table["all"].tolist() == [[0, 1], [0, 1]]
+
+
+def test_numpys_numbers_bound_a_range():
+    space = {"lr": (np.float32(0.25), np.float32(0.5)), "width": (np.int64(2), torch.tensor(9))}
+    table = trials(search(lambda trial, lr, width: {"accuracy": lr}, space, trials=20, sampler="random"))
+    assert table["lr"].between(0.25, 0.5).all()
+    assert set(table["width"]) <= set(range(2, 10))
+    assert grid(space, 2) == {"lr": [0.25, 0.5], "width": [2, 9]}
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random"])
+def test_a_choice_may_be_a_tuple_also_when_the_study_goes_on(place, sampler):
+    seen = []
+
+    def objective(trial, shape):
+        seen.append(shape)
+        return {"accuracy": sum(shape)}
+
+    space = {"shape": [(1, 2), (3, 4), (5, 6), (7, 8)]}
+    for trials_in_all in (2, 4):
+        table = trials(search(objective, space, trials=trials_in_all, sampler=sampler, storage=place))
+    assert set(seen) <= set(space["shape"])
+    assert table["shape"].tolist() == [repr(shape) for shape in seen]
+    assert table["accuracy"].tolist() == [sum(shape) for shape in seen]
+    again = restored(table.to_dict("records"), space, {"accuracy": "maximize"})
+    assert [t.params["shape"] for t in again.trials] == table["shape"].tolist()
+
+
+def test_a_choice_added_later_is_refused_in_a_sentence(place, refuses):
+    def objective(trial, kind):
+        return {"accuracy": 1.0}
+
+    search(objective, {"kind": ["a", "b"]}, trials=2, storage=place)
+    said = "space['kind'] is ['a', 'b', 'c']; allowed: CategoricalDistribution(choices=('a', 'b')), as in the study"
+    refuses(ValueError, said, search, objective, {"kind": ["a", "b", "c"]}, trials=4, storage=place)
+    assert len(trials(open_study(storage=place))) == 2
+
+
 # trials that train
 
 
@@ -341,6 +418,25 @@ def test_cross_validation_trains_on_the_rest_and_scores_what_was_left_out(digits
     kept, held = k_folds(split, 4, seed=2)[1]
     expected = count_correct(fit(mlp, kept, epochs=3, lr=1e-2, progress=False)[0], held)
     assert table.loc[1, ["fold", "correct", "accuracy"]].tolist() == [1, expected, expected / 75]
+
+
+def test_cross_validation_trains_batch_norm_on_folds_that_leave_one_over(digits):
+    def train(part):
+        assert len(part) == 129
+        torch.manual_seed(0)
+        layers = torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 10)
+        return fit(torch.nn.Sequential(*layers), part, epochs=1, lr=1e-2, progress=False)[0]
+
+    assert cross_validate(train, take(digits.train, 172), k=4)["images"].tolist() == [43] * 4
+
+
+def test_every_epoch_is_reported_when_a_single_image_is_left_over(digits):
+    def objective(trial, lr):
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        fit_trial(trial, model, take(digits.train, 201), digits.validation, epochs=3, lr=lr, batch_size=100)
+        return {"accuracy": 1.0}
+
+    assert list(search(objective, {"lr": [0.01]}, trials=1).trials[0].intermediate_values) == [1, 2, 3]
 
 
 # tables of trials

@@ -154,6 +154,17 @@ def test_the_slice_is_the_networks_own_loss_and_leaves_it_alone(trained, digits)
     assert all(value.equal(before[name]) for name, value in trained.state_dict().items())
 
 
+def test_the_slice_of_a_network_that_keeps_what_it_computed(trained, digits):
+    class Keeps(torch.nn.Sequential):
+        def forward(self, x):
+            self.last = super().forward(x)
+            return self.last
+
+    model = Keeps(*copy.deepcopy(trained))
+    model(digits.test.x)
+    assert slice_loss(model, digits.validation, 1, 1) == slice_loss(trained, digits.validation, 1, 1)
+
+
 def test_the_shipped_slice_is_what_is_measured_today():
     table = shipped_sweep("slice", "lenet-300-100", "fashion-mnist")
     model, seen = load_model("lenet-300-100", "fashion-mnist"), take(load_data("fashion-mnist").train, 1_000)

@@ -25,7 +25,7 @@ from labkit.train import fit
 @torch.no_grad()
 def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "") -> Tensor:
     """The logits (n, classes) that `teacher`, in evaluation mode, gives images x, or what its `layer` gives them."""
-    layout = fastest_layout(teacher, x)
+    teacher, layout = unwrapped(teacher), fastest_layout(teacher, x)
     with evaluating(teacher):
         ask = partial(output_of, teacher, layer) if layer else partial(logits_of, teacher)
         return torch.cat([ask(batch.clone(memory_format=layout)) for batch in x.split(batch_size)])
@@ -95,6 +95,7 @@ def guided(student: nn.Module, hint: Hint, x: Tensor, seed: int = 0) -> Guided:
 
     Between feature maps of one size it is a 1×1 convolution. ValueError for layers that neither fits.
     """
+    student = unwrapped(student)
     given, wanted = answers(student, x[:1], layer=hint.layer), hint.wanted
     if given.ndim not in (2, 4) or given.ndim != wanted.ndim or given.shape[2:] != wanted.shape[2:]:
         shapes = f"{tuple(given.shape[1:])} where the hint has {tuple(wanted.shape[1:])}"
@@ -102,7 +103,7 @@ def guided(student: nn.Module, hint: Hint, x: Tensor, seed: int = 0) -> Guided:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         widths = given.shape[1], wanted.shape[1]
-        return Guided(unwrapped(student), nn.Linear(*widths) if given.ndim == 2 else nn.Conv2d(*widths, kernel_size=1))
+        return Guided(student, nn.Linear(*widths) if given.ndim == 2 else nn.Conv2d(*widths, kernel_size=1))
 
 
 def _with_hint(train: Split, rest: Loss, hint: Hint) -> tuple[Split, Loss]:

@@ -231,3 +231,58 @@ def test_a_student_learns_of_a_class_it_never_saw(trained, digits):
         right[name] = float((classes[three] == 3).float().mean())
     assert right["taught"] > 0.6
     assert right["alone"] < right["taught"] - 0.2
+
+
+def test_a_teacher_of_other_classes_is_refused(trained, digits, refuses):
+    said = "teacher gives logits (128, 12) and student (128, 10); allowed: equal shapes, the same classes"
+    refuses(ValueError, said, distill, perceptron(64, 8, 12), student(), digits.train, **SETTINGS)
+    said = "teacher gives logits (128, 5) and student (128, 10); allowed: equal shapes, the same classes"
+    refuses(ValueError, said, distill, torch.zeros(1_197, 5), student(), digits.train, **SETTINGS)
+
+
+def test_labels_that_are_no_classes_of_the_student_are_refused(trained, digits, refuses):
+    said = "y holds the label 9; allowed: 0 to 7, the classes of model Sequential"
+    refuses(ValueError, said, distill, torch.zeros(1_197, 8), perceptron(64, 8, 8), digits.train, **SETTINGS)
+
+
+class Viewed(nn.Module):
+    """A student whose forward uses view."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        self.conv, self.fc, self.flatten = nn.Conv2d(1, 4, 3), nn.Linear(144, 10), flatten
+
+    def forward(self, x):
+        return self.fc(self.flatten(self.conv(x)))
+
+
+@pytest.mark.parametrize("hinted", [False, True])
+def test_a_student_that_uses_view_learns(trained, digits, hinted):
+    torch.manual_seed(0)
+    ours = Viewed(lambda x: x.view(-1, 144))
+    plain = Viewed(lambda x: x.flatten(1))
+    plain.load_state_dict(ours.state_dict())
+    hint = hint_of(trained, digits.train.x, layer="flatten") if hinted else None
+    if hinted:
+        ours.flatten, plain.flatten = View(), nn.Flatten()
+    taught = [distill(trained, s, digits.train, hint=hint, **SETTINGS)[0] for s in (ours, plain)]
+    assert same(*taught, atol=1e-3)
+
+
+class View(nn.Module):
+    def forward(self, x):
+        return x.view(-1, 144)
+
+
+def test_batch_norm_learns_when_a_single_image_is_left_over(trained, digits):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    taught, history = distill(trained, net, take(digits.train, 129), **SETTINGS)
+    assert history["step"].tolist() == [1, 2, 3]
+    assert taught[2].num_batches_tracked == 3
+
+
+def test_a_wrapped_student_is_taught_by_a_hint(trained, digits):
+    hint = hint_of(trained, digits.train.x)
+    ours, _ = distill(nn.DataParallel(trained), nn.DataParallel(student()), digits.train, hint=hint, **SETTINGS)
+    assert same(ours, distill(trained, student(), digits.train, hint=hint, **SETTINGS)[0])
