@@ -89,7 +89,9 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "to 1.80 %": "docs/log.md",
         "stay above 98 %": "a goal to reach",
     },
-    "10b": {},
+    "10b": {
+        "Is it so at 80 %": "labkit.sweep.order.POINTS",
+    },
     "11": {
         "as good as 32": "the bits of a float",
         "at 32 bits. At": "the bits of a float",
