@@ -37,6 +37,10 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "L2, 300 steps": "= 1000 / 50 * 15",
         "after 40 steps": "5 epochs of 1,000 images by 128",
         "images, 1,200 steps": "labkit.sweep.regularization.FEW_BUDGET",
+        "200 are held out": "labkit.sweep.regularization.HELD_OUT",
+        "800 are trained on": "labkit.sweep.regularization.HELD_OUT",
+        "gains 5.5 points": "= 95.8 - 90.3",
+        "smoothing 2.2": "= 92.5 - 90.3",
     },
     "07": {
         "4 epochs over 20,000 images of": "labkit.sweep.learning_rate.IMAGES",
