@@ -1,6 +1,6 @@
 """The operations of torch that units are followed through, by the names of their functions, in kinds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -12,9 +12,9 @@ class Call(NamedTuple):
     """One call of a function of torch, and what it returned."""
 
     name: str
-    function: Callable
-    args: tuple
-    kwargs: dict
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     results: list[Tensor]
 
     def arg(self, place: int, *names: str, default: Any = None) -> Any:
@@ -54,7 +54,7 @@ def _last(n: int) -> Callable[[Call, int], range]:
     return lambda call, ndim: range(ndim - n, ndim)
 
 
-MIXED: dict[str, Callable] = {
+MIXED: dict[str, Callable[[Call, int], Iterable[int]]] = {
     **dict.fromkeys([
         "mean", "sum", "amax", "amin", "max", "min", "std", "var", "prod", "logsumexp", "softmax", "log_softmax",
         "argmax", "argmin", "cumsum", "any", "all",
