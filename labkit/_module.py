@@ -131,7 +131,7 @@ def fastest_layout(model: nn.Module, x: Tensor) -> torch.memory_format:
         return torch.contiguous_format
     try:
         copied = clone(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for part in copied.modules():  # hooks that watch a layer are not to hear of these two images
+        for part in copied.modules():  # hooks that watch a layer must not see these two images
             part._forward_pre_hooks.clear()
             part._forward_hooks.clear()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -3,7 +3,7 @@
 A *unit* is a neuron of a linear layer or a channel of a convolution. The network is run on an example, and numbered
 units are passed along beside the values: a layer makes new ones, a flatten repeats each, an addition makes two into
 one (`_operations.py` has the rules). What comes out is plain data, a list of `Use`. That it is right is tried: the
-network without half of the units must equal the network whose readers hear zeros from them.
+network without half of the units must equal the network whose consumers get zeros in their place.
 """
 
 import torch
@@ -158,9 +158,9 @@ def _keep(owner: nn.Module, name: str, axis: int, kept: Tensor) -> None:
 
 
 def difference(model: nn.Module, small: nn.Module, uses: list[Use], gone: Tensor, example: Example) -> str:
-    """How `small` differs on the example from a plain `model` whose readers hear zeros from the units `gone`.
+    """How `small` differs on the example from a plain `model` in which the consumers of the units `gone` get zeros.
 
-    A reader that hears zeros is one whose weights for them are 0. "" if nothing differs.
+    A consumer gets zeros where its weights for them are 0. "" if nothing differs.
     """
     masked = {}
     for use in uses:

@@ -134,7 +134,7 @@ def moved(rows: Rows, seen: Seen, net: Net, losses: list[float], step: int, tota
 
 
 def prunability(rows: Rows, net: Net) -> Array:
-    """The accuracy behind pruning at each of THRESHOLDS, on the first SAMPLE images."""
+    """The accuracy after pruning at each of THRESHOLDS, on the first SAMPLE images."""
     return np.array([rows.accuracy(article.prune(net, threshold)[0], SAMPLE) for threshold in THRESHOLDS])
 
 
