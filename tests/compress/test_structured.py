@@ -656,17 +656,19 @@ def test_frozen_weights_stay_frozen():
     assert {name: p.requires_grad for name, p in small.named_parameters()} == frozen
 
 
-def test_weights_that_an_old_spectral_norm_computes_are_held(refuses):
-    model = nn.Sequential(
-        nn.Linear(6, 8), nn.ReLU(), nn.utils.spectral_norm(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 3)
-    )
-    said = held(model.eval(), torch.randn(2, 6))
-    assert said["0"] == "they reach linear in 2, whose weight is not a parameter of that name"
-    assert said["2"].startswith("they reach ")
-    with pytest.raises(
-        ValueError, match="^model Sequential has no unit that may leave in 0: they reach linear in 2, whose"
-    ):
-        prune_channels(model, torch.randn(2, 6), 0.5)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("rule", [nn.utils.spectral_norm, nn.utils.weight_norm], ids=lambda rule: rule.__name__)
+def test_weights_that_an_older_rule_computes_become_ordinary_and_are_cut(rule):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), rule(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x = torch.randn(5, 6)
+    before = model(x)
+    small = prune_channels(model, x[:2], 0.5)
+    assert [tuple(p.shape) for p in small.parameters()] == [(4, 6), (4,), (4,), (4, 4), (3, 4), (3,)]
+    first, second = ((small[i].bias[:, None] == model[i].bias[None]).any(0) for i in (0, 2))  # the units that are left
+    inner = model[2](model[1](model[0](x)) * first).relu()
+    torch.testing.assert_close(small(x), model[4](inner * second))
+    torch.testing.assert_close(model(x), before)
 
 
 def test_layers_that_are_named_are_not_skipped_in_silence(refuses):

@@ -245,7 +245,9 @@ def test_the_panel_trains_behind_its_button_and_is_overtaken_by_a_move(conv, dig
     panel.controls["temperature"].value = 2
     until(lambda: button.description == "train both students")  # the overtaken job has ended
     until(lambda: panel.live.status == "scored on all 300 validation images")
-    assert "student taught" not in panel.live.alt
+    assert len(panel.view._trained) == 1
+    assert "(T = 4, " in panel.live.alt  # the students of the first run: those of T = 8 were given up
+    assert "T = 8" not in panel.live.alt
 
 
 def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
