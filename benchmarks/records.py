@@ -19,11 +19,11 @@ import torch
 from torch import nn
 
 from labkit import augment, losses
+from labkit._files import replace
 from labkit.compress._weights import weights
 from labkit.compress.deep_compression import deep_compress, embed, keep_units
 from labkit.compress.distill import answers, with_answers
-from labkit.data import Split, data_dir, load_data, register
-from labkit.data.files import replace
+from labkit.data import Split, data_dir, load_data, partial, publish
 from labkit.losses import Loss
 from labkit.measure import accuracy
 from labkit.models import build
@@ -102,8 +102,8 @@ def make(network: str, track: str, seed: int) -> None:
     whole = build(network)
     raw = encode(embed(small, whole), coders=CODERS)
     path = f"records/{network}--{track}--seed{seed}.lk"
-    replace(data_dir() / path, raw)
-    register(path)
+    replace(partial(path), [raw])
+    publish(path)
     error = 100 - 100 * accuracy(decode(raw, into=whole), data.validation)["accuracy"]
     print(f"{path}: {len(raw):,} B, validation error {error:.2f} %, {history.seconds.sum():.0f} s", flush=True)
 

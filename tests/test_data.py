@@ -139,7 +139,9 @@ def test_unknown_name(refuses):
 
 def test_shipped_files_are_all_listed_and_undamaged():
     assert data.damaged() == []
-    shipped = {f.relative_to(data.data_dir()).as_posix() for f in data.data_dir().rglob("*") if f.suffix in SHIPPED}
+    files = [f for f in data.data_dir().rglob("*") if f.suffix in SHIPPED]
+    files += (data.data_dir() / "checkpoints").glob("*.json")
+    shipped = {f.relative_to(data.data_dir()).as_posix() for f in files}
     optional = {f for f in data.manifest() if f.startswith("cifar10-full/")}
     assert shipped | optional == set(data.manifest())
 
@@ -154,7 +156,7 @@ def test_a_damaged_file_is_named(small_data, refuses):
     file.write_bytes(raw)
     said = (
         "data/digits/train.webp is damaged: its SHA-256 is not the manifest's; "
-        "run: git checkout -- data/digits/train.webp"
+        "if you changed it yourself, keep a copy; run: git checkout -- data/digits/train.webp"
     )
     refuses(ValueError, said, load_data, "digits")
     assert data.damaged() == [said]

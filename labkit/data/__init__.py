@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from labkit import _check
-from labkit.data.files import damaged, data_dir, manifest, register, verified
+from labkit.data.files import damaged, data_dir, manifest, partial, publish, verified, working_on
 
 __all__ = [
     "Data",
@@ -27,9 +27,11 @@ __all__ = [
     "data_dir",
     "load_data",
     "manifest",
-    "register",
+    "partial",
+    "publish",
     "take",
     "verified",
+    "working_on",
 ]
 
 SPLIT_SEED = 0  # of the permutation that carves validation from train

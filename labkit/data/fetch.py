@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labkit.data.files import data_dir, manifest, replace
+from labkit._files import replace
+from labkit.data.files import data_dir, manifest
 
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 
@@ -31,7 +32,7 @@ def fetch_cifar10(folder: Path | None = None) -> None:
             )
     target.mkdir(exist_ok=True)
     for name, raw in encoded.items():
-        replace(target / name, raw)
+        replace(target / name, [raw])
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -1,10 +1,16 @@
 """The files below data/, each held to the SHA-256 that data/manifest.json lists for it."""
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from labkit._files import locked, replace
+
+MANIFEST = "manifest.json"
 
 
 def data_dir() -> Path:
@@ -14,23 +20,43 @@ def data_dir() -> Path:
 
 def manifest() -> dict[str, dict[str, Any]]:
     """Every shipped file: path -> {sha256, bytes}, as `data/manifest.json` lists it."""
-    return json.loads((data_dir() / "manifest.json").read_text())
+    return json.loads((data_dir() / MANIFEST).read_text())
 
 
-def register(*paths: str) -> None:
-    """List each `data/<path>` in the manifest as it is now, after it was made anew."""
-    listed = manifest()
-    for path in paths:
-        raw = (data_dir() / path).read_bytes()
-        listed[path] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
-    replace(data_dir() / "manifest.json", (json.dumps(dict(sorted(listed.items())), indent=1) + "\n").encode())
+def partial(path: str) -> Path:
+    """Where a new `data/<path>` is worked on until it is published; what a killed process did is found there."""
+    return data_dir() / f"{path}.partial"
 
 
-def replace(path: Path, raw: bytes) -> None:
-    """Write a file all at once: a crash leaves the one that was there."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(raw)
-    part.replace(path)
+def publish(*paths: str) -> None:
+    """Put each `partial(path)` in the place of `data/<path>` and list it in the manifest, all together.
+
+    The manifest is first: where a kill leaves it naming files that are still partial, `verified` puts them in place.
+    """
+    with locked(data_dir() / MANIFEST):
+        made = {path: _line(partial(path).read_bytes()) for path in paths}
+        listed = dict(sorted((manifest() | made).items()))
+        replace(data_dir() / MANIFEST, [(json.dumps(listed, indent=1) + "\n").encode()])
+        for path in paths:
+            os.replace(partial(path), data_dir() / path)
+
+
+@contextlib.contextmanager
+def working_on(path: str) -> Iterator[Path]:
+    """`partial(path)`, which begins as `data/<path>` unless an interrupted run left it; published at the end.
+
+    A second process waits for the first.
+    """
+    (data_dir() / path).parent.mkdir(parents=True, exist_ok=True)
+    with locked(data_dir() / path):
+        if not partial(path).exists() and (data_dir() / path).exists():
+            replace(partial(path), [verified(path)])
+        yield partial(path)
+        publish(path)
+
+
+def _line(raw: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
 
 
 def verified(path: str) -> bytes:
@@ -41,12 +67,37 @@ def verified(path: str) -> bytes:
     file, listed = data_dir() / path, manifest()
     if path not in listed:
         raise ValueError(f"data/{path} is not listed in data/manifest.json; allowed: the files listed there")
-    if not file.exists():
+    raw = _listed(path)
+    if raw is None:
+        with contextlib.suppress(OSError):  # of a folder that is read-only, in which nothing is published either
+            raw = _settled(path)
+    if raw is None and not file.exists():
         raise FileNotFoundError(f"data/{path} is missing; {_remedy(path)}")
-    raw = file.read_bytes()
-    if hashlib.sha256(raw).hexdigest() != listed[path]["sha256"]:
-        raise ValueError(f"data/{path} is damaged: its SHA-256 is not the manifest's; {_remedy(path)}")
+    if raw is None:
+        keep = "if you changed it yourself, keep a copy; "
+        raise ValueError(f"data/{path} is damaged: its SHA-256 is not the manifest's; {keep}{_remedy(path)}")
     return raw
+
+
+def _settled(path: str) -> bytes | None:
+    """The file after whoever publishes it is done, or, if that was a process that was killed, done in its place."""
+    with locked(data_dir() / MANIFEST):
+        if partial(path).exists() and _is_listed(path, partial(path).read_bytes()):
+            os.replace(partial(path), data_dir() / path)
+        return _listed(path)
+
+
+def _listed(path: str) -> bytes | None:
+    """The file, if it is the one that the manifest lists."""
+    try:
+        raw = (data_dir() / path).read_bytes()
+    except FileNotFoundError:
+        return None
+    return raw if _is_listed(path, raw) else None
+
+
+def _is_listed(path: str, raw: bytes) -> bool:
+    return hashlib.sha256(raw).hexdigest() == manifest()[path]["sha256"]
 
 
 def _remedy(path: str) -> str:

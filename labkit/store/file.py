@@ -8,7 +8,6 @@ to end. A file holds no architecture: `load` is given a model of the same one.
 
 import functools
 import math
-import os
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
+from labkit._files import replace
 from labkit._module import unwrapped
 from labkit.compress.parts import Part, Quantized, Shared, assemble, input_quantizers, parts, shape_of
 from labkit.compress.quantize import Grid
@@ -51,19 +51,10 @@ class Entry:
 def save(model: nn.Module, path: str | Path, coders: Collection[str] = QUICK) -> Path:
     """Write `model` to `path`, all of it or nothing: a crash leaves the file that was there. Returns the path.
 
-    `coders` may compete for each tensor (see `encode`).
+    `coders` may compete for each tensor (see `encode`). ValueError where `path` is a folder, a device or a pipe.
     """
-    path, written = Path(path), entries(model, coders)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # beside it, for only a rename in one folder is atomic
-    try:
-        with part.open("wb") as file:
-            file.writelines(entry.raw for entry in written)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    replace(path, [entry.raw for entry in entries(model, coders)])
+    return Path(path)
 
 
 def load(path: str | Path, into: nn.Module) -> nn.Module:

@@ -6,6 +6,10 @@ The jobs are joblib's, so that a Dask or Ray cluster is one `joblib.parallel_con
 import io
 import itertools
 import math
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,11 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from labkit.data import data_dir, register, verified
-from labkit.data.files import replace
+from labkit._files import locked, replace
+from labkit.data import verified, working_on
+
+Key = tuple[float | str, ...]  # settings as they compare after a CSV file
+Row = dict[str, Any]
 
 
 def sweep(
@@ -26,39 +33,102 @@ def sweep(
     """`function(**settings)` for every combination of `grid`, as a table: a row holds the settings and the result.
 
     With `path`, a CSV file, each row is written as soon as it is there, and rows found in the file are not run again.
-    If a run raises, so does the sweep, and the rows before it are in the file.
+    Several processes may fill one file: each adds its rows, and of a setting that two have run the first row stays. If
+    a run raises, so does the sweep, and the rows before it are in the file. ValueError for a result that the file would
+    give back as another, or that contradicts a setting of its name.
     """
-    path = Path(path) if path else None
-    settings = {_key(values): dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())}
-    rows = _finished(path, list(grid)) if path and path.exists() else {}
-    rows = {key: row | settings.get(key, {}) for key, row in rows.items()}  # None, not NaN, where the grid has None
+    path, names = Path(path) if path else None, list(grid)
+    settings = {_key(values): dict(zip(names, values, strict=True)) for values in itertools.product(*grid.values())}
+    rows = _finished(path.read_bytes(), names, path) if path and path.exists() else {}
     todo = {key: setting for key, setting in settings.items() if key not in rows}
     jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")  # as they end: none waits for a slower one
-    for key, result in jobs(joblib.delayed(_run)(function, key, setting) for key, setting in todo.items()):
-        rows[key] = settings[key] | result
-        if path:
-            _write(pd.DataFrame([rows[k] for k in dict.fromkeys([*settings, *rows]) if k in rows]), path)
-    return pd.DataFrame([rows[key] for key in settings])
+    try:
+        for key, result in jobs(joblib.delayed(_run)(function, key, todo[key], os.getpid()) for key in todo):
+            rows[key] = _joined(todo[key], result)
+            if path:
+                rows = _add(key, rows, settings, names, path)
+    except KeyboardInterrupt:
+        done = f"{len(settings.keys() & rows.keys())} of {len(settings)} rows are done"
+        where = f" and in {path}: the same call goes on from there" if path else ", and lost, for the sweep has no path"
+        raise KeyboardInterrupt(done + where) from None
+    # the settings are those of the grid: None, not NaN, where it has None
+    return pd.DataFrame([rows[key] | setting for key, setting in settings.items()])
 
 
-def _run(
-    function: Callable[..., Mapping[str, Any]], key: tuple[Any, ...], setting: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _run(function: Callable[..., Mapping[str, Any]], key: Key, setting: Row, parent: int) -> tuple[Key, Row]:
+    if os.getppid() == parent:
+        _become_a_worker(parent)
     return key, dict(function(**setting))
 
 
-def _finished(path: Path, names: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """The rows of a sweep's file, by their settings."""
-    texts = pd.read_csv(path, dtype=str, keep_default_na=False)
+def _become_a_worker(parent: int) -> None:
+    """Leave Ctrl-C to the process that collects the rows, and end when that one does: joblib's workers outlive it."""
+    if any(thread.name == "labkit-worker" for thread in threading.enumerate()):
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="labkit-worker").start()
+
+
+def _joined(setting: Row, result: Row) -> Row:
+    for name in setting.keys() & result.keys():
+        if result[name] != setting[name]:
+            raise ValueError(
+                f"the result {name}={result[name]!r} has the name of a setting, which is {setting[name]!r}; "
+                "allowed: other names"
+            )
+    return setting | result
+
+
+def _add(key: Key, rows: dict[Key, Row], settings: Mapping[Key, Row], names: list[str], path: Path) -> dict[Key, Row]:
+    """Write the row of `key`, and those that others wrote meanwhile; return all of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        there = _finished(path.read_bytes(), names, path) if path.exists() else {}
+        rows = rows | there
+        rows = {k: rows[k] | settings.get(k, {}) for k in dict.fromkeys([*settings, *there, *rows]) if k in rows}
+        raw = pd.DataFrame(list(rows.values())).to_csv(index=False).encode()
+        if key not in there:
+            _check_same(rows[key], _finished(raw, names, path)[key], names)
+        replace(path, [raw])
+    return rows
+
+
+def _finished(raw: bytes, names: list[str], path: Path | None) -> dict[Key, Row]:
+    """The rows of a sweep's file, by their settings. Only an empty field is missing: "NA" and "None" are texts."""
+    texts = pd.read_csv(io.BytesIO(raw), dtype=str, keep_default_na=False)
+    table = pd.read_csv(io.BytesIO(raw), keep_default_na=False, na_values=[""])
     missing = [name for name in names if name not in texts]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; allowed: the file of a sweep over {names}")
-    settings, rows = texts[names].to_dict("records"), pd.read_csv(path).to_dict("records")
+    settings, rows = texts[names].to_dict("records"), table.to_dict("records")
     return {_key(s.values()): {str(k): v for k, v in (row | s).items()} for s, row in zip(settings, rows, strict=True)}
 
 
-def _key(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Settings as they compare behind a CSV file, in which 0, 0.0 and "0" are one, and None and NaN are empty."""
+def _check_same(row: Row, again: Row, names: list[str]) -> None:
+    """Refuse a result that a CSV file gives back as something else."""
+    for name in row.keys() - set(names):
+        value, found = row[name], again[name]
+        if _is_missing(value) != _is_missing(found) or not (_is_missing(value) or _equal(value, found)):
+            allowed = "numbers, truth values, None, and texts that are not empty and do not look like one of these"
+            raise ValueError(f"the result {name}={value!r} comes back from the file as {found!r}; allowed: {allowed}")
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _equal(value: object, found: object) -> bool:
+    return isinstance(value, str) == isinstance(found, str) and bool(value == found)
+
+
+def _key(values: Iterable[Any]) -> Key:
+    """Settings as they compare after a CSV file, in which 0, 0.0 and "0" are one, and None and NaN are empty."""
     return tuple(_number_or_text("" if value is None or value != value else str(value)) for value in values)
 
 
@@ -68,11 +138,6 @@ def _number_or_text(text: str) -> float | str:
     except ValueError:
         return text
     return text if math.isnan(number) else number  # NaN is not equal to itself
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, table.to_csv(index=False).encode())
 
 
 def sweep_path(kind: str, model_name: str, data_name: str) -> str:
@@ -89,7 +154,5 @@ def kept(
     run: Callable[..., Mapping[str, Any]], grid: Mapping[str, Sequence[Any]], kind: str, *names: str
 ) -> pd.DataFrame:
     """The sweep that ships as `sweep_path(kind, *names)`: run what its file lacks, and enter it in the manifest."""
-    path = sweep_path(kind, *names)
-    table = sweep(run, grid, data_dir() / path)
-    register(path)
-    return table
+    with working_on(sweep_path(kind, *names)) as work:
+        return sweep(run, grid, work)

@@ -11,7 +11,7 @@ from torch import nn
 from labkit import augment, losses, optim
 from labkit.compress.magnitude import keep_zeros, prune
 from labkit.compress.quantize import quantize
-from labkit.data import Data, Split, data_dir, load_data, register, take
+from labkit.data import Data, Split, load_data, take, working_on
 from labkit.measure import accuracy, counts
 from labkit.models import mlp
 from labkit.sweep._run import kept, sweep, sweep_path
@@ -98,8 +98,8 @@ def _method_by_method(
     path = sweep_path(kind, "lenet-300-100", data_name)
     grids = [{"method": (method,), "strength": strengths, "seed": SEEDS} for method, strengths in methods.items()]
     # from the last to the first: what is new in the file goes to its top
-    tables = [sweep(run, grid, data_dir() / path) for grid in reversed(grids)]
-    register(path)
+    with working_on(path) as work:
+        tables = [sweep(run, grid, work) for grid in reversed(grids)]
     return pd.concat(reversed(tables), ignore_index=True)
 
 

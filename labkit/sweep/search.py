@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from labkit import _check
+from labkit._files import replace
 from labkit.compress.magnitude import keep_zeros, prune
 from labkit.compress.quantize import quantize
-from labkit.data import Data, Split, data_dir, load_data, register, take, verified
+from labkit.data import Data, Split, load_data, partial, publish, take, verified
 from labkit.measure import accuracy, right, size_bytes
 from labkit.models import mlp
 from labkit.search import Cancelled, Objective, Space, finished, fit_trial, row, search
@@ -186,8 +187,10 @@ def right_sweep() -> None:
             settings = {name: rows[name].tolist()[number] for name in TRAINING}
             objective(optuna.trial.FixedTrial(settings), **settings)
         bits |= {f"{sampler}": np.packbits(hits, axis=1), f"{sampler} numbers": rows["number"].to_numpy()}
-    np.savez_compressed(data_dir() / RIGHT, **bits)  # type: ignore[arg-type]
-    register(RIGHT)
+    with io.BytesIO() as file:
+        np.savez_compressed(file, **bits)  # type: ignore[arg-type]
+        replace(partial(RIGHT), [file.getvalue()])
+    publish(RIGHT)
 
 
 def _note(kept_hits: list[np.ndarray], number: int, hits: np.ndarray) -> None:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from labkit import augment, losses
-from labkit.data import data_dir, load_data, register, verified
-from labkit.data.files import replace
+from labkit._files import replace
+from labkit.data import load_data, partial, publish, verified
 from labkit.models import build
 from labkit.train import count_correct, fit
 
@@ -64,6 +64,11 @@ def checkpoint(name: str, data_name: str) -> str:
     return f"checkpoints/{name}--{data_name}.safetensors"
 
 
+def record(path: str) -> str:
+    """The path below data/ of what a checkpoint reached."""
+    return path.replace(".safetensors", ".json")
+
+
 def load_model(name: str, data_name: str) -> nn.Module:
     """A trained network from data/checkpoints, in evaluation mode. ValueError if there is none or it is damaged."""
     model = build(name)
@@ -73,7 +78,7 @@ def load_model(name: str, data_name: str) -> nn.Module:
 
 def retrain(name: str, data_name: str, progress: bool = True) -> dict[str, Any]:
     """Train by the recipe, write the checkpoint with its figures, and return them; test is scored once, at the end."""
-    path, recipe = data_dir() / checkpoint(name, data_name), RECIPES[name, data_name]
+    path, recipe = checkpoint(name, data_name), RECIPES[name, data_name]
     data = load_data(recipe.trained_on or data_name)
     torch.manual_seed(recipe.settings["seed"])
     model, history = fit(build(name), data.train, validation=data.validation, progress=progress, **recipe.settings)
@@ -87,16 +92,16 @@ def retrain(name: str, data_name: str, progress: bool = True) -> dict[str, Any]:
         seconds=round(history.seconds.sum(), 1),
         command=f"python -m labkit.zoo train {name} {data_name}",
     )
-    path.parent.mkdir(exist_ok=True)
-    replace(path, safetensors.torch.save(model.state_dict()))
-    register(checkpoint(name, data_name))
-    replace(path.with_suffix(".json"), (json.dumps(figures, indent=1) + "\n").encode())
+    partial(path).parent.mkdir(exist_ok=True)
+    replace(partial(path), [safetensors.torch.save(model.state_dict())])
+    replace(partial(record(path)), [(json.dumps(figures, indent=1) + "\n").encode()])
+    publish(path, record(path))
     return figures
 
 
 def figures() -> list[dict[str, Any]]:
     """The record that was written beside each checkpoint when it was trained."""
-    return [json.loads((data_dir() / checkpoint(*key)).with_suffix(".json").read_text()) for key in RECIPES]
+    return [json.loads(verified(record(checkpoint(*key)))) for key in RECIPES]
 
 
 def _plain(value: object) -> object:
