@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -170,6 +171,52 @@ def test_a_setting_survives_the_file(tmp_path, kind):
     assert list(map(str, calls)) == list(map(str, values))
     same(again, whole)
     same(again, sweep(run, {"value": values}))
+
+
+RESULTS = {
+    "texts that other tables take for missing": ("NA", "None", "nan", "null", "N/A", "-"),
+    "missing": (None, float("nan"), 0.5),
+    "missing texts": ("complete", None),
+    "truth": (True, False),
+    "truth or nothing": (True, None),
+    "numbers": (1, 2.5, float("inf"), -(2**60), 1e-310),
+    "NumPy's": (np.float32(0.1), np.int64(3)),
+    "NumPy's truth": (np.bool_(True), np.False_),
+    "commas, quotes and new lines": ('a,"b"', "c\nd", " e "),
+}
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_a_result_survives_the_file(tmp_path, kind):
+    path, values = tmp_path / "t.csv", RESULTS[kind]
+
+    def run(n):
+        return {"value": values[n]}
+
+    whole = sweep(run, {"n": range(len(values))})
+    sweep(run, {"n": range(len(values) - 1)}, path)
+    for _ in range(2):
+        again = sweep(run, {"n": range(len(values))}, path)
+        pd.testing.assert_frame_equal(again, whole, check_exact=True, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "again"),
+    [((1, ""), "nan"), (("007",), "7"), (("True",), "True"), (((1, 2),), "'(1, 2)'"), ((0.5, "0.5"), "0.5")],
+    ids=["empty", "digits", "truth", "pair", "a number as text"],
+)
+def test_a_result_that_the_file_would_change_is_refused(tmp_path, refuses, values, again):
+    path = tmp_path / "t.csv"
+    allowed = "numbers, truth values, None, and texts that are not empty and do not look like one of these"
+    said = f"the result value={values[-1]!r} comes back from the file as {again}; allowed: {allowed}"
+    refuses(ValueError, said, sweep, lambda n: {"value": values[n]}, {"n": range(len(values))}, path)
+    assert path.exists() == (len(values) > 1)  # the rows before it are there
+
+
+def test_a_result_must_not_contradict_a_setting_of_its_name(tmp_path, refuses):
+    said = "the result a=4 has the name of a setting, which is 3; allowed: other names"
+    refuses(ValueError, said, sweep, lambda a: {"a": a + 1}, {"a": (3,)}, tmp_path / "t.csv")
+    assert sweep(lambda a: {"a": a, "b": 1}, {"a": (3,)}).to_dict("records") == [{"a": 3, "b": 1}]
 
 
 def test_a_file_of_another_sweep_is_refused(tmp_path, refuses):
