@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 
 from labkit._files import locked, replace
@@ -58,7 +59,7 @@ def sweep(
 def _run(function: Callable[..., Mapping[str, Any]], key: Key, setting: Row, parent: int) -> tuple[Key, Row]:
     if os.getppid() == parent:
         _become_a_worker(parent)
-    return key, dict(function(**setting))
+    return key, {name: v.item() if isinstance(v, np.generic) else v for name, v in function(**setting).items()}
 
 
 def _become_a_worker(parent: int) -> None:
