@@ -22,7 +22,7 @@ import torch
 from optuna.trial import TrialState
 from torch import nn
 
-from labkit import _check
+from labkit import _check, _process
 from labkit._samplers import SAMPLERS, Space, label, sampler_for
 from labkit._storage import (
     FINISHED,
@@ -139,7 +139,12 @@ def _run_next(
     if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         about = {"index": index, "worker": worker}
         study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs=about))
-    study.optimize(objective, n_trials=1, catch=(Cancelled,))
+    try:
+        study.optimize(objective, n_trials=1, catch=(Cancelled,))
+    except AssertionError as error:  # Optuna's own words where it could not write how the trial ended
+        if str(error) == "Should not reach." and isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 @quiet()
@@ -239,11 +244,13 @@ def restored(rows: Sequence[Mapping[str, Any]], space: Space, goals: Mapping[str
     return study
 
 
+@quiet()
 def importance(study: optuna.Study) -> dict[str, float]:
     """Share of every setting in reaching the best quarter of the complete trials: PED-ANOVA (Watanabe et al. 2023).
 
     With two goals the best are those nearest to the frontier. Sums to 1; few trials make a rough estimate of it.
     """
+    _process.load("optuna.importance")  # it imports scikit-learn where that is installed
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 

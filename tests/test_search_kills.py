@@ -1,4 +1,4 @@
-"""Searches whose processes are killed at any moment, whose disk is full, and that several workers begin and end at once.
+"""Searches whose processes are killed at any moment, whose disk is full, and that several workers share.
 
 The children come from a server that has labkit loaded, so that they start within milliseconds. A child that is to be
 killed counts its own calls and kills itself at one of them: the moments are the same on every machine.
@@ -88,11 +88,11 @@ def test_a_search_that_is_killed_at_any_moment_ends_like_one_that_is_not(place, 
 def test_workers_that_begin_a_new_study_together_end_it_with_as_many_trials_as_asked_for(place, workers):
     for _ in range(3):
         barrier = CHILDREN.Barrier(workers)
-        crowd = [start("random", place, barrier=barrier, trials=7) for _ in range(workers)]
+        crowd = [start("random", place, barrier=barrier, trials=6) for _ in range(workers)]
         assert [ended(one) for one in crowd] == [0] * workers
         study = open_study(storage=place)
-        assert trials(study)["state"].tolist() == ["complete"] * 7
-        assert sorted(settings_of(study)) == sorted(settings_of(run("random", trials=7)))
+        assert trials(study)["state"].tolist() == ["complete"] * 6
+        assert sorted(settings_of(study)) == sorted(settings_of(run("random", trials=6)))
         for file in os.listdir(os.path.dirname(place.removeprefix("sqlite:///"))):
             os.unlink(os.path.join(os.path.dirname(place.removeprefix("sqlite:///")), file))
 
@@ -159,7 +159,7 @@ def fill_the_disk(place, size, told):
     try:
         run("tpe", place)
     except OSError as error:
-        told.send(str(error))
+        told.send(error.strerror)
 
 
 def test_a_full_disk_is_told_in_words_and_the_search_goes_on_when_there_is_room(tmp_path):
