@@ -156,10 +156,12 @@ def open_study(
 ) -> optuna.Study:
     """The study of that name in `storage`, or a new one in memory if that is None.
 
-    A path such as "study.journal" is a file that workers on one machine, or on a shared disk, append to. A database URL
-    such as "sqlite:///study.db" or "postgresql://…" is slower and knows more: every worker tells it every 10 s that it
-    lives, and a trial that was not heard of for 30 s counts as failed; in a file it stays "running". ValueError if the
-    study there has other `goals`.
+    A path such as "study.journal" is a file of lines that workers append to: what a killed process or a full disk left
+    of a line is removed. A database URL such as "sqlite:///study.db" or "postgresql://…" is slower. Workers that share
+    a file, journal or SQLite, know of each other by locks beside it, which the system frees when a process is killed.
+    Those that share a server tell it every 10 s that they live, and a trial that was not heard of for 30 s counts as
+    failed. ValueError for a file that is no journal, and if the study there has other `goals`; OSError if it cannot be
+    written.
     """
     for direction in goals.values():
         _check.one_of("goals", direction, ("maximize", "minimize"))
@@ -232,6 +234,7 @@ def best_so_far(records: pd.DataFrame, column: str = "accuracy") -> pd.Series:
     return pd.Series(records[column].where(better).ffill().to_numpy(), index=records["trained"].cumsum().to_numpy())
 
 
+@quiet()
 def restored(rows: Sequence[Mapping[str, Any]], space: Space, goals: Mapping[str, str]) -> optuna.Study:
     """A study in memory with the finished trials of `rows` (see `row`), for Optuna's own tools."""
     study = open_study(goals=goals)

@@ -12,7 +12,9 @@ import resource
 import signal
 import sys
 
+import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
 from labkit.search import finished, grid, open_study, search, trials
 
@@ -63,7 +65,7 @@ def ended(process):
 def settings_of(study):
     """What the finished trials tried and found, in their order."""
     table = trials(study)
-    return table.loc[table["state"] == "complete", COLUMNS].values.tolist()
+    return table[table["state"] == "complete"].reindex(columns=COLUMNS).values.tolist()
 
 
 @pytest.fixture(params=["study.journal", "sqlite:///{}/study.db"])
@@ -108,6 +110,25 @@ def test_what_a_killed_worker_had_begun_is_tried_by_the_others(place, sampler):
     study = run(sampler, place, trials=12)
     assert len(finished(study)) == 12
     assert sorted(settings_of(study)) == sorted(settings_of(run(sampler, trials=12)))
+
+
+def share(path, barrier, trials):
+    """A worker whose storage is an object of Optuna's, for which there are no locks."""
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    barrier.wait(PATIENCE)
+    run("grid", storage, trials=trials)
+
+
+@pytest.mark.slow
+def test_without_locks_a_worker_gives_up_what_another_has_begun(tmp_path):
+    path, barrier = tmp_path / "study.journal", CHILDREN.Barrier(3)
+    open_study(storage=optuna.storages.JournalStorage(JournalFileBackend(str(path))))
+    crowd = [CHILDREN.Process(target=share, args=(path, barrier, 12)) for _ in range(3)]
+    for one in crowd:
+        one.start()
+    assert [ended(one) for one in crowd] == [0, 0, 0]
+    study = run("grid", optuna.storages.JournalStorage(JournalFileBackend(str(path))), trials=12)
+    assert sorted(settings_of(study)) == sorted(settings_of(run("grid", trials=12)))
 
 
 # a journal
