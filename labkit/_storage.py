@@ -104,14 +104,21 @@ def connect(storage: Storage) -> optuna.storages.BaseStorage | None:
     """What Optuna keeps a study in; see `labkit.search.open_study`."""
     if storage is None or isinstance(storage, optuna.storages.BaseStorage):
         return storage
-    if not isinstance(storage, str):
-        return optuna.storages.JournalStorage(Journal(Path(storage)))
+    if not isinstance(storage, str | Path):
+        kinds = "a path, the URL of a database, a storage object of Optuna's or None"
+        raise TypeError(f"storage is {storage!r}; allowed: {kinds}")
+    if isinstance(storage, Path):
+        return optuna.storages.JournalStorage(Journal(storage))
     if "://" not in storage:
         return connect(Path(storage))
     patience: dict[str, Any] = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
     with warnings.catch_warnings():  # Optuna calls its heartbeat experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.RDBStorage(storage, patience, heartbeat_interval=10, grace_period=30)
+        try:
+            return optuna.storages.RDBStorage(storage, patience, heartbeat_interval=10, grace_period=30)
+        except sqlalchemy.exc.ArgumentError as error:
+            told = f"storage is {storage}; allowed: a path, or the URL of a database that SQLAlchemy knows"
+            raise ValueError(told) from error
 
 
 @contextlib.contextmanager

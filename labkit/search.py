@@ -105,11 +105,13 @@ def search(
 
     with at_work(file) as worker:
         for _ in range(trials - len(finished(study))):  # a bound, for an objective that gives up every trial
+            if cancel():
+                break
             with contextlib.ExitStack() as begin:
                 begin.enter_context(alone(file))
                 give_up_lost(study, file)
                 index = free_index(study)
-                if cancel() or index >= trials:
+                if index >= trials:
                     break
                 study.sampler = sampler_for(sampler, space, len(goals), seed, index)
                 _run_next(study, worker, index, run, begin.close)

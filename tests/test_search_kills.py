@@ -171,6 +171,10 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path, refuses):
     place.write_bytes(place.read_bytes().replace(b"\n", b"\n]\n", 1))
     said = f"storage is {place}, in which a line is damaged; allowed: a journal of whole lines"
     refuses(ValueError, said, open_study, storage=place)
+    said = "storage is 5; allowed: a path, the URL of a database, a storage object of Optuna's or None"
+    refuses(TypeError, said, open_study, storage=5)
+    said = "storage is no://where; allowed: a path, or the URL of a database that SQLAlchemy knows"
+    refuses(ValueError, said, open_study, storage="no://where")
     said = f"storage is {tmp_path}/no/study.journal; allowed: a file in a folder that exists"
     refuses(ValueError, said, open_study, storage=tmp_path / "no" / "study.journal")
 
