@@ -9,9 +9,9 @@ numbers and tensors of one number stand for numbers. Of a choice that is neither
 table and the storage hold the `repr`.
 """
 
+import contextlib
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,30 +19,35 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from torch import nn
 
-from labkit import _check
+from labkit import _check, _process
+from labkit._samplers import SAMPLERS, Space, label, sampler_for
+from labkit._storage import (
+    FINISHED,
+    Storage,
+    alone,
+    at_work,
+    connect,
+    counts,
+    file_of,
+    free_index,
+    give_up_lost,
+    index_of,
+    quiet,
+)
 from labkit.data import Split
 from labkit.train import count_correct, fit, steps_of
 
-Space = Mapping[str, Sequence[Any]]
 Objective = Callable[..., Mapping[str, float]]  # objective(trial, **settings) -> record
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-# by the number of goals and a seed; what Optuna 5 changed is written out, so that the shipped searches stay repeatable
-SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
-    "random": lambda goals, seed: optuna.samplers.RandomSampler(seed=seed),
-    "tpe": lambda goals, seed: optuna.samplers.TPESampler(multivariate=goals == 1, constant_liar=True, seed=seed),
-    "nsga2": lambda goals, seed: optuna.samplers.NSGAIISampler(population_size=12, seed=seed),
-}
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial is a row of the table, not a line on the screen
 
 
 class Cancelled(Exception):  # noqa: N818 - a wish, not an error
     """Raised inside an objective to give up its trial, which then counts as failed; the search goes no further."""
 
 
+@quiet()  # a trial is a row of the table, not a line on the screen
 def search(
     objective: Objective,
     space: Space,
@@ -51,13 +56,13 @@ def search(
     sampler: str = "tpe",
     goals: Mapping[str, str] = {"accuracy": "maximize"},  # noqa: B006 - read, never written
     pruner: optuna.pruners.BasePruner | None = None,
-    storage: str | optuna.storages.BaseStorage | None = None,
+    storage: Storage = None,
     name: str = "search",
     seed: int = 0,
     cancel: Callable[[], bool] = lambda: False,
     after_trial: Callable[[optuna.Study], None] = lambda study: None,
 ) -> optuna.Study:
-    """Try settings from `space` until `trials` of them have finished; return the Optuna study that holds them.
+    """Try `trials` settings from `space`, whose trials end or fail by NaN; return the Optuna study that holds them.
 
     `objective(trial, **settings)` returns a record, of which `goals` names what to "maximize" or "minimize"; the rest
     is kept beside it. `sampler` is "grid" (every value of `space` a list, in an order drawn by `seed`; it ends with the
@@ -66,11 +71,16 @@ def search(
     by itself; trials that other workers are still running count as poor ones (constant liar). `pruner`, None for none,
     stops trials that report (see `fit_trial`).
 
-    With a `storage` (see `open_study`) the same call goes on where it stopped, and any number of workers may share it;
-    each takes a `seed` of its own, but for "grid" all take the same. The settings of a trial follow from `seed`, its
-    number and the trials before it, so a search that was interrupted ends like one that was not. `cancel()` is asked
-    before every trial, `after_trial(study)` called behind it. A trial with NaN for a goal has failed, and its row says
-    so under "reason". ValueError for a space, sampler or goal that is none, or that the study does not have.
+    With a `storage` (see `open_study`) the same call goes on where it stopped. A trial that did not end (its process
+    was killed, it was cancelled, its objective raised an error) is tried again with the same settings under a new
+    number. So a search that was interrupted at any moment ends with exactly the settings of one that was not, if its
+    objective gives the same results again and there is no pruner: a pruner compares also with what lost trials told.
+    Any number of workers may share a storage, all with one `seed`. If it is a file, they run `trials` trials in all,
+    and see at once when one of them was killed. The settings that "tpe" and "nsga2" draw then depend on who was first.
+
+    `cancel()` is asked before every trial, `after_trial(study)` called after it. A trial with NaN for a goal has
+    failed, and its row says so under "reason". ValueError for a space, sampler or goal that is none, or that the study
+    does not have; OSError if the storage cannot be written.
     """
     _check.whole("trials", trials, 1, 1_000_000)
     _check.one_of("sampler", sampler, ("grid", *SAMPLERS))
@@ -78,6 +88,7 @@ def search(
     check_space(space, lists_only=sampler == "grid")
     if sampler == "grid":
         trials = min(trials, math.prod(len(values) for values in space.values()))
+    file = file_of(storage)
     study = open_study(name, storage, goals, pruner)
     _check_known(study, space)
 
@@ -92,46 +103,78 @@ def search(
                 _check.number(goal, record[goal], -math.inf, math.inf)
         return [record[goal] for goal in goals]
 
-    for _ in range(trials - len(finished(study))):  # a bound: trials that fail are not counted as finished
-        if cancel() or len(finished(study)) >= trials:
-            break
-        study.sampler = _sampler(sampler, space, len(goals), seed, len(study.get_trials(deepcopy=False)))
-        if isinstance(study.sampler, optuna.samplers.GridSampler) and study.sampler.is_exhausted(study):
-            break  # the points that are not finished have failed
-        study.optimize(run, n_trials=1, catch=(Cancelled,))
-        after_trial(study)
+    with at_work(file) as worker:
+        for _ in range(trials - len(finished(study))):  # a bound, for an objective that gives up every trial
+            if cancel():
+                break
+            with contextlib.ExitStack() as begin:
+                begin.enter_context(alone(file))
+                give_up_lost(study, file)
+                index = free_index(study)
+                if index >= trials:
+                    break
+                study.sampler = sampler_for(sampler, space, len(goals), seed, index)
+                _run_next(study, worker, index, run, begin.close)
+            after_trial(study)
     return study
 
 
-def _sampler(name: str, space: Space, goals: int, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """A sampler for the trial of that number; Optuna keeps no state of a random generator in a storage."""
-    if name == "grid":
-        return optuna.samplers.GridSampler({k: [_label(v) for v in values] for k, values in space.items()}, seed=seed)
-    return SAMPLERS[name](goals, int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
+def _run_next(
+    study: optuna.Study,
+    worker: str,
+    index: int,
+    run: Callable[[optuna.Trial], list[float]],
+    begun: Callable[[], None],
+) -> None:
+    """One trial, or the next that waits in the study. It carries its worker from the moment that it is there."""
+
+    def objective(trial: optuna.Trial) -> list[float]:
+        if trial.user_attrs.get("worker") != worker:  # it was waiting
+            trial.set_user_attr("index", index)
+            trial.set_user_attr("worker", worker)
+        begun()
+        before = study.get_trials(deepcopy=False)[: trial.number]
+        if index in {index_of(other) for other in before if counts(other)}:  # only where `alone` cannot keep order
+            raise Cancelled
+        return run(trial)
+
+    if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        about = {"index": index, "worker": worker}
+        study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs=about))
+    try:
+        study.optimize(objective, n_trials=1, catch=(Cancelled,))
+    except AssertionError as error:  # Optuna's own words where it could not write how the trial ended
+        if str(error) == "Should not reach." and isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
+@quiet()
 def open_study(
     name: str = "search",
-    storage: str | optuna.storages.BaseStorage | None = None,
+    storage: Storage = None,
     goals: Mapping[str, str] = {"accuracy": "maximize"},  # noqa: B006
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
     """The study of that name in `storage`, or a new one in memory if that is None.
 
-    A path such as "study.journal" is a file that workers on one machine, or on a shared disk, append to. A database URL
-    such as "sqlite:///study.db" or "postgresql://…" is slower and knows more: every worker tells it every 10 s that it
-    lives, and a trial that was not heard of for 30 s counts as failed; in a file it stays "running". ValueError if the
-    study there has other `goals`.
+    A path such as "study.journal" is a file of lines that workers append to: what a killed process or a full disk left
+    of a line is removed. A database URL such as "sqlite:///study.db" or "postgresql://…" is slower. Workers that share
+    a file, journal or SQLite, know of each other by locks beside it, which the system frees when a process is killed.
+    Those that share a server tell it every 10 s that they live, and a trial that was not heard of for 30 s counts as
+    failed. ValueError for a file that is no journal, and if the study there has other `goals`; OSError if it cannot be
+    written.
     """
     for direction in goals.values():
         _check.one_of("goals", direction, ("maximize", "minimize"))
-    study = optuna.create_study(
-        study_name=name,
-        storage=_storage(storage) if isinstance(storage, str) else storage,
-        directions=[optuna.study.StudyDirection[direction.upper()] for direction in goals.values()],
-        pruner=pruner or optuna.pruners.NopPruner(),
-        load_if_exists=True,
-    )
+    with alone(file_of(storage)):  # of two workers that begin a database, one makes its tables
+        study = optuna.create_study(
+            study_name=name,
+            storage=connect(storage),
+            directions=[optuna.study.StudyDirection[direction.upper()] for direction in goals.values()],
+            pruner=pruner or optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
     known = study.user_attrs.get("goals", dict(goals))
     if known != dict(goals):
         raise ValueError(f"goals is {dict(goals)}; allowed: {known}, as the study {name!r} in the storage has it")
@@ -150,11 +193,6 @@ def _plain_space(space: Space) -> Space:
     return {name: kinds[type(v)](map(_plain, v)) if type(v) in kinds else v for name, v in space.items()}
 
 
-def _label(value: Any) -> str | float | None:
-    """What stands for a choice in a storage: itself, if that can hold it."""
-    return value if value is None or isinstance(value, str | int | float) else repr(value)
-
-
 def _check_known(study: optuna.Study, space: Space) -> None:
     """Refuse a space in which a name means something else than in the trials of the study."""
     known = {name: kind for trial in study.get_trials(deepcopy=False) for name, kind in trial.distributions.items()}
@@ -163,16 +201,6 @@ def _check_known(study: optuna.Study, space: Space) -> None:
             optuna.distributions.check_distribution_compatibility(known[name], _distribution(space[name]))
         except ValueError as error:
             raise ValueError(f"space[{name!r}] is {space[name]!r}; allowed: {known[name]}, as in the study") from error
-
-
-def _storage(place: str) -> optuna.storages.BaseStorage:
-    if "://" not in place:
-        file = JournalFileBackend(place, lock_obj=JournalFileOpenLock(place))
-        return optuna.storages.JournalStorage(file)
-    patience: dict[str, Any] = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}
-    with warnings.catch_warnings():  # Optuna calls its heartbeat experimental
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.RDBStorage(place, patience, heartbeat_interval=10, grace_period=30)
 
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -193,7 +221,7 @@ def row(trial: optuna.trial.FrozenTrial, goal: str = "accuracy") -> dict[str, An
     """
     told = trial.intermediate_values
     record = trial.user_attrs.get("record") or ({goal: told[max(told)]} if told else {})
-    reason = {key: value for key, value in trial.user_attrs.items() if key == "reason"}
+    reason = {"reason": trial.user_attrs.get("reason", "interrupted")} if trial.state == TrialState.FAIL else {}
     about = dict(number=trial.number, state=trial.state.name.lower(), trained=len(told))
     return about | trial.params | record | reason
 
@@ -208,6 +236,7 @@ def best_so_far(records: pd.DataFrame, column: str = "accuracy") -> pd.Series:
     return pd.Series(records[column].where(better).ffill().to_numpy(), index=records["trained"].cumsum().to_numpy())
 
 
+@quiet()
 def restored(rows: Sequence[Mapping[str, Any]], space: Space, goals: Mapping[str, str]) -> optuna.Study:
     """A study in memory with the finished trials of `rows` (see `row`), for Optuna's own tools."""
     study = open_study(goals=goals)
@@ -220,11 +249,13 @@ def restored(rows: Sequence[Mapping[str, Any]], space: Space, goals: Mapping[str
     return study
 
 
+@quiet()
 def importance(study: optuna.Study) -> dict[str, float]:
     """Share of every setting in reaching the best quarter of the complete trials: PED-ANOVA (Watanabe et al. 2023).
 
     With two goals the best are those nearest to the frontier. Sums to 1; few trials make a rough estimate of it.
     """
+    _process.load("optuna.importance")  # it imports scikit-learn where that is installed
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
@@ -259,7 +290,7 @@ def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
 
 def _suggest(trial: optuna.Trial, name: str, values: Sequence[Any]) -> Any:
     if isinstance(values, list):
-        labels = [_label(value) for value in values]
+        labels = [label(value) for value in values]
         return values[labels.index(trial.suggest_categorical(name, labels))]
     low, high, *log = values
     draw = trial.suggest_int if isinstance(low, int) and isinstance(high, int) else trial.suggest_float

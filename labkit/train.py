@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from labkit import _check, optim
+from labkit import _check, _process, optim
 from labkit._module import as_logits, clone, evaluating, fastest_layout, lay_out_at_first_call, logits_of, unwrapped
 from labkit.data import Split
 from labkit.losses import cross_entropy
@@ -69,6 +69,7 @@ def fit(
     # dropout draws from the global generator; what images the model sees is up to the loss
     with bar, torch.random.fork_rng(devices=[]), lay_out_at_first_call(model):
         torch.manual_seed(seed)
+        _process.load("torch._dynamo")  # as every optimizer of torch does
         stepper = optimizer(trained, lr=lr)
         for epoch in range(epochs):
             started, sums = time.perf_counter(), torch.zeros(2, device=train.y.device)

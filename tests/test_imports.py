@@ -13,8 +13,8 @@ import labkit
 
 HOME = Path(labkit.__file__).parent
 LINE = (
-    "_check _files _module data augment models optim losses article train zoo surfaces search compress store measure "
-    "sweep frontier plots explore teach"
+    "_check _files _process _module data augment models optim losses article train zoo surfaces _samplers _storage "
+    "search compress store measure sweep frontier plots explore teach"
 )
 ORDER = LINE.split()
 ALLOWED = {room: set(ORDER[: i + 1]) for i, room in enumerate(ORDER)} | {"doctor": {"data"}, "__init__": set(ORDER)}

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from labkit import search
+from labkit._samplers import sampler_for
 from labkit.sweep import search as experiments
 from labkit.sweep import shipped_sweep
 
@@ -54,7 +55,7 @@ def proposed(rows, space, goals, sampler):
     """What a sampler proposes for each trial, given the settings and results of the shipped trials before it."""
     study = search.open_study(goals=goals)
     for number, row in enumerate(rows):
-        study.sampler = search._sampler(sampler, space, len(goals), seed=0, number=number)
+        study.sampler = sampler_for(sampler, space, len(goals), seed=0, index=number)
         trial = study.ask()
         yield search.suggest(trial, space)
         study.tell(trial, [row[goal] for goal in goals])

@@ -1,0 +1,203 @@
+"""Where a search is kept: a journal of whole lines, a database, and which of the searches that write to it still live.
+
+Beside a study in `study.db` lie locks: `.study.db.ask.lock`, which a search holds while it begins a trial, and
+`.study.db.<worker>.lock`, which it holds to its end. The system frees both when the process ends, however it ends.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import optuna
+import sqlalchemy
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from labkit._files import locked
+
+Storage = str | Path | optuna.storages.BaseStorage | None
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+HEAD = b'{"op_code":'  # so does every line of a journal begin
+_asking = threading.Lock()
+_level = threading.Lock()
+_quiet: list[int] = []  # the user's verbosity, once for each call that is not over
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal, which holds whole lines also after a process was killed in one or the disk was full."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        with path.open("rb") as file:
+            head = file.read(len(HEAD))
+        if head != HEAD[: len(head)]:
+            raise ValueError(f"storage is {path}, which is no journal of a study; allowed: a journal, or a free name")
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """Every entry from that line on. ValueError for a line that is damaged."""
+        if not _is_whole(self._file_path):
+            with locked(self._file_path):
+                _cut(self._file_path)
+        try:
+            yield from super().read_logs(log_number_from)
+        except json.JSONDecodeError as error:
+            told = f"storage is {self._file_path}, in which a line is damaged; allowed: a journal of whole lines"
+            raise ValueError(told) from error
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add a line for each entry. OSError if the disk does not take them: what was there before is kept."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        try:
+            with locked(self._file_path):
+                _cut(self._file_path)
+                with open(self._file_path, "ab") as file:
+                    file.write(lines.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError as error:
+            told = f"the study in {self._file_path} could not be written: {error.strerror}; the trials before are kept"
+            raise OSError(error.errno, told) from error
+
+
+def _is_whole(path: str) -> bool:
+    """Whether the last line has an end; one that has none is being written, or its writer is dead."""
+    with open(path, "rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _cut(path: str) -> None:
+    """Remove the last line if it has no end. Only for who holds the lock."""
+    if not _is_whole(path):
+        with open(path, "r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+            os.fsync(file.fileno())
+
+
+def file_of(storage: Storage) -> Path | None:
+    """The file that holds a study; None for a study in memory, on a server, or in a storage object of Optuna's."""
+    if isinstance(storage, Path) or (isinstance(storage, str) and "://" not in storage):
+        file = Path(storage)
+    elif isinstance(storage, str) and storage.startswith("sqlite"):
+        database = sqlalchemy.engine.make_url(storage).database
+        if database in (None, "", ":memory:") or database.startswith("file:"):
+            return None
+        file = Path(database)
+    else:
+        return None
+    if not file.parent.is_dir():
+        raise ValueError(f"storage is {storage}; allowed: a file in a folder that exists")
+    return Path(os.path.realpath(file))
+
+
+def connect(storage: Storage) -> optuna.storages.BaseStorage | None:
+    """What Optuna keeps a study in; see `labkit.search.open_study`."""
+    if storage is None or isinstance(storage, optuna.storages.BaseStorage):
+        return storage
+    if not isinstance(storage, str | Path):
+        kinds = "a path, the URL of a database, a storage object of Optuna's or None"
+        raise TypeError(f"storage is {storage!r}; allowed: {kinds}")
+    if isinstance(storage, Path):
+        return optuna.storages.JournalStorage(Journal(storage))
+    if "://" not in storage:
+        return connect(Path(storage))
+    patience: dict[str, Any] = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
+    with warnings.catch_warnings():  # Optuna calls its heartbeat experimental
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            return optuna.storages.RDBStorage(storage, patience, heartbeat_interval=10, grace_period=30)
+        except sqlalchemy.exc.ArgumentError as error:
+            told = f"storage is {storage}; allowed: a path, or the URL of a database that SQLAlchemy knows"
+            raise ValueError(told) from error
+
+
+@contextlib.contextmanager
+def alone(file: Path | None) -> Iterator[None]:
+    """Keep every other search waiting that begins a trial of the study; without a file, those of this process."""
+    with locked(file.with_name(f"{file.name}.ask")) if file else _asking:
+        yield
+
+
+@contextlib.contextmanager
+def at_work(file: Path | None) -> Iterator[str]:
+    """A name for a search that is under way, by which others find out whether it `lives`."""
+    worker = secrets.token_hex(8)
+    if file is None:
+        yield worker
+        return
+    try:
+        with filelock.FileLock(_lock_of(file, worker)):
+            yield worker
+    finally:
+        _lock_of(file, worker).unlink(missing_ok=True)
+
+
+def lives(file: Path | None, worker: str) -> bool:
+    """Whether the search of that name is under way, on whatever machine shares the file; without one, nobody knows."""
+    if file is None:
+        return True
+    lock = _lock_of(file, worker)
+    if not lock.exists():
+        return False
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            pass
+    except filelock.Timeout:
+        return True
+    lock.unlink(missing_ok=True)
+    return False
+
+
+def _lock_of(file: Path, worker: str) -> Path:
+    return file.with_name(f".{file.name}.{worker}.lock")
+
+
+def give_up_lost(study: optuna.Study, file: Path | None) -> None:
+    """Tell the study that the trials have failed whose search was killed."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        worker = trial.user_attrs.get("worker")
+        if worker is not None and not lives(file, worker):
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def counts(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial has ended, or a search is at it; one that did not end is tried again, under its index."""
+    if trial.state == TrialState.FAIL:
+        return "reason" in trial.user_attrs
+    return trial.state in FINISHED or "worker" in trial.user_attrs
+
+
+def index_of(trial: optuna.trial.FrozenTrial) -> int:
+    """Where in the sequence of settings a trial stands; its number, if none before it was lost."""
+    return trial.user_attrs.get("index", trial.number)
+
+
+def free_index(study: optuna.Study) -> int:
+    """The lowest index that no trial which counts has: the number of the next trial, if none was lost."""
+    taken = {index_of(trial) for trial in study.get_trials(deepcopy=False) if counts(trial)}
+    return next(index for index in itertools.count() if index not in taken)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Have Optuna tell of errors only, until the last call that wants it so is over; then the user's level is back."""
+    with _level:
+        _quiet.append(_quiet[-1] if _quiet else optuna.logging.get_verbosity())
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        with _level:
+            level = _quiet.pop()
+            if not _quiet and optuna.logging.get_verbosity() == optuna.logging.ERROR:  # unless the user set another
+                optuna.logging.set_verbosity(level)
