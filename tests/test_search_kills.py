@@ -5,7 +5,6 @@ killed counts its own calls and kills itself at one of them: the moments are the
 """
 
 import math
-import multiprocessing
 import os
 import random
 import resource
@@ -17,9 +16,8 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from labkit.search import finished, grid, open_study, search, trials
+from tests.killing import CONTEXT as CHILDREN
 
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["tests.test_search_kills"])
 SPACE = {"lr": (1e-3, 10.0, "log"), "width": (2, 9), "kind": ["a", "b"]}
 TWO = {"accuracy": "maximize", "size": "minimize"}
 COLUMNS = ["lr", "width", "kind", "accuracy", "size"]
