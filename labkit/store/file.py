@@ -211,7 +211,7 @@ def decode(raw: bytes, into: nn.Module) -> nn.Module:
     into = unwrapped(into)
     ours, stored = input_quantizers(into), dict[str, Part]()
     expected = {name: part for name, part in parts(into).items() if name.rpartition(".")[0] not in ours}
-    shapes = {name: () for names in rounding_parts(into).values() for name in names}
+    shapes: dict[str, tuple[int, ...]] = {name: () for names in rounding_parts(into).values() for name in names}
     shapes |= {name: tuple(shape_of(part)) for name, part in expected.items()}
     buffers = {name for name, _ in into.named_buffers()}
     head, body = _open(raw, _longest_header(shapes))
@@ -267,9 +267,7 @@ def _inflate(raw: Bytes, longest: int) -> bytes:
     except zlib.error as error:
         raise ValueError("the header cannot be inflated") from error
     if not coder.eof or coder.unused_data:
-        raise ValueError(
-            f"the header is cut short, goes on after its end or is longer than the {longest} bytes that `into` can need"
-        )
+        raise ValueError(f"the header is cut short, goes on after its end or has more than {longest} bytes")
     return inflated
 
 
