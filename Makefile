@@ -4,6 +4,7 @@
 # make lint       style and types only
 # make doctor     what is wrong with this installation, in words
 # make notebooks  run every notebook afresh and store its outputs
+# make fuzz       load changed files for five minutes, or: make fuzz MINUTES=60
 #
 # Versions are written in pyproject.toml only. A step that is done leaves a stamp in .venv and is not repeated.
 
@@ -43,6 +44,10 @@ notebooks: $(VENV)/.test
 		--ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 	$(VENV)/bin/python -c "$$FORGET_WIDGETS" $(NOTEBOOKS)
 
+MINUTES ?= 5
+fuzz: $(VENV)/.test
+	$(RUN) tests.fuzz --minutes $(MINUTES)
+
 # GitHub refuses to show a notebook whose widget state is stored in part.
 define FORGET_WIDGETS
 import sys, nbformat
@@ -80,4 +85,4 @@ $(VENV)/.test: $(VENV)/.lab
 	$(PIP) --editable '.[test]'
 	@touch $@
 
-.PHONY: lab test quick lint doctor notebooks
+.PHONY: lab test quick lint doctor notebooks fuzz

@@ -140,7 +140,7 @@ def _stored(layer: nn.Module) -> nn.utils.parametrize.ParametrizationList:
 
 def _entering(layer: nn.Module) -> Grid:
     rounding = cast(QuantizeInput, layer.input_quantizer)
-    return Grid(rounding.scale, rounding.zero_point, int(rounding.bits), symmetric=False)
+    return rounding.grid
 
 
 def _check_layer(name: str, layer: nn.Linear | nn.Conv2d) -> None:

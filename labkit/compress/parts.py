@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from labkit.compress.qat import FakeQuantize
 from labkit.compress.quantize import (
     Dequantize,
     Grid,
+    can_round_input,
+    check_grid,
     has_input_quantizer,
     install_input_quantizer,
     remove_input_quantizers,
@@ -37,6 +40,7 @@ class Shared:
 
 
 Part = Tensor | Quantized | Shared
+ROUNDING = ("scale", "zero_point", "bits")  # the parts of an input quantizer
 
 
 def parts(model: nn.Module) -> dict[str, Part]:
@@ -82,6 +86,12 @@ def input_quantizers(model: nn.Module) -> set[str]:
     return {f"{name}.input_quantizer".lstrip(".") for name, m in model.named_modules() if has_input_quantizer(m)}
 
 
+def rounding_parts(model: nn.Module) -> dict[str, list[str]]:
+    """What an input quantizer of each layer that can have one adds to the parts: {the layer: three names}."""
+    layers = [name for name, layer in model.named_modules() if can_round_input(layer)]
+    return {name: [f"{name}.input_quantizer.{part}".lstrip(".") for part in ROUNDING] for name in layers}
+
+
 def _part(path: str, value: object) -> Part:
     if isinstance(value, parametrize.ParametrizationList):
         rule, original = value[0], value.original.detach()
@@ -103,7 +113,7 @@ def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True
     model = _weights.plain(into, hollow=True)
     remove_input_quantizers(model)
     expected = parts(model)
-    rounding = {k for k in stored if ".input_quantizer." in f".{k}" and k not in expected}
+    rounding = {layer: names for layer, names in rounding_parts(model).items() if stored.keys() & names}
     kept = {f"{path}.{name}".lstrip(".") for path, m in model.named_modules() for name in m._non_persistent_buffers_set}
     for name, value in expected.items():
         if name in kept and name not in stored:
@@ -115,14 +125,16 @@ def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True
         shape = shape_of(stored[name])
         if shape != shape_of(value):
             raise ValueError(f"{name} has shape {tuple(shape)} in the file and {tuple(shape_of(value))} in `into`")
-    unknown = [k for k in stored if k not in expected and k not in rounding]
+    known = {*expected, *(name for names in rounding.values() for name in names)}
+    unknown = [k for k in stored if k not in known]
     if unknown:
         raise ValueError(
             f"the file holds {unknown[0]}, which {type(into).__name__} has not; give the model it was saved from"
         )
     for name in [name for name in expected if name in stored]:
         _put(model, name, copy.deepcopy(stored[name]) if copies else stored[name])
-    _put_input_quantizers(model, {k: stored[k] for k in rounding})
+    for layer, names in rounding.items():
+        _put_input_quantizer(model.get_submodule(layer), names, stored)
     return model
 
 
@@ -160,12 +172,13 @@ def _laid_out(values: Tensor, there: Tensor) -> Tensor:
     return torch.empty_like(there, dtype=values.dtype, requires_grad=False).copy_(values)
 
 
-def _put_input_quantizers(model: nn.Module, stored: Mapping[str, Part]) -> None:
-    for path in {k.rpartition("input_quantizer.")[0].rstrip(".") for k in stored}:
-        prefix = f"{path}.input_quantizer".lstrip(".")
-        try:
-            scale, zero_point, bits = (stored[f"{prefix}.{k}"] for k in ("scale", "zero_point", "bits"))
-            layer = model.get_submodule(path)
-        except (KeyError, AttributeError) as error:
-            raise ValueError(f"the file's input quantizer of {path!r} does not fit {type(model).__name__}") from error
-        install_input_quantizer(layer, Grid(scale, zero_point, int(bits), symmetric=False))  # type: ignore[arg-type]
+def _put_input_quantizer(layer: nn.Module, names: list[str], stored: Mapping[str, Part]) -> None:
+    if missing := [name for name in names if name not in stored]:
+        raise ValueError(f"the file has no {missing[0]}; allowed: all of {', '.join(names)}, or none")
+    scale, zero_point, bits = (cast(Tensor, stored[name]) for name in names)
+    grid = Grid(scale, zero_point, int(bits), symmetric=False, dtype=scale.dtype)
+    try:
+        check_grid(grid, ())
+    except ValueError as error:
+        raise ValueError(f"{names[0].rpartition('.')[0]} in the file: {error}") from error
+    install_input_quantizer(layer, grid)

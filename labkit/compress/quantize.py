@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from labkit import _check
 from labkit._module import clone, evaluating
@@ -46,6 +47,30 @@ class Grid:
         if self.symmetric:
             return max(1, 2 ** (self.bits - 1) - 1)
         return 2**self.bits - 1
+
+
+def grid_shapes(shape: tuple[int, ...]) -> set[tuple[int, ...]]:
+    """The shapes that scale and zero point of a tensor may have: one number, or one for each index of an axis."""
+    return {(), *(tuple(n if i == axis else 1 for i in range(len(shape))) for axis, n in enumerate(shape))}
+
+
+def check_grid(grid: Grid, shape: tuple[int, ...]) -> None:
+    """Refuse a grid that `choose_grid` cannot make for a tensor of this `shape`, by a ValueError."""
+    scale, zero_point = grid.scale, grid.zero_point
+    _check.whole("bits", grid.bits, 1, 8)
+    if not scale.is_floating_point() or zero_point.dtype != torch.int32:
+        raise ValueError(f"scale is {scale.dtype} and zero_point {zero_point.dtype}; allowed: a float and torch.int32")
+    if grid.dtype != scale.dtype and not (scale.dtype == torch.float32 and grid.dtype.itemsize == 2):
+        raise ValueError(f"scale is {scale.dtype}; allowed for floats of {grid.dtype}: the same, float32 for 16 bits")
+    if tuple(scale.shape) not in grid_shapes(shape) or zero_point.shape != scale.shape:
+        both = f"scale has the shape {tuple(scale.shape)} and zero_point {tuple(zero_point.shape)}"
+        raise ValueError(f"{both}; allowed: one number, or one for each index of one axis of {shape}")
+    if (bad := scale[~((scale > 0) & scale.isfinite())]).numel():
+        raise ValueError(f"scale is {float(bad[0])}; allowed: finite numbers above 0")
+    highest = 0 if grid.symmetric else grid.quant_max
+    if (bad := zero_point[(zero_point < 0) | (zero_point > highest)]).numel():
+        allowed = "0, the grid is symmetric" if grid.symmetric else f"0 to {highest}"
+        raise ValueError(f"zero_point is {int(bad[0])}; allowed: {allowed}")
 
 
 def choose_grid(
@@ -162,9 +187,14 @@ class QuantizeInput(nn.Module):
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
-        self.register_buffer("scale", grid.scale.float())
+        self.register_buffer("scale", grid.scale)
         self.register_buffer("zero_point", grid.zero_point)
         self.register_buffer("bits", torch.tensor(grid.bits, dtype=torch.uint8))
+
+    @property
+    def grid(self) -> Grid:
+        """The grid that activations are rounded to."""
+        return Grid(self.scale, self.zero_point, int(self.bits), False, self.scale.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Fake-quantize the activations x, any shape; torch's fused kernel does in one pass what the formula does."""
@@ -235,6 +265,15 @@ def install(model: nn.Module, name: str, q: Tensor, grid: Grid) -> None:
 def has_input_quantizer(layer: nn.Module) -> bool:
     """Does `layer` round what enters it? A submodule of the user's own may have the same name."""
     return isinstance(layer._modules.get("input_quantizer"), QuantizeInput)
+
+
+def can_round_input(layer: nn.Module) -> bool:
+    """Has `layer` a weight of its own, and no submodule of the user's that is called input_quantizer?"""
+    if isinstance(layer, parametrize.ParametrizationList):
+        return False
+    has_weight = any(p is not None and p.ndim > 1 for p in layer._parameters.values())
+    free = has_input_quantizer(layer) or "input_quantizer" not in layer._modules
+    return free and (has_weight or bool(_weights.parametrizations(layer)))
 
 
 def install_input_quantizer(layer: nn.Module, grid: Grid) -> None:

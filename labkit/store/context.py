@@ -16,6 +16,8 @@ from labkit.store._wire import Bytes
 from labkit.store.range_coder import tail
 
 TOP = 15  # the largest magnitude: larger ones would be too many questions
+MAX_COLUMNS = 1024  # that are walked: each takes up to 1 ms, however few its rows
+MAX_ENTRIES = 1 << 22  # each takes 1 to 3 µs
 _CROWDED = np.array([1, 3, 6, 10, 16, 26, 42])  # kept entries in neighbouring columns, in halves, at the class limits
 _BUSY = np.array([1, 2, 4, 6, 10, 16, 32])  # kept entries of a row over the mean of all rows, in eighths
 
@@ -85,16 +87,22 @@ class Reader:
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 
 
+def can_walk(shape: tuple[int, int]) -> bool:
+    """Is a matrix (rows, columns) walked in the time that its number of entries justifies?"""
+    rows, columns = shape
+    return columns <= min(MAX_COLUMNS, 64 * rows) and rows * columns <= MAX_ENTRIES
+
+
 def context_encode(q: np.ndarray, stride: int) -> tuple[bytes, bytes]:
     """(mask, values) of a matrix q (rows, columns) within ±15; column j has neighbours j - 1 and around j - stride."""
     places, values = Writer(), Writer()
-    _walk(places, values, q.astype(np.int64), stride)
+    _walk(places, values, q.astype(np.int8), stride)
     return places.stream(), values.stream()
 
 
 def context_decode(mask: Bytes, values: Bytes, shape: tuple[int, int], stride: int) -> np.ndarray:
     """The matrix that `context_encode` wrote; ValueError for streams that it did not write."""
-    q = _walk(Reader(mask), Reader(values), np.zeros(shape, np.int64), stride)
+    q = _walk(Reader(mask), Reader(values), np.zeros(shape, np.int8), stride)
     if context_encode(q, stride) != (mask, values):  # no byte of a stream goes unchecked
         raise ValueError("the context-coded streams are not the ones their values make")
     return q
@@ -105,7 +113,7 @@ def _walk(places: Writer | Reader, values: Writer | Reader, q: np.ndarray, strid
     rows, columns = q.shape
     kept, positive = Question((1, 64, 768), 0.02, 6), Question((1, 7, 63), 0.5, 3)
     above = [Question((1, 4, 16), 0.3, 3) for _ in range(TOP - 1)]
-    padded = np.zeros((rows, columns + stride + 1), np.int64)  # columns before the first are empty
+    padded = np.zeros((rows, columns + stride + 1), np.int8)  # columns before the first are empty
     in_row, in_column = np.zeros(rows, np.int64), np.zeros(columns + stride + 1, np.int64)
     nothing = np.zeros(rows, np.int64)
     for j in range(columns):

@@ -8,6 +8,7 @@ to end. A file holds no architecture: `load` is given a model of the same one.
 
 import functools
 import math
+import reprlib
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from labkit import _check
 from labkit._files import replace
 from labkit._module import unwrapped
-from labkit.compress.parts import Part, Quantized, Shared, assemble, input_quantizers, parts, shape_of
-from labkit.compress.quantize import Grid
+from labkit.compress.parts import Part, Quantized, Shared, assemble, input_quantizers, parts, rounding_parts, shape_of
+from labkit.compress.quantize import Grid, QuantizeInput, check_grid, grid_shapes
 from labkit.store import layout
 from labkit.store._wire import Bytes, Reader, text, varint
 from labkit.store.coding import CODERS, QUICK
@@ -31,10 +32,9 @@ MAGIC, VERSION = b"LABK", 1
 KINDS = ("tensor", "quantized", "codebook")
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 DTYPES = (*FLOATS, "int8", "int16", "int32", "int64", "uint8", "bool")
+_FLOATS = tuple(getattr(torch, name) for name in FLOATS)
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-MAX_HEADER = 1 << 24  # bytes of an inflated header; a deflated one of 16 kB could otherwise claim any memory
 MAX_CENTROIDS = 1 << 8
-MAX_ROUNDING = 1 << 12  # values in an input quantizer, the only tensors whose shape `into` does not know
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ def entries(model: nn.Module, coders: Collection[str] = QUICK) -> list[Entry]:
     _check.known("coders", coders, CODERS)
     _check.module("model", model)
     stored, head = parts(model), bytearray()
+    _check_grids(unwrapped(model), stored)
     body: list[Entry] = []
     head += varint(len(stored))
     for name, part in stored.items():
@@ -114,6 +115,20 @@ def entries(model: nn.Module, coders: Collection[str] = QUICK) -> list[Entry]:
     written = [Entry("", "header", "header", "deflate", start), *body]
     checksum = functools.reduce(lambda crc, entry: zlib.crc32(entry.raw, crc), written, 0).to_bytes(4, "little")
     return [*written, Entry("", "header", "header", "checksum", checksum)]
+
+
+def _check_grids(model: nn.Module, stored: Mapping[str, Part]) -> None:
+    """Refuse to write a grid that `decode` would refuse to read."""
+    rounding = [(name, model.get_submodule(name)) for name in input_quantizers(model)]
+    for name, part in [*stored.items(), *rounding]:
+        try:
+            if isinstance(part, QuantizeInput):
+                check_grid(part.grid, ())
+            elif isinstance(part, Quantized):
+                check_grid(part.grid, tuple(part.q.shape))
+                layout.must_fit(part.q.numpy(force=True), part.grid.quant_min, part.grid.quant_max)
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be saved: {error}") from error
 
 
 def _deflate(raw: bytes) -> bytes:
@@ -189,32 +204,47 @@ def _to_numpy(tensor: Tensor) -> np.ndarray:
 def decode(raw: bytes, into: nn.Module) -> nn.Module:
     """A new model: the architecture of `into`, the contents of the file `raw`, bit for bit what was saved.
 
-    ValueError says what is wrong with the file. Nothing is unpacked before its shape was found in `into`, so that a
-    hostile file cannot claim more memory than that model.
+    ValueError says what is wrong with the file. Nothing is unpacked before its name and its shape were found in `into`,
+    so that a hostile file cannot claim more memory than that model.
     """
     _check.module("into", into)
-    head, body = _open(raw)
     into = unwrapped(into)
     ours, stored = input_quantizers(into), dict[str, Part]()
     expected = {name: part for name, part in parts(into).items() if name.rpartition(".")[0] not in ours}
+    shapes: dict[str, tuple[int, ...]] = {name: () for names in rounding_parts(into).values() for name in names}
+    shapes |= {name: tuple(shape_of(part)) for name, part in expected.items()}
     buffers = {name for name, _ in into.named_buffers()}
+    head, body = _open(raw, _longest_header(shapes))
     for _ in range(head.varint()):
         name = head.text()
+        if name not in shapes:
+            kind = type(into).__name__
+            raise ValueError(f"the file holds {_short(name)}, which {kind} has not; give the model it was saved from")
         try:
             if name in stored:
                 raise ValueError("it is listed twice")
-            fits = _fits(name, expected, into)
-            stored[name] = _TAKE[head.choice("kind", KINDS)](head, body, fits)
+            stored[name] = _TAKE[head.choice("kind", KINDS)](head, body, {shapes[name]})
             _check_type(name, stored[name], expected.get(name), name in buffers)
         except ValueError as error:
             raise ValueError(f"{name} in the file: {error}") from error
     head.end()
     body.end()
+    _check_mixture(stored, expected)
     return assemble(into, stored, copies=False)
 
 
-def _open(raw: bytes) -> tuple[Reader, Reader]:
-    """Readers of the header and of the body of an undamaged file."""
+def _longest_header(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """More bytes than the inflated header of any model with these parts: 50 numbers for each, 3 more for an axis."""
+    return 10 + sum(len(text(name)) + 10 * (50 + 3 * len(shape)) for name, shape in shapes.items())
+
+
+def _short(value: object) -> str:
+    """Text or numbers of a file for a message: escaped and cut, for they can be anything."""
+    return reprlib.repr(value)
+
+
+def _open(raw: bytes, longest: int) -> tuple[Reader, Reader]:
+    """Readers of the header, of at most so many bytes, and of the body of an undamaged file."""
     if not raw.startswith(MAGIC):
         raise ValueError("this is not a .lk file: it does not begin with LABK")
     whole = memoryview(raw)[:-4]
@@ -225,86 +255,71 @@ def _open(raw: bytes) -> tuple[Reader, Reader]:
         raise ValueError(f"the file is of version {version}; this labkit reads version {VERSION}")
     if zlib.crc32(whole) != int.from_bytes(raw[-4:], "little"):
         raise ValueError("the file is damaged or cut short: its checksum does not match")
-    return Reader(_inflate(file.take(file.varint())), "header"), Reader(whole[file.position :], "body")
+    header = _inflate(file.take(file.varint()), longest)
+    return Reader(header, "header"), Reader(whole[file.position :], "body")
 
 
-def _inflate(raw: Bytes) -> bytes:
+def _inflate(raw: Bytes, longest: int) -> bytes:
+    """The header; one of 16 kB could claim 16 MB if none were too long."""
     coder = zlib.decompressobj(wbits=-15)
     try:
-        inflated = coder.decompress(raw, MAX_HEADER)
+        inflated = coder.decompress(raw, longest)
     except zlib.error as error:
         raise ValueError("the header cannot be inflated") from error
     if not coder.eof or coder.unused_data:
-        raise ValueError(f"the header is cut short, goes on behind its end or is larger than {MAX_HEADER} bytes")
+        raise ValueError(f"the header is cut short, goes on after its end or has more than {longest} bytes")
     return inflated
 
 
-Fits = Callable[[tuple[int, ...]], bool]  # can we justify the shape that a file claims?
+Shapes = Collection[tuple[int, ...]]  # those that a tensor of the file may have, as `into` knows
 
 
-def _fits(name: str, expected: Mapping[str, Part], into: nn.Module) -> Fits:
-    """What `into` says of the shape of a part; ValueError where it knows no such part."""
-    layer, is_rounding, _ = f".{name}".rpartition(".input_quantizer.")
-    if name not in expected and is_rounding and layer.removeprefix(".") in dict(into.named_modules()):
-        return lambda claimed: math.prod(claimed) <= MAX_ROUNDING
-    if name not in expected:
-        raise ValueError(f"{type(into).__name__} has no such tensor; give the model it was saved from")
-    shape = tuple(shape_of(expected[name]))
-    return lambda claimed: claimed == shape
-
-
-def _take(head: Reader, body: Reader, fits: Fits) -> Tensor:
-    dtype, shape = _take_shape(head, fits)
+def _take(head: Reader, body: Reader, allowed: Shapes) -> Tensor:
+    dtype, shape = _take_shape(head, allowed)
     unpack = layout.unpack_words if dtype in FLOATS else layout.unpack_integers
     return _to_tensor(unpack(head, body, math.prod(shape), _numpy_type(dtype)), dtype, shape)
 
 
-def _take_quantized(head: Reader, body: Reader, fits: Fits) -> Quantized:
-    dtype, shape = _take_shape(head, fits)
+def _take_quantized(head: Reader, body: Reader, allowed: Shapes) -> Quantized:
+    dtype, shape = _take_shape(head, allowed)
     bits, how = head.varint(), head.varint()
     symmetric, other = bool(how & 1), how >> 1
     if not 1 <= bits <= 8 or dtype != ("int8" if symmetric else "uint8"):
         raise ValueError(f"{bits} bits in {dtype} are not a quantized weight (1 to 8 in int8 symmetric, uint8 affine)")
-    scale, zero_point = (_take(head, body, lambda claimed: _broadcasts(claimed, shape)) for _ in range(2))
-    if not scale.is_floating_point() or zero_point.dtype != torch.int32:
-        raise ValueError(f"scale is {scale.dtype} and zero_point {zero_point.dtype}; allowed: a float and torch.int32")
     if other > len(FLOATS):
         raise ValueError(f"unknown type {other} of floats; this version of labkit knows {', '.join(FLOATS)}")
+    scale = _take(head, body, grid_shapes(shape))
+    zero_point = _take(head, body, {tuple(scale.shape)})
     grid = Grid(scale, zero_point, bits, symmetric, getattr(torch, FLOATS[other - 1]) if other else scale.dtype)
-    q = layout.unpack_quantized(head, body, zero_point.numpy(), shape, _numpy_type(dtype))
+    check_grid(grid, shape)
+    levels = (grid.quant_min, grid.quant_max)
+    q = layout.unpack_quantized(head, body, zero_point.numpy(), shape, _numpy_type(dtype), levels)
     return Quantized(_to_tensor(q, dtype, shape), grid)
 
 
-def _take_shared(head: Reader, body: Reader, fits: Fits) -> Shared:
-    dtype, shape = _take_shape(head, fits)
-    codebook = _take(head, body, lambda claimed: len(claimed) == 1 and claimed[0] <= MAX_CENTROIDS)
+def _take_shared(head: Reader, body: Reader, allowed: Shapes) -> Shared:
+    dtype, shape = _take_shape(head, allowed)
+    codebook = _take(head, body, [(n,) for n in range(MAX_CENTROIDS + 1)])
     if dtype != "int16" or not codebook.is_floating_point():
         raise ValueError(f"indices are {dtype} and the codebook {codebook.dtype}; allowed: int16 and a float")
-    indices = layout.unpack_quantized(head, body, np.zeros((), np.int32), shape, _numpy_type(dtype))
-    if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) <= len(codebook):
-        raise ValueError(f"an index lies outside 0 to {len(codebook)}, the length of its codebook")
+    numbers = (0, len(codebook))
+    indices = layout.unpack_quantized(head, body, np.zeros((), np.int32), shape, _numpy_type(dtype), numbers)
     return Shared(_to_tensor(indices, dtype, shape), codebook)
 
 
-_TAKE: dict[str, Callable[[Reader, Reader, Fits], Part]] = {
+_TAKE: dict[str, Callable[[Reader, Reader, Shapes], Part]] = {
     "tensor": _take,
     "quantized": _take_quantized,
     "codebook": _take_shared,
 }
 
 
-def _take_shape(head: Reader, fits: Fits) -> tuple[str, tuple[int, ...]]:
+def _take_shape(head: Reader, allowed: Shapes) -> tuple[str, tuple[int, ...]]:
     dtype, n_axes = head.choice("type", DTYPES), head.varint()
     shape = tuple(head.varint() for _ in range(min(n_axes, 64)))
-    if n_axes > 64 or not fits(shape):
-        raise ValueError(f"it has shape {shape}, which does not fit `into`; give the model it was saved from")
+    if n_axes > 64 or shape not in allowed:
+        raise ValueError(f"it has shape {_short(shape)}, which does not fit `into`; give the model it was saved from")
     return dtype, shape
-
-
-def _broadcasts(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Can a tensor of shape `small` be expanded to `shape`?"""
-    ends = zip(reversed(small), reversed(shape), strict=False)
-    return len(small) <= len(shape) and all(a in (1, b) for a, b in ends)
 
 
 def _numpy_type(dtype: str) -> np.dtype:
@@ -337,8 +352,23 @@ def _check_type(name: str, part: Part, expected: Part | None, is_buffer: bool) -
 
 
 def _check_rounding(attribute: str, part: Part) -> None:
-    wanted = {"scale": torch.float32, "zero_point": torch.int32, "bits": torch.uint8}.get(attribute)
-    if isinstance(part, Quantized | Shared) or part.dtype != wanted:
-        raise ValueError("it is no part of an input quantizer: scale float32, zero_point int32, bits uint8")
-    if attribute == "bits" and not (part.numel() == 1 and 1 <= int(part) <= 8):
-        raise ValueError("it is not one number of bits from 1 to 8")
+    allowed = {"scale": _FLOATS, "zero_point": (torch.int32,), "bits": (torch.uint8,)}[attribute]
+    if isinstance(part, Quantized | Shared) or part.dtype not in allowed:
+        raise ValueError("it is no part of an input quantizer: scale a float, zero_point int32, bits uint8")
+
+
+def _check_mixture(stored: Mapping[str, Part], expected: Mapping[str, Part]) -> None:
+    """Refuse floats of several types, with which no layer computes, unless they are those of `into`."""
+    types = {name: _float_type(part) for name, part in stored.items() if name in expected}
+    types = {name: dtype for name, dtype in types.items() if dtype.is_floating_point}
+    if len(set(types.values())) > 1:
+        for name, dtype in types.items():
+            if dtype != (wanted := _float_type(expected[name])):
+                raise ValueError(f"{name} in the file: it is {dtype}, others are not; allowed: one type or {wanted}")
+
+
+def _float_type(part: Part) -> torch.dtype:
+    """The type of the values that the network computes with."""
+    if isinstance(part, Quantized):
+        return part.grid.dtype
+    return part.codebook.dtype if isinstance(part, Shared) else part.dtype

@@ -116,15 +116,18 @@ def unpack_integers(head: Reader, body: Reader, n: int, dtype: np.dtype) -> np.n
     """The n numbers of `pack_integers`."""
     if head.choice("layout", LAYOUTS) != "dense":
         raise ValueError("whole numbers are stored with a layout that is only for weights")
-    return _read_dense(head, body, n, dtype)
+    limits = np.iinfo(dtype)
+    return _read_dense(head, body, n, dtype, (int(limits.min), int(limits.max)))
 
 
-def _read_dense(head: Reader, body: Reader, n: int, dtype: np.dtype) -> np.ndarray:
+def _read_dense(head: Reader, body: Reader, n: int, dtype: np.dtype, allowed: tuple[int, int]) -> np.ndarray:
     low, code = head.signed(), head.varint()
     if code == CODERS.index("words"):
-        return _read_words(body, n, dtype).copy()
+        values = _read_words(body, n, dtype).copy()
+        _must_lie(*_range(values), allowed)
+        return values
     symbols = _read_symbols(code, head, body, n)
-    _must_fit(low, low + int(symbols.max(initial=0)), dtype)
+    _must_lie(low, low + int(symbols.max(initial=0)), allowed)
     values = symbols.astype(dtype)
     values += dtype.type(low)
     return values
@@ -139,9 +142,14 @@ def _above(values: np.ndarray, low: int) -> np.ndarray:
     return (values - values.dtype.type(low)).view(f"u{values.itemsize}")
 
 
-def _must_fit(low: int, high: int, dtype: np.dtype) -> None:
-    if low < np.iinfo(dtype).min or high > np.iinfo(dtype).max:
-        raise ValueError(f"values from {low} to {high} do not fit {dtype}")
+def must_fit(values: np.ndarray, low: int, high: int) -> None:
+    """Refuse whole numbers of which one is not in [low, high], by a ValueError."""
+    _must_lie(*_range(values), (low, high))
+
+
+def _must_lie(low: int, high: int, allowed: tuple[int, int]) -> None:
+    if low < allowed[0] or high > allowed[1]:
+        raise ValueError(f"its values run from {low} to {high}; allowed: {allowed[0]} to {allowed[1]}")
 
 
 def _read_symbols(code: int, head: Reader, body: Reader, n: int) -> np.ndarray:
@@ -167,13 +175,13 @@ def pack_quantized(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str
     away = (q - np.broadcast_to(zero_point, q.shape)).reshape(len(q), -1)
     if np.abs(away).max() > context.TOP:
         return packed
-    return min(packed, *_pack_contexts(away), key=lambda p: len(p.head) + sum(len(piece.raw) for piece in p.pieces))
+    return min([packed, *_pack_contexts(away)], key=lambda p: len(p.head) + sum(len(piece.raw) for piece in p.pieces))
 
 
 def _pack_contexts(away: np.ndarray) -> Iterator[Packed]:
     """The matrix and its transpose, with the neighbours of a row of pixels and of a square picture."""
     for turned, matrix in enumerate((away, away.T)):
-        for stride in sorted({1, math.isqrt(matrix.shape[1])}):
+        for stride in sorted({1, math.isqrt(matrix.shape[1])}) if context.can_walk(matrix.shape) else ():
             mask, values = context.context_encode(matrix, stride)
             packed = Packed("context")
             packed.head += varint(2 * stride + turned) + varint(len(mask)) + varint(len(values))
@@ -189,8 +197,6 @@ def _pack_quickly(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str]
     if zero_point.any():
         away -= np.broadcast_to(zero_point, q.shape)[mask]
     low, high = _range(away)
-    if high - low >= coding.MAX_ALPHABET:  # zero points from all over the place
-        return pack_integers(q.ravel(), coders)
     if low < 0:
         away -= away > 0  # no symbol would be 0: close the gap it leaves
     away -= low
@@ -206,28 +212,33 @@ def _pack_quickly(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str]
 
 
 def unpack_quantized(
-    head: Reader, body: Reader, zero_point: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
+    head: Reader,
+    body: Reader,
+    zero_point: np.ndarray,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    allowed: tuple[int, int],
 ) -> np.ndarray:
-    """The integers of `pack_quantized`, in a row; `zero_point`, int32, broadcasts to their shape."""
+    """The integers of `pack_quantized`, in a row; `zero_point`, int32 in `allowed` (low, high), broadcasts to them."""
     zeros = np.broadcast_to(zero_point, shape)
     if head.peek() == LAYOUTS.index("context"):
         q = zeros.ravel() + _read_context(head, body, max(1, shape[0]) if shape else 1, zeros.size)
-        _must_fit(*_range(q), dtype)
+        _must_lie(*_range(q), allowed)
         return q.astype(dtype)
     mask = _read_index(head, body, zeros.size)
     if isinstance(mask, slice):
-        return _read_dense(head, body, zeros.size, dtype)
+        return _read_dense(head, body, zeros.size, dtype, allowed)
     mask = mask.reshape(shape)
     low, code = head.signed(), head.varint()
-    _must_fit(low, low, np.dtype(np.int32))
-    away = _read_symbols(code, head, body, int(np.count_nonzero(mask))).astype(np.int32)
-    away += np.int32(low)  # int32 wraps around here exactly as it did in q - zero_point
+    symbols, span = _read_symbols(code, head, body, int(np.count_nonzero(mask))), allowed[1] - allowed[0]
+    _must_lie(low, low + int(symbols.max(initial=0)), (-span, span))  # the farthest from a zero point
+    away = symbols.astype(np.int32)
+    away += np.int32(low)
     if low < 0:
         away += away >= 0
     if zero_point.any():
         away += zeros[mask]
-        _must_fit(*_range(zeros[~mask]), dtype)
-    _must_fit(*_range(away), dtype)
+    _must_lie(*_range(away), allowed)
     q = zeros.astype(dtype)
     q[mask] = away
     return q.ravel()
@@ -238,6 +249,8 @@ def _read_context(head: Reader, body: Reader, rows: int, n: int) -> np.ndarray:
     stride, turned = divmod(head.varint(), 2)
     mask, values = (body.take(head.varint()) for _ in range(2))
     shape = (n // rows, rows) if turned else (rows, n // rows)
+    if not context.can_walk(shape):
+        raise ValueError(f"a matrix of shape {shape} is too long or too large for the layout context")
     if not 1 <= stride <= shape[1]:
         raise ValueError(f"a matrix of {shape[1]} columns has no neighbours {stride} columns away")
     q = context.context_decode(mask, values, shape, stride)
@@ -333,12 +346,14 @@ def _read_index(head: Reader, body: Reader, n: int) -> np.ndarray | slice:
         if mask.max(initial=0) > 1:
             raise ValueError("the bitmap holds something other than 0 and 1")
         return mask.astype(bool)
+    if layout != "relative":
+        raise ValueError(f"layout is {layout}; allowed here: dense, bitmap, relative")
     return _read_gaps(head, body, n)
 
 
 def _read_gaps(head: Reader, body: Reader, n: int) -> np.ndarray:
     gap_bits, n_symbols = head.varint(), head.varint()
-    if gap_bits not in GAP_BITS or n_symbols > 2 * n:
+    if gap_bits not in GAP_BITS or n_symbols > n:
         raise ValueError(f"{n_symbols} gaps of {gap_bits} bits cannot index {n} values")
     symbols, longest = _read_symbols(head.varint(), head, body, n_symbols), (1 << gap_bits) - 1
     mask, end = np.zeros(n, bool), 0

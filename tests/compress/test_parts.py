@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_refused(refuses):
     said = "4.bias has shape (11,) in the file and (10,) in `into`"
     refuses(ValueError, said, assemble, convnet(), other)
     stray = found | {"7.input_quantizer.scale": torch.ones(())}
-    said = "the file's input quantizer of '7' does not fit Sequential"
+    said = f"the file holds 7.input_quantizer.scale, which Sequential has not; {fit}"
     refuses(ValueError, said, assemble, convnet(), stray)
 
 

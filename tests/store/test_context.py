@@ -8,9 +8,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 import labkit as lk
+from labkit.compress._weights import weights
+from labkit.data import data_dir
+from labkit.models import ARCHITECTURES, build
+from labkit.store import _wire, context
 from labkit.store.coding import CODERS, entropy_bits
 from labkit.store.context import TOP, context_decode, context_encode
 from labkit.store.file import check_equal
+from tests.store.test_hostile import put_together, refuses
 
 
 def sparse(rows, columns, share, top, seed):
@@ -117,3 +122,57 @@ def test_only_the_coders_that_are_allowed_are_used(allowed):
 def test_an_unknown_coder_is_refused():
     with pytest.raises(ValueError, match="coders is 'zip'; allowed: 'raw', 'huffman', 'range', 'context'"):
         lk.encode(Small(), coders=["zip"])
+
+
+def steps(call, *args):
+    """How many columns are walked in a call, its result after them."""
+    walked, old = [], context._walk
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context, "_walk", lambda *given: walked.append(given[2].shape[1]) or old(*given))
+        found = call(*args)
+    return sum(walked), found
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_a_long_layer_only_the_short_side_is_walked(turned):
+    torch.manual_seed(0)
+    into = nn.Linear(20_000, 1) if turned else nn.Linear(1, 20_000)
+    small = lk.quantize(lk.prune(into, 0.9), 2)
+    walked, raw = steps(lambda: lk.encode(small, coders=CODERS))
+    assert 0 < walked <= 2
+    walked, again = steps(lambda: lk.decode(raw, into=into))
+    assert walked <= 2
+    check_equal(small, again)
+
+
+@pytest.mark.parametrize("shape", [(1, 200_000), (200_000, 1), (8, 1025), (2**13, 2**10)])
+def test_no_file_makes_the_reader_walk_further(shape):
+    """45 bytes that claim a context-coded layer: read if its short side is walked, refused at once if not."""
+    rows, columns = shape
+    for turned in (0, 1):
+        walks = context.can_walk((columns, rows) if turned else shape)
+        numbers = b"".join(map(_wire.varint, (1, lk.store.file.DTYPES.index("int8"), 2, rows, columns, 2, 1)))
+        scale = bytes([0, 0, 0, 0]) + bytes([lk.store.file.DTYPES.index("int32"), 0, 0, 0, 3])
+        head = b"\1" + _wire.text("weight") + numbers + scale + _wire.varint(3) + _wire.varint(2 + turned) + b"\0\0"
+        raw = put_together(head, np.float32(1).tobytes())
+        into = nn.Linear(columns, rows)
+        said = "the file has no bias" if walks else "too long or too large for the layout context"
+        walked, sentence = steps(refuses, raw, into)
+        assert said in sentence
+        assert walked <= 2 * min(shape) * walks
+
+
+def test_every_shape_that_ships_is_walked_both_ways():
+    for name in ARCHITECTURES:
+        for weight in weights(build(name)).values():
+            shape = (len(weight), weight.numel() // len(weight))
+            assert context.can_walk(shape)
+            assert context.can_walk(shape[::-1]) or min(shape) == 1
+
+
+@pytest.mark.slow
+def test_the_records_that_ship_are_written_again_byte_for_byte():
+    for path in sorted((data_dir() / "records").glob("*plain--seed0.lk")):
+        raw = path.read_bytes()
+        model = lk.decode(raw, into=build(path.name.split("--")[0]))
+        assert lk.encode(model, coders=CODERS) == raw

@@ -103,11 +103,11 @@ HOSTILE = {
     ),
     "an index beyond": (
         WEIGHT + CODEBOOK + b"\0" + _wire.signed(3) + b"\3",
-        "an index lies outside 0 to 2, the length of its codebook",
+        "its values run from 3 to 3; allowed: 0 to 2",
     ),
     "an index below": (
         WEIGHT + CODEBOOK + b"\0" + _wire.signed(-1) + b"\3",
-        "an index lies outside 0 to 2, the length of its codebook",
+        "its values run from -1 to -1; allowed: 0 to 2",
     ),
     "a buffer": (
         record("1.running_mean", 2, "int16", (2,)) + CODEBOOK + b"\0" + _wire.signed(1) + b"\3",
