@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_DATA = (
-    "this labkit was installed without its data; clone the repository and install that, or set LABKIT_DATA to the data/ "
-    "folder of a clone"
+    "this labkit was installed without its data; clone the repository and install that, or set LABKIT_DATA to the "
+    "data/ folder of a clone"
 )
 pytestmark = pytest.mark.slow
 
