@@ -17,7 +17,12 @@ Data flows one way: data → models → train → compress → store → measure
 
 import importlib
 import os
+import sys
 from types import ModuleType
+
+if sys.version_info < (3, 11):  # noqa: UP036 - a folder on the path is imported by whatever Python there is
+    told = f"labkit needs Python 3.11 or newer, but this is {sys.version_info[0]}.{sys.version_info[1]}"
+    raise ImportError(told, name="labkit")  # with its name, `python -m` shows the sentence alone
 
 # Its idle threads shall sleep, not spin; this has to be said before torch loads, so `make lab` says it too. Where a
 # browser or a training run shares the processor, spinning made a slider 14 times and a training step 18 times slower

@@ -3,20 +3,26 @@
     python -m labkit.doctor
     python labkit/doctor.py     also where a package is missing that importing labkit needs
 
-Nothing of the lab is imported before its packages are known to be there.
+Nothing of the lab is imported before its packages are known to be there. An older Python, from 3.8 on, runs this file.
 """
+
+from __future__ import annotations
 
 import re
 import site
 import sys
-from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Installed = Callable[[str], str | None]
+
+PYTHON = ">=3.11"  # as in pyproject.toml; where Python is older, there is no installed labkit that could be asked
 INSTALL = "python -m pip install --editable ."
 EXTENSIONS = {"ipywidgets": "@jupyter-widgets/jupyterlab-manager", "anywidget": "anywidget"}
-
-Installed = Callable[[str], str | None]
 
 
 def installed(package: str) -> str | None:
@@ -37,7 +43,7 @@ def release(version: str) -> tuple[int, ...]:
 
 def python_problems(version: tuple[int, int], requires_python: str) -> list[str]:
     """A Python older than `requires_python` (as ">=3.11")."""
-    oldest = requires_python.removeprefix(">=")
+    oldest = requires_python[2:]
     if version >= release(oldest):
         return []
     return [
@@ -102,16 +108,16 @@ def data_problems() -> list[str]:
     try:
         return data.damaged()
     except (OSError, ValueError) as error:
-        return [f"data/manifest.json cannot be read ({error}); run: git checkout -- data/manifest.json"]
+        return [str(error)]
 
 
 def examine() -> tuple[list[str], list[str]]:
     """(problems, warnings) of this installation."""
+    if problems := python_problems(sys.version_info[:2], PYTHON):
+        return problems, []
     if installed("labkit") is None:
         return [f"labkit is not installed for {sys.executable}; run: {INSTALL}"], []
-    requires_python = metadata.metadata("labkit")["Requires-Python"]
-    problems = python_problems(sys.version_info[:2], requires_python)
-    problems += package_problems(metadata.requires("labkit") or [], installed)
+    problems = package_problems(metadata.requires("labkit") or [], installed)
     if installed("ipywidgets"):
         problems += front_end_problems(metadata.requires("ipywidgets") or [], installed, extension_folders())
     if not problems:

@@ -2,7 +2,8 @@
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import isfinite, nan
 from typing import Any
 
@@ -19,6 +20,13 @@ from labkit.data import Split
 from labkit.losses import cross_entropy
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in `fit`: `model` and `history` are what `fit` had until then; the last update may lack its after_step."""
+
+    model: nn.Module
+    history: pd.DataFrame
 
 
 def fit(
@@ -47,7 +55,8 @@ def fit(
 
     `model` returns logits (n, classes), or names them; of DataParallel, an averaged or a compiled model the network
     inside is trained. A single image left over at the end of an epoch joins the batch before it, for BatchNorm needs
-    two. Labels outside the classes are refused.
+    two. Labels outside the classes are refused. Ctrl-C raises `Interrupted`, which holds the network and the history so
+    far.
 
     History columns: epoch, step, lr, train_loss and train_accuracy (running means over the epoch, while the weights
     moved), validation_accuracy (NaN without `validation`), seconds. ValueError for settings out of range, and for a
@@ -67,7 +76,7 @@ def fit(
     rows: list[dict[str, Any]] = []
     bar = tqdm(total=total, desc="training", unit="step", disable=not progress, mininterval=0.5)
     # dropout draws from the global generator; what images the model sees is up to the loss
-    with bar, torch.random.fork_rng(devices=[]), lay_out_at_first_call(model):
+    with bar, torch.random.fork_rng(devices=[]), lay_out_at_first_call(model), _handed_back(model, rows):
         torch.manual_seed(seed)
         _process.load("torch._dynamo")  # as every optimizer of torch does
         stepper = optimizer(trained, lr=lr)
@@ -112,8 +121,8 @@ def _step(model: nn.Module, stepper: torch.optim.Optimizer, loss: Loss, x: Tenso
     hook = model.register_forward_hook(
         lambda module, inputs, output: seen.append(as_logits(module, output, len(y), label).detach())
     )
-    value = loss(model, x, y)
-    hook.remove()
+    with hook:  # also an interrupt removes it
+        value = loss(model, x, y)
     stepper.zero_grad(set_to_none=True)
     value.backward()
     stepper.step()
@@ -231,6 +240,20 @@ def _finish(model: nn.Module, rows: list[dict[str, Any]], cancelled: bool) -> tu
     history = pd.DataFrame(rows, columns=columns)
     history.attrs["cancelled"] = cancelled
     return model.to(memory_format=torch.contiguous_format).eval(), history  # type: ignore[call-overload]
+
+
+@contextmanager
+def _handed_back(model: nn.Module, rows: list[dict[str, Any]]) -> Iterator[None]:
+    """Let a KeyboardInterrupt inside the block be an `Interrupted` that holds what was trained."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stop = Interrupted(
+            f"training was stopped after {len(rows)} whole epochs; this exception holds the network and the history so "
+            "far as .model and .history: in a notebook, import sys, and they are sys.last_value.model and .history"
+        )
+        stop.model, stop.history = _finish(model, rows, cancelled=True)
+        raise stop from None
 
 
 def stopping_epochs(accuracies: Sequence[float], patience: int) -> tuple[int, int]:

@@ -251,7 +251,7 @@ def list_as_cifar(folder, arrays):
     """Write `arrays` into the manifest of `folder` as if they were the published set."""
     listed = json.loads((folder / "manifest.json").read_text())
     for name, array in arrays.items():
-        listed[f"cifar10-full/{name}.npy"] = {"sha256": hashlib.sha256(fetch._npy(array)).hexdigest()}
+        listed[f"cifar10-full/{name}.npy"] = {"sha256": hashlib.sha256(fetch._npy(array)).hexdigest(), "bytes": 0}
     (folder / "manifest.json").write_text(json.dumps(listed))
 
 

@@ -1,6 +1,12 @@
 """The doctor: each fault is named with its cure, and a sound installation is called sound."""
 
+import ast
 import json
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +125,61 @@ def test_labkit_itself_missing(monkeypatch):
         ["labkit is not installed for /usr/bin/python3; run: python -m pip install --editable ."],
         [],
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", "null", "{", "\udcff", '{"a": 1}', '{"a": {"sha256": "0"}}', '{"a": {"sha256": 0, "bytes": 1}}'],
+)
+def test_a_manifest_that_is_none_is_no_sound_installation(small_data, text, capsys):
+    (small_data / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert doctor.main() == 1
+    said = capsys.readouterr().out
+    assert said.startswith("wrong: data/manifest.json cannot be read (")
+    assert said.endswith("); run: git checkout -- data/manifest.json\n")
+    assert said.count("\n") == 1
+
+
+def test_no_manifest_is_no_sound_installation(small_data, monkeypatch):
+    (small_data / "manifest.json").unlink()
+    said = f"LABKIT_DATA is '{small_data}', which holds no manifest.json; allowed: data/ of a clone"
+    assert doctor.data_problems() == [said]
+
+
+# an older Python
+
+
+def test_an_older_python_is_told_by_its_version_alone(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "installed", lambda name: None)
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 8, 18))
+    assert doctor.main() == 1
+    said = "Python is 3.8; labkit needs 3.11 or newer: install one, delete .venv, make lab"
+    assert capsys.readouterr().out == f"wrong: {said}\n"
+
+
+def test_the_oldest_python_is_that_of_the_installation():
+    assert metadata.metadata("labkit")["Requires-Python"] == doctor.PYTHON
+    assert doctor.python_problems(sys.version_info[:2], doctor.PYTHON) == []
+
+
+@pytest.mark.parametrize("name", ["doctor.py", "__init__.py"])
+def test_an_older_python_can_read_the_file(name):
+    ast.parse((Path(doctor.__file__).parent / name).read_text(), feature_version=(3, 8))
+
+
+def runs(python):
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+OLDER = [python for minor in range(8, 11) if (python := shutil.which(f"python3.{minor}")) and runs(python)]
+
+
+@pytest.mark.parametrize("python", OLDER or [pytest.param("", marks=pytest.mark.skip("no older Python is here"))])
+@pytest.mark.parametrize("command", [["labkit/doctor.py"], ["-m", "labkit.doctor"], ["-m", "labkit.data"]])
+def test_a_real_older_python_is_told_in_one_sentence(python, command):
+    root = Path(doctor.__file__).parent.parent
+    ran = subprocess.run([python, *command], cwd=root, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    (line,) = (ran.stdout + ran.stderr).splitlines()
+    assert "labkit needs" in line
+    assert " 3.11 or newer" in line

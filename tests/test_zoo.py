@@ -68,6 +68,12 @@ def test_there_is_no_other_checkpoint(refuses):
     refuses(ValueError, said, zoo.retrain, "lenet-5", "digits")
 
 
+def test_loading_a_checkpoint_leaves_the_random_generator_alone():
+    before = torch.get_rng_state()
+    zoo.load_model("lenet-5", "mnist")
+    assert torch.get_rng_state().equal(before)
+
+
 @pytest.fixture
 def tiny(small_data, monkeypatch):
     """A recipe that takes a second: LeNet-300-100 on the digits."""

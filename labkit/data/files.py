@@ -14,13 +14,34 @@ MANIFEST = "manifest.json"
 
 
 def data_dir() -> Path:
-    """The folder of data sets and checkpoints: `LABKIT_DATA`, or `data/` of this checkout."""
-    return Path(os.environ.get("LABKIT_DATA") or Path(__file__).resolve().parents[2] / "data")
+    """The folder of data sets and checkpoints: `LABKIT_DATA`, or `data/` of this checkout.
+
+    FileNotFoundError says what to do where there is none: an installed wheel holds the code alone.
+    """
+    chosen = os.environ.get("LABKIT_DATA")
+    folder = Path(chosen or Path(__file__).resolve().parents[2] / "data")
+    if (folder / MANIFEST).exists():
+        return folder
+    if chosen:
+        raise FileNotFoundError(f"LABKIT_DATA is {chosen!r}, which holds no {MANIFEST}; allowed: data/ of a clone")
+    if folder.exists():
+        raise FileNotFoundError(f"data/{MANIFEST} is missing; {_remedy(MANIFEST)}")
+    raise FileNotFoundError(
+        "this labkit was installed without its data; clone the repository and install that, or set LABKIT_DATA to the "
+        "data/ folder of a clone"
+    )
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """Every shipped file: path -> {sha256, bytes}, as `data/manifest.json` lists it."""
-    return json.loads((data_dir() / MANIFEST).read_text())
+    """Every shipped file: path -> {sha256, bytes}, as `data/manifest.json` lists it; ValueError if it is damaged."""
+    raw = (data_dir() / MANIFEST).read_bytes()
+    try:
+        listed = json.loads(raw)
+        if not listed or not all(isinstance(line["sha256"], str) and line["bytes"] >= 0 for line in listed.values()):
+            raise ValueError("it is not an object of path: {sha256, bytes}")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"data/{MANIFEST} cannot be read ({error}); {_remedy(MANIFEST)}") from error
+    return listed
 
 
 def partial(path: str) -> Path:

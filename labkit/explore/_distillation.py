@@ -42,7 +42,6 @@ class Lesson:
     doing: str = ""
 
 
-@functools.cache
 def said_of_validation(dense: Dense) -> Tensor:
     """The teacher's logits on every validation image."""
     return answers(dense.model, dense.data.validation.x)
@@ -72,6 +71,7 @@ class Distillation:
 
     def __init__(self, own: Dense | None = None) -> None:
         self.live, self._own = LiveFigure(10.4, 4.6), own
+        self._said = functools.cache(said_of_validation)  # the view's own: it goes when the view goes
         self._shown: Dense | None = None
         self._trained: list[tuple[Dense, tuple[Student, ...]]] = []
         self._answers: dict[tuple[Dense, int, int], Tensor] = {}
@@ -89,7 +89,7 @@ class Distillation:
     ) -> Iterator[Lesson]:
         """One setting of the controls, measured on the teacher; `labels` is what the button trains on."""
         dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
-        said = said_of_validation(dense)
+        said = self._said(dense)
         place = offered(said)[image]
         size = size_bytes(untrained(dense.data.train.x[0].numel(), width, said.shape[1]))
         pairs = [students for teacher, students in self._trained if teacher is dense]

@@ -50,8 +50,9 @@ class View(Protocol):
 class Live(anywidget.AnyWidget):
     """The picture, its alt text, the cards and a line of status, as the browser shows them."""
 
-    _esm = Path(__file__).parent / "live.js"
-    _css = Path(__file__).parent / "live.css"
+    # as texts: of a file, anywidget watches the changes, and so keeps every widget that was ever shown
+    _esm = (Path(__file__).parent / "live.js").read_text()
+    _css = (Path(__file__).parent / "live.css").read_text()
     png = traitlets.Bytes().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
     cards: traitlets.List[Any] = traitlets.List().tag(sync=True)
@@ -203,7 +204,11 @@ class Panel(widgets.VBox):
 
 
 def _spare_the_collector() -> None:
-    """Collect the garbage now, and leave what is alive out of later rounds: one over all of torch takes 0.1 s."""
+    """Collect the garbage now, and leave what is alive out of later rounds: one over all of torch takes 0.1 s.
+
+    What was left out before may have died since: a panel that another has closed, a network of the user's own.
+    """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 

@@ -44,9 +44,8 @@ class Ranked:
         return {use.layer: len(use.units) for use in self.uses if use.side == "out" and (use.units != FIXED).any()}
 
 
-@functools.cache
 def ranked(dense: Dense, criterion: str) -> Ranked:
-    """Trace a network and rank its units, once for each criterion."""
+    """Trace a network and rank its units by a criterion."""
     data = dense.data.train
     uses = channels(dense.model, data.x[:2])
     ranks = importance(dense.model, uses, criterion, take(data, min(CALIBRATION, len(data))))
@@ -83,9 +82,11 @@ class Narrowed:
         return every - len(self.gone), every
 
 
-def narrowed_points(dense: Dense, sparsity: float, criterion: str, scope: str) -> Iterator[Narrowed]:
+def narrowed_points(
+    dense: Dense, sparsity: float, criterion: str, scope: str, rank: Callable[[Dense, str], Ranked] = ranked
+) -> Iterator[Narrowed]:
     """Take the units away, write the file, score and time it; a preview first where all of validation would be late."""
-    ranks = ranked(dense, criterion)
+    ranks = rank(dense, criterion)
     gone = least_important(ranks.importance, ranks.families, sparsity, scope)
     small = remove(dense.model, ranks.uses, gone)
     yield from describe(dense, small, ranked=ranks, criterion=criterion, sparsity=sparsity, scope=scope, gone=gone)
@@ -118,6 +119,7 @@ class Structured:
 
     def __init__(self, own: Dense | None = None) -> None:
         self.live, self._own = LiveFigure(10.4, 4.5), own
+        self._ranked = functools.cache(ranked)  # the view's own: it goes when the view goes
         self._shown: tuple[Dense | None, str | None] = (None, None)
         figure = self.live.figure
         self.ranking = figure.add_axes((0.05, 0.13, 0.23, 0.79))
@@ -127,7 +129,7 @@ class Structured:
     def results(self, sparsity: float, criterion: str, scope: str, checkpoint: Key | None = None) -> Iterator[Narrowed]:
         """Measure one setting of the controls, one-shot."""
         dense = shipped(checkpoint) if checkpoint else self._own
-        yield from narrowed_points(dense, sparsity, criterion, scope)  # type: ignore[arg-type]
+        yield from narrowed_points(dense, sparsity, criterion, scope, self._ranked)  # type: ignore[arg-type]
 
     def draw(self, point: Narrowed) -> None:
         """Move the cut, the bars and the point."""

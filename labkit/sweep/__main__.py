@@ -19,6 +19,16 @@ from labkit.zoo import RECIPES
 
 
 def main() -> int:
+    """The command line: make every shipped sweep, or what is missing of it; 130 if Ctrl-C stopped it."""
+    try:
+        make_all()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; every row that was done is kept: python -m labkit.sweep goes on from there\n")
+        return 130
+    return 0
+
+
+def make_all() -> None:
     """Make every shipped sweep, or what is missing of it."""
     for model_name, data_name in RECIPES:
         sys.stderr.write(f"frontier and quantization of {model_name} on {data_name}\n")
@@ -65,7 +75,6 @@ def main() -> int:
     right_sweep()
     optimism_sweep("fashion-mnist")
     recipes_sweep("lenet-300-100", "mnist")
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """The answer of an exercise check."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec
+
+LONGEST = 300  # characters of a student's value in a message
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,33 @@ class Verdict:
         return f"{'✓ solved' if self.passed else '… not yet'}: {self.message}"
 
 
+def in_words(check: Callable[P, Verdict]) -> Callable[P, Verdict]:
+    """`check`, so that it never raises: an answer that it cannot read, or that fails when it is read, is told so."""
+
+    @functools.wraps(check)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Verdict:
+        try:
+            return check(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - any method of what a student made may raise anything
+            return Verdict(False, f"this answer cannot be checked: {type(error).__name__}: {shown(error, str)}")
+
+    return checked
+
+
+def raised(call: str, error: Exception) -> Verdict:
+    """The verdict on a student's function that raised."""
+    return Verdict(False, f"for {call} your function raised {type(error).__name__}: {shown(error, str)}")
+
+
+def shown(value: Any, by: Callable[[Any], str] = repr) -> str:
+    """A student's value as `by` shows it, cut to one line of a message."""
+    try:
+        told = " ".join(by(value).split())
+    except Exception:  # noqa: BLE001 - as above; Python itself refuses to print a whole number of 5,000 digits
+        return f"a {type(value).__name__} that cannot be shown"
+    return told if len(told) <= LONGEST else f"{told[:LONGEST]}…"
+
+
 def compare(
     answer: Callable[..., Any], specification: Callable[..., Any], cases: list[tuple[Any, ...]], solved: str
 ) -> Verdict:
@@ -26,18 +57,19 @@ def compare(
         try:
             given = answer(*case)
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {_call(answer, case)} your function raised {type(error).__name__}: {error}")
+            return raised(_call(answer, case), error)
         if not same(given, expected):
-            return Verdict(False, f"{_call(answer, case)} should be {expected!r}; yours is {given!r}")
+            return Verdict(False, f"{_call(answer, case)} should be {expected!r}; yours is {shown(given)}")
     return Verdict(True, solved)
 
 
 def same(given: Any, expected: Any) -> bool:
-    """Equal up to rounding; a wrong type is not equal."""
+    """Equal up to rounding; a wrong type is not equal, nor is a number in a text."""
     try:
-        return math.isclose(float(given), float(expected), rel_tol=1e-6, abs_tol=1e-9)
-    except (TypeError, ValueError):
+        close = math.isclose(float(given), float(expected), rel_tol=1e-6, abs_tol=1e-9)
+    except Exception:  # noqa: BLE001 - as above
         return False
+    return close and not isinstance(given, str | bytes)
 
 
 def name_of(answer: Callable[..., Any]) -> str:

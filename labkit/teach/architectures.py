@@ -6,9 +6,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from labkit.teach._verdict import Verdict, compare, name_of, same
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, raised, same, shown
 
 
+@in_words
 def check_separable_macs(answer: Callable[[int, int, int, int], int]) -> Verdict:
     """`answer(pixels, channels_in, channels_out, kernel)`: multiply-adds of a depthwise and then a 1×1 convolution.
 
@@ -24,6 +25,7 @@ def check_separable_macs(answer: Callable[[int, int, int, int], int]) -> Verdict
     return compare(answer, specification, cases, "a full convolution multiplies the two terms, this one adds them")
 
 
+@in_words
 def check_range_spread(answer: Callable[[Tensor], float]) -> Verdict:
     """`answer(weight)`: the largest |w| of the widest filter over that of the narrowest; a filter is `weight[i]`."""
     generator = torch.Generator().manual_seed(0)
@@ -34,9 +36,9 @@ def check_range_spread(answer: Callable[[Tensor], float]) -> Verdict:
         try:
             given = answer(weight.clone())
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if not same(given, expected):
-            return Verdict(False, f"{call} should be {expected:.4g}; yours is {given!r}")
+            return Verdict(False, f"{call} should be {expected:.4g}; yours is {shown(given)}")
     return Verdict(True, "one scale for all has to reach as far as the widest filter")
 
 
@@ -50,6 +52,7 @@ SCAN = pd.DataFrame(
 )
 
 
+@in_words
 def check_frailest(answer: Callable[[pd.DataFrame], str]) -> Verdict:
     """`answer(table)`: the part of a scan that loses most images, net of those it wins, for each of its weights."""
     for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 2, 3]):
@@ -60,7 +63,7 @@ def check_frailest(answer: Callable[[pd.DataFrame], str]) -> Verdict:
         try:
             given = answer(table.copy())
         except Exception as error:  # noqa: BLE001
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if str(given) != expected:
-            return Verdict(False, f"{call} should be {expected!r}; yours is {given!r}")
+            return Verdict(False, f"{call} should be {expected!r}; yours is {shown(given)}")
     return Verdict(True, "small layers are cheap to spare: that is what a budget is spent on")

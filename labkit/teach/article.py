@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from labkit.article import TANH, Array, Head, Net, backward, forward
-from labkit.teach._verdict import Verdict, compare, name_of
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, raised, shown
 
 LINES = ("dZ2", "dZ1", "dW1", "db1", "dW2", "db2")
 OUTPUTS = (  # outputs p, targets y
@@ -20,6 +20,7 @@ STEPS = (  # weights, slopes, lr, mask
 )
 
 
+@in_words
 def check_central_difference(answer: Callable[[Callable[[float], float], float, float], float]) -> Verdict:
     """`answer(f, w, h)`: the slope of f at w by central differences with step h."""
     cases = [(math.sin, 1.0, 0.25), (math.exp, 0.0, 0.5), (math.cos, 2.0, 0.125)]
@@ -27,6 +28,7 @@ def check_central_difference(answer: Callable[[Callable[[float], float], float, 
     return compare(answer, lambda f, w, h: (f(w + h) - f(w - h)) / (2 * h), cases, solved)
 
 
+@in_words
 def check_output_slope(answer: Callable[[Array, Array], Array]) -> Verdict:
     """`answer(p, y)`: dL/dZ2 of L = mean (p - y)² with p = tanh Z2, both (n, outputs)."""
     cases = []
@@ -36,6 +38,7 @@ def check_output_slope(answer: Callable[[Array, Array], Array]) -> Verdict:
     return _arrays(answer, cases, "the chain rule: the slope of the mean of squares, times the slope of tanh")
 
 
+@in_words
 def check_masked_step(answer: Callable[[Array, Array, float, Array], Array]) -> Verdict:
     """`answer(w, slope, lr, mask)`: a step of gradient descent after which weights outside the mask are zero."""
     cases = []
@@ -45,13 +48,17 @@ def check_masked_step(answer: Callable[[Array, Array, float, Array], Array]) -> 
     return _arrays(answer, cases, "without the mask the first step would bring every pruned weight back")
 
 
+@in_words
 def check_faulty_lines(answer: Mapping[str, str]) -> Verdict:
     """`answer` names the one faulty line (of LINES) of each way back in `broken_gradients`."""
     truth = {"A": "db2", "B": "dZ1", "C": "dZ2"}
-    strange = [str(line) for line in answer.values() if line not in (*LINES, "?")]
+    if not isinstance(answer, Mapping):
+        return Verdict(False, f"should be a dict with a line for A, B and C; yours is a {type(answer).__name__}")
+    lines = {name: shown(line, str) for name, line in answer.items()}
+    strange = [line for line in lines.values() if line not in (*LINES, "?")]
     if strange:
         return Verdict(False, f"a line is one of {', '.join(LINES)}; yours has {', '.join(strange)}")
-    right = sum(answer.get(name) == line for name, line in truth.items())
+    right = sum(lines.get(name) == line for name, line in truth.items())
     if right < len(truth):
         return Verdict(False, f"{right} of {len(truth)} lines are found; which parameters fail the check of each?")
     return Verdict(True, "the parameters that fail the check are those that the faulty line feeds")
@@ -102,7 +109,7 @@ def _arrays(answer: Callable[..., Array], cases: list[tuple[tuple[Any, ...], Arr
         try:
             given = np.asarray(answer(*(v.copy() if isinstance(v, np.ndarray) else v for v in arguments)), float)
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if given.shape != expected.shape or not np.allclose(given, expected, rtol=1e-5, atol=1e-8):
             wanted, yours = ((v.round(4) + 0.0).tolist() for v in (expected, given))
             return Verdict(False, f"{call} should be {wanted}; yours is {yours}")

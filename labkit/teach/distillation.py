@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from labkit.compress.distill import best_offset, raise_logit
-from labkit.teach._verdict import Verdict, compare, name_of, same
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, raised, same
 
 LOGITS = ([2.0, -1.0, 0.5], [8.0, 6.0, -3.0, 0.0])
 STUDENTS = ([[1.0, -0.5, 0.25], [0.0, 2.0, -1.5]], [[3.0, 0.0], [-1.0, 1.0], [0.5, 0.25]])
@@ -23,6 +23,7 @@ def softened(z: list[float], temperature: float) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
+@in_words
 def check_soften(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
     """`answer(z, temperature)`: the softened distribution softmax(z / T) of the logits z of one image."""
     for temperature in (1.0, 4.0, 0.5):
@@ -31,7 +32,7 @@ def check_soften(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
             try:
                 given = torch.as_tensor(answer(torch.tensor(z), temperature)).flatten().tolist()
             except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-                return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+                return raised(call, error)
             wanted = softened(z, temperature)
             if len(given) != len(wanted) or not all(map(_close, given, wanted)):
                 return Verdict(False, f"{call} should be {_rounded(wanted)}; yours is {_rounded(given)}")
@@ -49,6 +50,7 @@ def _rounded(values: list[Any]) -> list[Any]:
     return [round(v, 4) if isinstance(v, float) else v for v in values]
 
 
+@in_words
 def check_distillation_loss(answer: Callable[[Tensor, Tensor, Tensor, float, float], Tensor]) -> Verdict:
     """`answer(student, teacher, y, temperature, alpha)`: α · T² · KL(teacher ‖ student) + (1 - α) · cross-entropy."""
 
@@ -99,6 +101,7 @@ def _matches(tried: Callable[..., float], case: tuple[Any, ...], value: float) -
         return False
 
 
+@in_words
 def check_offset(
     logits: Tensor, y: Tensor, label: int, answer: Callable[[Tensor, Tensor, int], float], step: float = 0.25
 ) -> Verdict:
@@ -110,7 +113,7 @@ def check_offset(
     try:
         given = float(answer(logits.clone(), y.clone(), label))
     except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-        return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+        return raised(call, error)
     best = best_offset(logits, y, label, torch.arange(0, 30 + step, step))
     most, yours = (int((raise_logit(logits, label, by).argmax(1) == y).sum()) for by in (best, given))
     told = f"with {given:g} added, {yours:,} of {len(y):,} images are right"

@@ -8,17 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labkit.teach._verdict import Verdict, compare, name_of
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, raised
 
 Batches = list[tuple[Tensor, Tensor]]
 
 
+@in_words
 def check_stable_lr(answer: Callable[[list[float]], float]) -> Verdict:
     """`answer(curvatures)`: below which learning rate w ← w - η λ w shrinks along every one of the curvatures λ > 0."""
     cases: list[tuple[Any, ...]] = [([1.0],), ([0.5, 4.0],), ([10.0, 0.1, 2.0],), ([0.01, 0.02],)]
     return compare(answer, lambda curvatures: 2 / max(curvatures), cases, "the steepest direction decides for all")
 
 
+@in_words
 def check_warmup_cosine(answer: Callable[[float, float], float]) -> Verdict:
     """`answer(progress, warmup)`: the multiple of the peak, a straight rise from 0, then half a cosine down to 0."""
     cases = [(p, w) for w in (0.1, 0.25, 0.5) for p in (0.0, 0.05, 0.25, 0.5, 0.8, 1.0)]
@@ -32,6 +34,7 @@ def check_warmup_cosine(answer: Callable[[float, float], float]) -> Verdict:
     return compare(answer, specification, cases, "the cosine begins where the warm-up ends, and still reaches 0")
 
 
+@in_words
 def check_scheduler_steps(answer: Callable[[nn.Module, Batches, int], Sequence[float]]) -> Verdict:
     """`answer(model, batches, epochs)`: train, and return the lr of every batch: 0.1, divided by 10 every 2 epochs."""
     for batches_per_epoch, epochs in ((5, 6), (3, 4)):
@@ -41,7 +44,7 @@ def check_scheduler_steps(answer: Callable[[nn.Module, Batches, int], Sequence[f
         try:
             given = [float(lr) for lr in answer(model, batches, epochs)]
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         fault = _fault(given, batches_per_epoch, epochs)
         if fault:
             return Verdict(False, f"{call}: {fault}")

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from labkit.optim import State, adam
 from labkit.surfaces import paths, rosenbrock, walker
-from labkit.teach._verdict import Verdict, compare, name_of
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, shown
 
 GRADIENTS = torch.tensor([[0.5, -2.0], [0.25, 0.0], [-4.0, 1.0]], dtype=torch.float64)
 GOAL, STEPS, START = 0.05, 100, (-1.7, 1.2)
 
 
+@in_words
 def check_adam_step(answer: Callable[..., Any]) -> Verdict:
     """`answer(w, g, m, s, t, lr)`: step t = 1, 2, … of Adam with β₁ = 0.9, β₂ = 0.999, ε = 1e-8; returns (w, m, s)."""
     state: State = {}
@@ -27,7 +28,7 @@ def check_adam_step(answer: Callable[..., Any]) -> Verdict:
             mine = answer(mine[0].clone(), g.clone(), mine[1].clone(), mine[2].clone(), t, lr)
             fault = _step_fault(mine, w)
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"{call} raised {type(error).__name__}: {error}")
+            return Verdict(False, f"{call} raised {type(error).__name__}: {shown(error, str)}")
         if fault:
             return Verdict(False, f"{call} {fault}")
     return Verdict(True, "three steps of Adam; the first moved every weight by lr, whatever its gradient")
@@ -45,6 +46,7 @@ def _step_fault(mine: Any, wanted: Tensor) -> str:
     return f"should give w = {rounded[0]}; yours is {rounded[1]}"
 
 
+@in_words
 def check_momentum_limit(answer: Callable[[float, float], float]) -> Verdict:
     """`answer(curvature, momentum)`: the learning rate above which `momentum` diverges on a parabola ½ λ w²."""
     cases = [(1.0, 0.0), (20.0, 0.0), (20.0, 0.9), (4.0, 0.5), (100.0, 0.99)]
@@ -57,13 +59,14 @@ def momentum_limit(curvature: float, momentum: float) -> float:
     return 2 * (1 + momentum) / curvature
 
 
+@in_words
 def check_valley(answer: Callable[[], tuple[str, float, float]]) -> Verdict:
     """`answer()`: (optimizer, lr, momentum) that walks Rosenbrock's valley from START to below GOAL in STEPS steps."""
     try:
         name, lr, momentum = answer()
         walk = paths({name: walker(name, lr, momentum)}, rosenbrock, START, STEPS)[name]
     except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-        return Verdict(False, f"{name_of(answer)}() raised {type(error).__name__}: {error}")
+        return Verdict(False, f"{name_of(answer)}() raised {type(error).__name__}: {shown(error, str)}")
     loss = float(rosenbrock(walk[-1]))
     setting = f"{name} with lr {lr:g} and momentum {momentum:g}"
     if not math.isfinite(loss):

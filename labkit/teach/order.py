@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from labkit.teach._verdict import Verdict, compare
+from labkit.teach._verdict import Verdict, compare, in_words
 
 LEVELS = (  # whole numbers that weights were rounded to, and the share that is to be zero
     ([3, -2, 2, 1, -1, 0], 0.5),
@@ -12,6 +12,7 @@ LEVELS = (  # whole numbers that weights were rounded to, and the share that is 
 )
 
 
+@in_words
 def check_interaction(answer: Callable[[float, float, float, float], float]) -> Verdict:
     """`answer(both, only_a, only_b, neither)`: the effect of a with b, minus the effect of a without b."""
     cases = [(2.0, 3.0, 3.5, 4.0), (3.0, 3.0, 4.0, 4.0), (3.5, 3.0, 3.25, 4.0), (1.5, 2.0, 2.5, 3.0)]
@@ -19,6 +20,7 @@ def check_interaction(answer: Callable[[float, float, float, float], float]) -> 
     return compare(answer, lambda both, a, b, neither: (both - b) - (a - neither), cases, solved)
 
 
+@in_words
 def check_tied(answer: Callable[[list[int], float], int]) -> Verdict:
     """`answer(levels, sparsity)`: how many weights have exactly the magnitude of the last one that has to go."""
 

@@ -10,7 +10,7 @@ from labkit.compress import _weights
 from labkit.compress.magnitude import cubic_sparsity, prune
 from labkit.data import Split
 from labkit.measure import accuracy
-from labkit.teach._verdict import Verdict, compare, name_of
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, raised, shown
 
 WEIGHTS = (
     torch.tensor([0.5, -0.125, -3.0, 0.25]),
@@ -18,6 +18,7 @@ WEIGHTS = (
 )
 
 
+@in_words
 def check_mask(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
     """`answer(weight, sparsity)`: the mask that drops the round(sparsity · n) smallest magnitudes, no more."""
     for weight in WEIGHTS:
@@ -26,7 +27,7 @@ def check_mask(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
             try:
                 fault = _mask_fault(weight, sparsity, answer(weight.clone(), sparsity))
             except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-                return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+                return raised(call, error)
             if fault:
                 return Verdict(False, f"{call} {fault}")
     return Verdict(True, "the smallest magnitudes go, the rest stays; `keep_mask` does it without sorting everything")
@@ -51,6 +52,7 @@ def _mask_fault(weight: Tensor, sparsity: float, mask: Any) -> str:
     return ""
 
 
+@in_words
 def check_sensitivity(
     model: nn.Module,
     split: Split,
@@ -65,9 +67,9 @@ def check_sensitivity(
         try:
             given = str(answer(model, split, sparsity)).removesuffix(".weight")
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if given not in layers:
-            return Verdict(False, f"{call} should be one of {', '.join(layers)}; yours is {given!r}")
+            return Verdict(False, f"{call} should be one of {', '.join(layers)}; yours is {shown(given)}")
         if scan[given] > min(scan.values()):
             told = f"pruning another layer costs more than pruning {given}, which leaves {scan[given]:.2%}"
             return Verdict(False, f"{call}: {told}")
@@ -75,6 +77,7 @@ def check_sensitivity(
     return Verdict(True, f"at {sparsity:.0%} of one layer, accuracy left: {told}")
 
 
+@in_words
 def check_cubic_sparsity(answer: Callable[[float, float, float], float]) -> Verdict:
     """`answer(progress, initial_sparsity, final_sparsity)`: the sparsity that the cubic schedule asks for."""
     cases = [(0.0, 0.0, 0.9), (1.0, 0.0, 0.9), (0.5, 0.0, 0.5), (0.5, 0.5, 0.9), (0.25, 0.2, 0.95)]

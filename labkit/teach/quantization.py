@@ -11,7 +11,7 @@ from labkit.compress import _weights
 from labkit.compress.quantize import quantize
 from labkit.data import Split
 from labkit.measure import accuracy
-from labkit.teach._verdict import Verdict, compare, name_of
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, raised, shown
 
 WEIGHTS = ([0.5, -1.5, 0.25], [0.75, 0.125, 0.25], [-0.25, -7.75, 3.0])
 ROUND_TRIPS = (  # x, scale, bits; no value lies half-way between two levels, and each x has one beyond the grid
@@ -21,6 +21,7 @@ ROUND_TRIPS = (  # x, scale, bits; no value lies half-way between two levels, an
 )
 
 
+@in_words
 def check_scale(answer: Callable[[Tensor, int], float]) -> Verdict:
     """`answer(x, bits)`: the step of a symmetric grid whose 2^bits - 1 steps span [-absmax, absmax], 2 bits or more."""
 
@@ -33,6 +34,7 @@ def check_scale(answer: Callable[[Tensor, int], float]) -> Verdict:
     return compare(tried, lambda x, bits: 2 * max(map(abs, x)) / (2**bits - 1), cases, solved)
 
 
+@in_words
 def check_fake_quantize(answer: Callable[[Tensor, float, int], Tensor]) -> Verdict:
     """`answer(x, scale, bits)`: the round trip to signed integers and back, on a symmetric grid."""
     for x, scale, bits in ROUND_TRIPS:
@@ -40,7 +42,7 @@ def check_fake_quantize(answer: Callable[[Tensor, float, int], Tensor]) -> Verdi
         try:
             fault = _round_trip_fault(torch.tensor(x), scale, bits, answer(torch.tensor(x), scale, bits))
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if fault:
             return Verdict(False, f"{call} {fault}")
     return Verdict(True, "rounded, kept on the grid, and back in floats; torch has it as one kernel, `fake_quantize_…`")
@@ -60,12 +62,13 @@ def _round_trip_fault(x: Tensor, scale: float, bits: int, given: Any) -> str:
     return ""
 
 
+@in_words
 def check_weakest_layer(model: nn.Module, split: Split, answer: str, bits: int = 2) -> Verdict:
     """`answer`: the name of the layer that costs most accuracy when it alone is quantized, on one symmetric grid."""
     layers = [name.removesuffix(".weight") for name in _weights.weights(model)]
     given = str(answer).removesuffix(".weight")
     if given not in layers:
-        return Verdict(False, f"the layer should be one of {', '.join(layers)}; yours is {given!r}")
+        return Verdict(False, f"the layer should be one of {', '.join(layers)}; yours is {shown(given)}")
     left = {layer: accuracy(quantize(model, bits, layers=[layer]), split)["accuracy"] for layer in layers}
     if left[given] > min(left.values()):
         told = f"{bits}-bit weights in another layer cost more than in {given}, where they leave {left[given]:.2%}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from labkit.losses import soft_threshold
-from labkit.teach._verdict import Verdict, compare, name_of
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, raised, shown
 from labkit.train import stopping_epochs
 
 WEIGHTS = torch.tensor([0.5, -0.125, -3.0, 0.25, 0.0])
@@ -15,6 +15,7 @@ HISTORY = (0.61, 0.70, 0.74, 0.73, 0.74, 0.72, 0.78, 0.77)
 GRADIENTS = (100.0, 1.0, 0.01)
 
 
+@in_words
 def check_soft_threshold(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
     """`answer(w, threshold)`: sign(w) · max(|w| - threshold, 0), weight by weight."""
     for threshold in (0.25, 1.0, 0.0):
@@ -22,9 +23,9 @@ def check_soft_threshold(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
         try:
             given = answer(WEIGHTS.clone(), threshold)
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if not isinstance(given, Tensor) or given.shape != expected.shape:
-            return Verdict(False, f"{call} should be a tensor of {len(WEIGHTS)} weights; yours is {given!r}")
+            return Verdict(False, f"{call} should be a tensor of {len(WEIGHTS)} weights; yours is {shown(given)}")
         if not torch.allclose(given.double(), expected.double(), atol=1e-6):
             return Verdict(False, f"{call} should be {expected.tolist()}; yours is {_short(given)}")
     return Verdict(True, "every weight comes nearer to zero by the threshold, and the small ones arrive")
@@ -34,6 +35,7 @@ def _short(given: Tensor) -> list[float]:
     return [round(value, 4) for value in given.tolist()]
 
 
+@in_words
 def check_stopping_epochs(answer: Callable[[Sequence[float], int], Any]) -> Verdict:
     """`answer(accuracies, patience)`: (best, last), counted from 1, of early stopping on a given history."""
     for patience in (1, 2, 3, 4, 9):
@@ -41,12 +43,13 @@ def check_stopping_epochs(answer: Callable[[Sequence[float], int], Any]) -> Verd
         try:
             given = answer(HISTORY, patience)
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if given != expected and given != list(expected):
-            return Verdict(False, f"{call} should be {expected}; yours is {given!r}")
+            return Verdict(False, f"{call} should be {expected}; yours is {shown(given)}")
     return Verdict(True, "the patience decides: 1 to 3 epochs do not wait for the second rise, 4 do")
 
 
+@in_words
 def check_shrinkage(answer: Callable[[str, float, float, float, float], float]) -> Verdict:
     """`answer(optimizer, w, gradient, lr, lam)`: how far L2 alone takes a weight w > 0 towards zero in the first step.
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from labkit.teach._verdict import Verdict, compare, name_of
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, raised
 
 
+@in_words
 def check_log_uniform(answer: Callable[[float, float, float], float]) -> Verdict:
     """`answer(low, high, u)`: the setting that lies at the share u of the way from low to high, on a log scale."""
     cases = [(1e-4, 1.0, 0.5), (1e-4, 1.0, 0.0), (1e-3, 10.0, 1.0), (1.0, 100.0, 0.25), (2.0, 2.0, 0.7)]
@@ -13,6 +14,7 @@ def check_log_uniform(answer: Callable[[float, float, float], float]) -> Verdict
     return compare(answer, lambda low, high, u: low * (high / low) ** u, cases, solved)
 
 
+@in_words
 def check_optimism(answer: Callable[[list[float], list[float]], float]) -> Verdict:
     """`answer(judged, fresh)`: by how much the trial that looks best on `judged` does worse on `fresh`."""
     cases = [
@@ -30,6 +32,7 @@ def _optimism(judged: Sequence[float], fresh: Sequence[float]) -> float:
     return judged[chosen] - fresh[chosen]
 
 
+@in_words
 def check_folds(answer: Callable[[int, int], list[list[int]]]) -> Verdict:
     """`answer(n, k)`: k lists of the places 0 … n - 1, each place in one list, lengths that differ by one at most."""
     for n, k in ((10, 5), (7, 3), (5, 5), (23, 4)):
@@ -37,7 +40,7 @@ def check_folds(answer: Callable[[int, int], list[list[int]]]) -> Verdict:
         try:
             fault = _folds_fault(n, k, answer(n, k))
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if fault:
             return Verdict(False, f"{call} {fault}")
     return Verdict(True, "every image is held out once; `k_folds` shuffles first, as images may lie sorted by class")

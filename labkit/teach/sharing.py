@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labkit.teach._verdict import Verdict, name_of
+from labkit.teach._verdict import Verdict, in_words, name_of, raised, shown
 
 ROUNDS = (  # values, centroids; no value is half-way between two centroids, and none is without a member
     ([0.0, 1.0, 2.0, 9.0, 10.0], [0.5, 9.0]),
@@ -27,18 +27,21 @@ DRAWS = (  # numbers, uniform draws
 )
 
 
+@in_words
 def check_lloyd_round(answer: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     """`answer(x, centroids)`: the new centroids, each the mean of the values that are nearest to the old one."""
     cases = [((torch.tensor(x), torch.tensor(c)), _means(x, c)) for x, c in ROUNDS]
     return _tensors(answer, cases, "assign, then average: repeated until nothing changes sides, that is k-means")
 
 
+@in_words
 def check_centroid_gradient(answer: Callable[[Tensor, Tensor, int], Tensor]) -> Verdict:
     """`answer(gradient, indices, k)`: the gradient of each of k centroids, the sum over its members (Han et al.)."""
     cases = [((torch.tensor(g), torch.tensor(i), k), _sums(g, i, k)) for g, i, k in GRADIENTS]
     return _tensors(answer, cases, "a centroid answers for all its members; autograd does this sum for labkit")
 
 
+@in_words
 def check_straight_through(answer: Callable[[Tensor, Tensor, int, int], Tensor]) -> Verdict:
     """`answer(gradient, x, quant_min, quant_max)`: the straight-through gradient of x, which counts steps of its grid.
 
@@ -54,6 +57,7 @@ def check_straight_through(answer: Callable[[Tensor, Tensor, int, int], Tensor])
     return _tensors(answer, cases, "a weight out of range has one level to be on, and no step of it changes that")
 
 
+@in_words
 def check_stochastic_rounding(answer: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     """`answer(x, u)`: x rounded down or up to a whole number, up with the probability of its fraction; u in [0, 1)."""
     cases = [
@@ -83,9 +87,12 @@ def _tensors(answer: Callable[..., Any], cases: list[tuple[tuple[Any, ...], list
         call = f"{name_of(answer)}({', '.join(map(str, told))})"
         try:
             given = answer(*(value.clone() if isinstance(value, Tensor) else value for value in case))
+            if not isinstance(given, Tensor):
+                return Verdict(False, f"{call} should be a tensor; yours is a {type(given).__name__}")
             right = given.shape == (len(expected),) and torch.allclose(given.float(), torch.tensor(expected))
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if not right:
-            return Verdict(False, f"{call} should be {[round(v, 4) for v in expected]}; yours is {given.tolist()}")
+            wanted = [round(v, 4) for v in expected]
+            return Verdict(False, f"{call} should be {wanted}; yours is {shown(given.tolist())}")
     return Verdict(True, solved)

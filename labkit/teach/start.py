@@ -7,9 +7,10 @@ from torch import nn
 from labkit.data import Data
 from labkit.measure import accuracy, size_bytes
 from labkit.sweep import compress
-from labkit.teach._verdict import Verdict, compare
+from labkit.teach._verdict import Verdict, compare, in_words
 
 
+@in_words
 def check_paper_bytes(answer: Callable[[int, float, int], float]) -> Verdict:
     """`answer(weights, sparsity, bits)`: bytes on paper, counting the kept weights' bits and nothing else."""
     cases = [(266_200, 0.0, 32), (266_200, 0.9, 4), (1_000, 0.5, 8), (8, 0.0, 1)]
@@ -17,6 +18,7 @@ def check_paper_bytes(answer: Callable[[int, float, int], float]) -> Verdict:
     return compare(answer, lambda n, sparsity, bits: n * (1 - sparsity) * bits / 8, cases, solved)
 
 
+@in_words
 def check_budget(
     model: nn.Module, data: Data, sparsity: float, bits: int, *, max_bytes: int = 60_000, max_loss: float = 0.01
 ) -> Verdict:

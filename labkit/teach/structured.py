@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.teach._verdict import Verdict, compare, name_of
+from labkit.teach._verdict import Verdict, compare, in_words, name_of, raised
 
 FIRST = torch.tensor([[0.5, -2.0, 1.0], [0.25, 0.25, -0.25], [-1.0, 0.0, 3.0], [1.5, -1.0, 0.5]])
 BIAS = torch.tensor([0.5, -0.25, 0.125, -1.0])
@@ -15,6 +15,7 @@ SECOND = torch.tensor([[1.0, -2.0, 0.5, 0.25], [0.0, 1.5, -1.0, 2.0]])
 IMAGES = torch.tensor([[1.0, 0.0, 2.0], [-1.0, 0.5, 1.0], [0.5, -2.0, 0.25]])
 
 
+@in_words
 def check_unit_importance(answer: Callable[[Tensor], Tensor]) -> Verdict:
     """`answer(weight)`: Li et al.'s importance of every neuron or filter, one number a row: Σ |w|."""
     filters = torch.arange(-12.0, 12.0).view(3, 2, 2, 2) / 8
@@ -24,12 +25,13 @@ def check_unit_importance(answer: Callable[[Tensor], Tensor]) -> Verdict:
         try:
             fault = _differs(answer(weight.clone()), expected)
         except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if fault:
             return Verdict(False, f"{call} {fault}")
     return Verdict(True, "one number a unit, for neurons and for filters alike")
 
 
+@in_words
 def check_removal(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Any]) -> Verdict:
     """`answer(first, bias, second, kept)`: (first, bias, second) of x → second · relu(first · x + bias), smaller.
 
@@ -48,12 +50,13 @@ def check_removal(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Any]) -> Ve
                 return Verdict(False, f"{call} should have the shapes {wanted}; yours are {shapes}")
             fault = _differs(F.linear(F.relu(F.linear(IMAGES, first, bias)), second), expected)
         except Exception as error:  # noqa: BLE001
-            return Verdict(False, f"for {call} your function raised {type(error).__name__}: {error}")
+            return raised(call, error)
         if fault:
             return Verdict(False, f"{call}: the smaller network's output {fault}")
     return Verdict(True, "rows of the first matrix, entries of the bias, columns of the second: gone for good")
 
 
+@in_words
 def check_macs_left(answer: Callable[[int, int, int, float], float]) -> Verdict:
     """`answer(inputs, hidden, outputs, sparsity)`: multiply-adds of a two-hidden-layer network when both lose a share.
 

@@ -71,8 +71,10 @@ def record(path: str) -> str:
 
 def load_model(name: str, data_name: str) -> nn.Module:
     """A trained network from data/checkpoints, in evaluation mode. ValueError if there is none or it is damaged."""
-    model = build(name)
-    model.load_state_dict(safetensors.torch.load(verified(checkpoint(name, data_name))))
+    raw = verified(checkpoint(name, data_name))
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn at random, and then replaced
+        model = build(name)
+    model.load_state_dict(safetensors.torch.load(raw))
     return model.eval()
 
 

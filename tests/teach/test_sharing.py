@@ -50,7 +50,7 @@ WRONG = [
     ),
     (check_stochastic_rounding, lambda x, u: (x + u).trunc(), "should be [-2.0, 2.0, 4.0]; yours is [-1.0, 2.0, 4.0]"),
     (check_stochastic_rounding, lambda x, u: 1 / 0, "your function raised ZeroDivisionError: division by zero"),
-    (check_stochastic_rounding, lambda x, u: None, "your function raised AttributeError"),
+    (check_stochastic_rounding, lambda x, u: None, "should be a tensor; yours is a NoneType"),
 ]
 
 

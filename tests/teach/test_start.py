@@ -98,6 +98,12 @@ def test_no_bits_left_out_is_the_float_network(trained, digits):
     assert message.startswith(f"{size_bytes(trained):,} bytes of {size_bytes(trained):,}, 0.00 points lost of 0")
 
 
-def test_settings_out_of_range_are_refused(refuses, trained, digits):
-    refuses(ValueError, "sparsity is 1.5; allowed: a number in [0, 1)", check_budget, trained, digits, 1.5, 4)
-    refuses(ValueError, "bits is 9; allowed: a whole number from 1 to 8", check_budget, trained, digits, 0.5, 9)
+@pytest.mark.parametrize(
+    ("sparsity", "bits", "said"),
+    [
+        (1.5, 4, "ValueError: sparsity is 1.5; allowed: a number in [0, 1)"),
+        (0.5, 9, "ValueError: bits is 9; allowed: a whole number from 1 to 8"),
+    ],
+)
+def test_settings_out_of_range_are_told(trained, digits, sparsity, bits, said):
+    assert verdict(check_budget, trained, digits, sparsity, bits) == (False, f"this answer cannot be checked: {said}")

@@ -1,0 +1,77 @@
+"""Opening a panel again leaves nothing behind: no object, no widget, no thread, no memory."""
+
+import collections
+import gc
+import threading
+import weakref
+from pathlib import Path
+
+import ipywidgets as widgets
+import pytest
+from torch import nn
+
+from labkit import explore
+from labkit.data import Data
+from labkit.explore._panel import Panel
+from tests.waiting import until
+
+INSTANCES = widgets.widgets.widget._instances
+PAGE = 4096
+OWN = {"ReferenceType", "dict", "builtin_function_or_method"}  # what this test makes, and what torch looks up once
+
+
+def opened(name: str, model: nn.Module, data: Data) -> Panel:
+    """A panel of the user's own network, where it takes one."""
+    given = {"optimizers": (), "article_mlp": (data,)}.get(name, (model, data))
+    return getattr(explore, name)(*given)
+
+
+def alive() -> collections.Counter:
+    """How many objects of each type there are, without what is garbage."""
+    gc.unfreeze()
+    gc.collect()
+    return collections.Counter(type(thing).__qualname__ for thing in gc.get_objects())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", explore.__all__)
+def test_opening_a_panel_again_leaves_nothing_behind(name: str, conv: nn.Module, digits: Data):
+    for _ in range(2):  # the first fills the caches that serve all panels
+        opened(name, conv, digits)
+    threads, shown = threading.active_count(), len(INSTANCES)
+    before = alive()
+    views = [weakref.ref(opened(name, conv, digits).view) for _ in range(4)]
+    until(lambda: threading.active_count() <= threads)
+    grown = {kind: n for kind, n in (alive() - before).items() if n >= 4 and kind not in OWN}
+    assert grown == {}  # what every opening leaves is there four times
+    assert len(INSTANCES) == shown
+    assert [view() is None for view in views] == [True, True, True, False]
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells a process its memory so")
+def test_memory_stays_flat(conv: nn.Module, digits: Data):
+    """Between 20 and 100 openings of the overview: less than a picture of 60 kB for each of the 80."""
+    sizes = []
+    for number in range(1, 101):
+        opened("overview", conv, digits)
+        if number in (20, 100):
+            alive()
+            sizes.append(resident())
+    assert sizes[1] - sizes[0] < 16e6
+
+
+def test_what_died_before_a_panel_is_opened_does_not_stay(conv: nn.Module, digits: Data):
+    """A network of the user's own in a cycle of references, alive when a first panel is opened and dead at the next."""
+    mine = nn.Linear(2, 2)
+    mine.itself = [mine]
+    opened("overview", conv, digits)
+    seen = weakref.ref(mine)
+    del mine
+    opened("overview", conv, digits)
+    assert seen() is None
