@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from labkit import augment, losses
+from labkit import _check, augment, losses
 from labkit._files import replace
 from labkit.data import load_data, partial, publish, verified
 from labkit.models import build
@@ -58,21 +58,24 @@ RECIPES = {
 
 def checkpoint(name: str, data_name: str) -> str:
     """The checkpoint's path below data/."""
+    _check.kind(str, name=name, data_name=data_name)
     if (name, data_name) not in RECIPES:
         pairs = ", ".join(f"{m} on {d}" for m, d in RECIPES)
-        raise ValueError(f"there is no checkpoint of {name!r} on {data_name!r}; allowed: {pairs}")
+        raise ValueError(f"name and data_name are {name!r} and {data_name!r}; allowed: {pairs}")
     return f"checkpoints/{name}--{data_name}.safetensors"
 
 
 def record(path: str) -> str:
     """The path below data/ of what a checkpoint reached."""
+    _check.kind(str, path=path)
     return path.replace(".safetensors", ".json")
 
 
 def load_model(name: str, data_name: str) -> nn.Module:
     """A trained network from data/checkpoints, in evaluation mode. ValueError if there is none or it is damaged."""
+    raw = verified(checkpoint(name, data_name))
     model = build(name)
-    model.load_state_dict(safetensors.torch.load(verified(checkpoint(name, data_name))))
+    model.load_state_dict(safetensors.torch.load(raw))
     return model.eval()
 
 
