@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -15,8 +16,6 @@ _IN_WORDS: dict[object, str] = {
     nn.Module: "a torch.nn.Module",
     Callable: "a function",
     Mapping: "a mapping, such as a dict",
-    bool: "True or False",
-    np.bool_: "",  # as bool
     type(None): "None",
     str: "a text",
 }
@@ -43,12 +42,14 @@ def kind(wanted: Any, /, **values: object) -> None:
         if not isinstance(value, wanted):
             types = wanted.__args__ if isinstance(wanted, UnionType) else [wanted]
             words = [_IN_WORDS.get(t, f"a {t.__module__.partition('.')[0]}.{t.__name__}") for t in types]
-            raise TypeError(f"{name} is {shown(value)}; allowed: {' or '.join(filter(None, words))}")
+            raise TypeError(f"{name} is a {type(value).__name__}; allowed: {' or '.join(words)}")
 
 
 def flags(**values: object) -> None:
     """Refuse each of the named values that is neither True nor False: any other text would count as true."""
-    kind(bool | np.bool_, **values)
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name} is {shown(value)}; allowed: True or False")
 
 
 def one_of(name: str, value: object, allowed: Collection[object]) -> None:
@@ -171,13 +172,12 @@ def labels(y: Tensor, logits: Tensor) -> None:
 
 def table(name: str, value: object, *columns: str, rows: int = 0) -> None:
     """Refuse anything but a table, a pandas.DataFrame, of these columns and at least so many rows."""
-    found = getattr(value, "columns", None)
-    if found is None:
-        raise TypeError(f"{name} is {shown(value)}; allowed: a pandas.DataFrame")
+    kind(pd.DataFrame, **{name: value})
+    found = cast(pd.DataFrame, value)
     if missing := [column for column in columns if column not in found]:
         raise ValueError(f"{name} lacks the columns {missing}; allowed: a table with {', '.join(columns)}")
-    if len(cast(Any, value)) < rows:
-        raise ValueError(f"{name} has {len(cast(Any, value))} rows; allowed: {rows} or more")
+    if len(found) < rows:
+        raise ValueError(f"{name} has {len(found)} rows; allowed: {rows} or more")
 
 
 def known(name: str, values: Collection[str], allowed: Collection[str]) -> None:

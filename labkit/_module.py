@@ -90,7 +90,7 @@ def logits_of(model: nn.Module, x: Tensor, label: int = 0) -> Tensor:
 
 @contextmanager
 def running(model: nn.Module, **given: Tensor) -> Iterator[None]:
-    """`model` runs on a tensor, given by its name: what torch says of a misfit becomes a ValueError."""
+    """Where `model` runs on a tensor, given by its name: torch's words for a misfit become a ValueError."""
     try:
         yield
     except (RuntimeError, IndexError) as error:
@@ -106,7 +106,8 @@ def _misfit(model: nn.Module, name: str, x: Tensor) -> str:
     for what in ("device",) if looked_up else ("device", "dtype"):
         known = {str(getattr(weight, what)) for weight in model.parameters()}
         if known and str(getattr(x, what)) not in known:
-            return f"{name} has the {what} {getattr(x, what)}; allowed: {', '.join(sorted(known))}, as the weights of model"
+            allowed = ", ".join(sorted(known))
+            return f"{name} has the {what} {getattr(x, what)}; allowed: {allowed}, as the weights of model"
     return ""
 
 

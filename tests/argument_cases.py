@@ -161,7 +161,9 @@ OPTIM = [
     *SCHEDULES,
     Case(optim.with_warmup, dict(schedule=optim.cosine)),
     Case(optim.Plateau, dict(watched=abs, looks=3)),
-    Case(optim.FollowRule, dict(parameters=list(MODEL.parameters()), lr=0.1, rule=optim.sgd), {"parameters": "mapping"}),
+    Case(
+        optim.FollowRule, dict(parameters=list(MODEL.parameters()), lr=0.1, rule=optim.sgd), {"parameters": "mapping"}
+    ),
 ]
 MODELS = [
     *(Case(cls, {}) for cls in (models.LeNet300100, models.LeNet5, models.ResNet20, models.MobileNet)),

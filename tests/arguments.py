@@ -15,11 +15,9 @@ from math import inf, nan
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 import labkit
@@ -48,6 +46,7 @@ BAD: dict[str, tuple[list[Any], list[Any]]] = {
     "names": (["1", ["no such name"], 3, [3], [None]], [[]]),
     "layers": (["1", [], ["no such name"], 3, [3], [None]], []),
     "jobs": (NO_WHOLE, []),
+    "texts": ([None, "1", 3, [3]], [[]]),
     "model": ([None, {}, lambda x: x, "model", nn.Linear], [NAN_MODEL, nn.Sequential(nn.Flatten(), nn.ReLU())]),
     "split": ([None, (SPLIT.x, SPLIT.y), DATA, "x", 3], [Split(torch.rand(3, 7), torch.arange(3))]),
     "data": ([None, SPLIT, "digits", {}], []),
@@ -55,13 +54,12 @@ BAD: dict[str, tuple[list[Any], list[Any]]] = {
     "array": ([None, "x", {}], [np.zeros(0), np.full((2, 3), nan), np.array(["a"]), 3]),
     "function": ([None, 3, "relu", {}], []),
     "table": ([None, {}, [], "x", pd.DataFrame(), pd.DataFrame({"other": [1]})], []),
-    "axes": ([None, "x", 3], []),
     "mapping": ([None, 3, "x", ["x"]], [{}]),
     "space": ([None, {}, "x", {"a": (nan, 1)}, {"a": (1, inf)}, {"a": (2, 1)}, {"a": 3}, {"a": []}, {3: [1]}], []),
     "path": ([None, 3, {}], []),
     "dtype": (["x", {}], [None, 3]),
 }  # fmt: skip
-NAMED = {"seed": "seed", "ax": "axes", "space": "space", "layers": "layers", "n_jobs": "jobs"}  # whatever the good value is
+NAMED = {"seed": "seed", "space": "space", "layers": "layers", "n_jobs": "jobs"}  # whatever the good value is
 
 
 @dataclass
@@ -113,7 +111,7 @@ def kind_of(case: Case, name: str, value: Any) -> str:
         return NAMED[name]
     kinds = {
         bool: "flag", int: "whole", float: "number", str: "name", Tensor: "tensor", nn.Module: "model", Split: "split",
-        Data: "data", pd.DataFrame: "table", np.ndarray: "array", Axes: "axes", Mapping: "mapping", Path: "path",
+        Data: "data", pd.DataFrame: "table", np.ndarray: "array", Mapping: "mapping", Path: "path",
         (list, tuple): "names", Callable: "function",
     }  # fmt: skip
     for types, kind in kinds.items():
@@ -128,7 +126,8 @@ def calls(case: Case) -> Iterator[tuple[str, Any, bool]]:
         if name in case.free:
             continue
         wrong, perhaps = BAD[kind_of(case, name, good() if isinstance(good, Fresh) else good)]
-        optional = inspect.signature(case.function).parameters[name].default is None
+        told = inspect.signature(case.function).parameters[name]
+        optional = told.default is None or "None" in str(told.annotation)
         yield from ((name, value, False) for value in wrong if not (value is None and optional))
         if isinstance(good, pd.DataFrame):
             yield name, good.iloc[:0], True
@@ -173,7 +172,3 @@ def facts(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return facts(vars(value))
     return repr(value) if isinstance(value, int | float | str | bytes | None) else type(value).__name__
-
-
-def axes() -> Axes:
-    return matplotlib.figure.Figure().add_subplot()

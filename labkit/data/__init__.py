@@ -76,14 +76,11 @@ class Data:
         _check.kind(Split, **splits)
         _check.kind(Tensor, mean=self.mean, std=self.std)
         if not isinstance(self.classes, tuple) or not all(isinstance(text, str) for text in self.classes):
-            raise TypeError(
-                f"classes is {_check.shown(self.classes)}; allowed: a tuple of texts, a name for each class"
-            )
+            raise TypeError(f"classes is {_check.shown(self.classes)}; allowed: a tuple of texts, the classes' names")
         for part, split in splits.items():
             if (highest := int(split.y.max())) >= len(self.classes):
-                raise ValueError(
-                    f"classes has {len(self.classes)} names; allowed: {highest + 1}, for {part} has that label"
-                )
+                allowed = f"{highest + 1} or more, for {part} has the label {highest}"
+                raise ValueError(f"classes has {len(self.classes)} names; allowed: {allowed}")
             if split.x.shape[1:] != self.train.x.shape[1:]:
                 one, other = tuple(split.x.shape[1:]), tuple(self.train.x.shape[1:])
                 raise ValueError(f"{part} has examples of the shape {one}; allowed: {other}, as in train")
