@@ -140,7 +140,7 @@ def step(net: Net, slopes: Net, lr: float, masks: Masks | None = None) -> Net:
     """w ← w - η dL/dw, a new network; where a mask is False the weight is zero, and stays it."""
     _check.kind(Mapping, net=net, slopes=slopes)
     _check.kind(Mapping | None, masks=masks)
-    _check.numbers(lr=lr)
+    lr = _check.number("lr", lr, 0, float("inf"), open_high=True)
     if missing := net.keys() - slopes.keys():
         raise ValueError(f"slopes lacks {sorted(missing)}; allowed: a slope for each array of net")
     masks = masks or {}
@@ -297,7 +297,7 @@ def gradient_errors(
 
 def prune(net: Net, threshold: float) -> tuple[Net, dict[str, NDArray[np.bool_]]]:
     """(network, masks): M = 1 where |w| > θ, else 0, and w ← M ⊙ w, for W1 and W2; give the masks to `train`."""
-    _check.number("threshold", threshold, 0, float("inf"))
+    threshold = _check.number("threshold", threshold, 0, float("inf"))
     _check_names(net)
     masks = {name: np.abs(net[name]) > threshold for name in WEIGHTS}
     return net | {name: np.where(mask, net[name], 0) for name, mask in masks.items()}, masks

@@ -41,8 +41,8 @@ def hypervolume(records: pd.DataFrame, worst_bytes: float, worst_accuracy: float
     better than the corner on both.
     """
     _check.table("records", records, "size_bytes", "accuracy")
-    _check.number("worst_bytes", worst_bytes, 0, float("inf"), open_low=True, open_high=True)
-    _check.numbers(worst_accuracy=worst_accuracy)
+    worst_bytes = _check.number("worst_bytes", worst_bytes, 0, float("inf"), open_low=True, open_high=True)
+    worst_accuracy = _check.number("worst_accuracy", worst_accuracy, 0, 1)
     inside = records[(records["size_bytes"] < worst_bytes) & (records["accuracy"] > worst_accuracy)]
     best = frontier(inside).drop_duplicates(["size_bytes", "accuracy"])
     decades = np.log10([*best["size_bytes"], worst_bytes])

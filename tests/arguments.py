@@ -157,18 +157,18 @@ def judged(error: Exception, name: str) -> str:
 
 def facts(value: Any) -> Any:
     """What two equal results have in common."""
-    if isinstance(value, Tensor):
-        return value.detach().tolist()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
+    if isinstance(value, Tensor | np.ndarray):
+        return facts(value.tolist())
     if isinstance(value, nn.Module):
         return {k: facts(v) for k, v in value.state_dict().items()}
     if isinstance(value, pd.DataFrame):
-        return facts(value.drop(columns=["seconds"], errors="ignore").to_dict("list"))
+        return facts(value.to_dict("list"))
     if isinstance(value, Mapping):
-        return {str(k): facts(v) for k, v in value.items() if k != "latency_ms"}
+        return {str(k): facts(v) for k, v in value.items() if k not in ("latency_ms", "seconds")}
     if isinstance(value, list | tuple):
         return [facts(v) for v in value]
     if dataclasses.is_dataclass(value):
         return facts(vars(value))
-    return repr(value) if isinstance(value, int | float | str | bytes | None) else type(value).__name__
+    if isinstance(value, float | int | np.generic) and not isinstance(value, bool | np.bool_):
+        return f"{float(value):.8g}"
+    return repr(value) if isinstance(value, str | bytes | None) else type(value).__name__

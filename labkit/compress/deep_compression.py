@@ -84,7 +84,7 @@ def keep_units(model: nn.Module, example: Tensor, layer: str, kept: int) -> nn.M
     """A new model in which `layer` has the `kept` units with the largest weights; `example` is a batch of inputs."""
     _check.kind(str, layer=layer)
     (weight,) = _weights.chosen(model, [layer]).values()
-    _check.whole("kept", kept, 1, len(weight))
+    kept = _check.whole("kept", kept, 1, len(weight))
     return prune_channels(model, example, 1 - kept / len(weight), layers=[layer], criterion="l2")
 
 

@@ -7,7 +7,6 @@ ordinary module; `keep_zeros` holds it there while the rest is fine-tuned.
 """
 
 from collections.abc import Callable, Mapping
-from typing import cast
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ Importance = Callable[[Tensor], Tensor]
 def keep_mask(importance: Tensor, sparsity: float) -> Tensor:
     """True for all but the round(sparsity · n) least important entries; equal ones go evenly, wherever they lie."""
     _check.kind(Tensor, importance=importance)
-    _check.number("sparsity", sparsity, 0, 1)
+    sparsity = _check.number("sparsity", sparsity, 0, 1)
     values = _weights.widened(importance.detach().flatten()).cpu().numpy()
     pruned = round(sparsity * values.size)
     cut = _ordered(values, pruned - 1)[pruned - 1] if pruned else -np.inf
@@ -121,10 +120,9 @@ def _masks(
     values = _weights.chosen(model, layers)
     _weights.checked(values)
     if threshold is not None:
-        _check.number("threshold", threshold, 0, float("inf"))
+        threshold = _check.number("threshold", threshold, 0, float("inf"))
         return {name: threshold_mask(value, threshold) for name, value in values.items()}
-    _check.number("sparsity", sparsity, 0, 1, open_high=True)
-    share = cast(float, sparsity)
+    share = _check.number("sparsity", sparsity, 0, 1, open_high=True)
     if scope == "layer":
         return {name: keep_mask(importance(value), share) for name, value in values.items()}
     joint = keep_mask(torch.cat([importance(v).flatten() for v in values.values()]), share)
