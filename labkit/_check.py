@@ -106,9 +106,11 @@ def array(name: str, value: object) -> np.ndarray:
 
 
 def sizes(**values: object) -> None:
-    """Refuse each of the named values that is not a whole number from 1 up."""
+    """Refuse each of the named values that is not a whole number from 1 up, or is a tensor: layers take none."""
     for name, value in values.items():
-        whole(name, value, 1, 10_000_000)
+        if isinstance(value, Tensor):
+            raise TypeError(f"{name} is a Tensor; allowed: a whole number")
+        whole(name, value, 1, 1_000_000)
 
 
 def shaped(wanted: Any, ndim: int, /, **values: Any) -> None:

@@ -72,8 +72,7 @@ def new_net(inputs: int, hidden: int, outputs: int, *, init: str = "scaled", see
     "positive" draws them from [0, 1), as the article does. Biases are zero. ValueError for sizes below 1.
     """
     _check.one_of("init", init, INITS)
-    for name, size in (("inputs", inputs), ("hidden", hidden), ("outputs", outputs)):
-        _check.whole(name, size, 1, 1_000_000)
+    _check.sizes(inputs=inputs, hidden=hidden, outputs=outputs)
     rng = np.random.default_rng(_check.seed(seed))
 
     def weight(rows: int, columns: int) -> Array:

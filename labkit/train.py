@@ -101,8 +101,7 @@ def fit(
 
 def steps_of(images: int, batch_size: int) -> int:
     """The number of batches of an epoch of `fit`."""
-    _check.whole("images", images, 0, 2**62)
-    _check.whole("batch_size", batch_size, 1, 2**62)
+    images, batch_size = _check.whole("images", images, 0, 2**62), _check.whole("batch_size", batch_size, 1, 2**62)
     return -(-(images - (batch_size > 1)) // batch_size)
 
 
@@ -209,11 +208,11 @@ def lr_range_test(
     """
     _check.kind(Split, train=train)
     _check.kind(Callable, optimizer=optimizer, loss=loss, cancel=cancel)
-    _check.number("lowest", lowest, 0, float("inf"), open_low=True, open_high=True)
-    _check.number("highest", highest, lowest, float("inf"), open_low=True, open_high=True)
-    _check.whole("steps", steps, 2, 10_000)
-    _check.number("smoothing", smoothing, 0, 1, open_high=True)
-    _check.number("limit", limit, 1, float("inf"), open_low=True, open_high=True)
+    lowest = _check.number("lowest", lowest, 0, float("inf"), open_low=True, open_high=True)
+    highest = _check.number("highest", highest, lowest, float("inf"), open_low=True, open_high=True)
+    steps = _check.whole("steps", steps, 2, 10_000)
+    smoothing = _check.number("smoothing", smoothing, 0, 1, open_high=True)
+    limit = _check.number("limit", limit, 1, float("inf"), open_low=True, open_high=True)
     rates = [lowest * (highest / lowest) ** (i / (steps - 1)) for i in range(steps)]
     rows: list[tuple[float, float, float]] = []
     mean = 0.0

@@ -45,9 +45,9 @@ def of_one(function, name, table, **good):
     def call(**tables):
         return function(**{"ax": axes()} if "ax" in inspect.signature(function).parameters else {}, **tables, **good)
 
-    return Case(
-        function, {name: table} | good, free=("ax", *good, "most"), call=lambda **t: call(**{name: {"a": t[name]}})
-    )
+    ax = {"ax": AX} if "ax" in inspect.signature(function).parameters else {}
+    free = ("ax", *good, "most")
+    return Case(function, ax | {name: table} | good, free=free, call=lambda **t: call(**{name: {"a": t[name]}}))
 
 
 CASES = [

@@ -170,5 +170,5 @@ def facts(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return facts(vars(value))
     if isinstance(value, float | int | np.generic) and not isinstance(value, bool | np.bool_):
-        return f"{float(value):.8g}"
+        return f"{float(value):.5g}"
     return repr(value) if isinstance(value, str | bytes | None) else type(value).__name__

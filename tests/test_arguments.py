@@ -123,6 +123,8 @@ def test_numpys_numbers_and_tensors_of_one_number_are_numbers(case):
             continue
         expected = run() if expected is None else expected
         for wrapped in NUMBERS[kind_of(case, name, good)]:
+            if wrapped is torch.tensor and case.name.startswith(("models.", "article.new_net")):
+                continue  # sizes of layers are refused as tensors
             assert run(**{name: wrapped(good)}) == expected, (name, wrapped)
 
 

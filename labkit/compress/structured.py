@@ -51,7 +51,7 @@ def prune_channels(
     if no unit may leave, or none of a layer in `layers`, for each layer with its cause; for a model that takes its path
     by values of its input; and for settings out of range.
     """
-    _check.number("sparsity", sparsity, 0, 1, open_high=True)
+    sparsity = _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)
     _check.one_of("criterion", criterion, CRITERIA)
     _check.kind(Split | None, calibration=calibration)
