@@ -165,7 +165,7 @@ def test_plateau_in_fit_looks_as_often_as_it_was_told_and_moves_the_rate(digits,
     ],
 )
 def test_plateau_refuses(refuses, settings, said):
-    refuses(ValueError, said, optim.Plateau, None, **({"looks": 3} | settings))
+    refuses(ValueError, said, optim.Plateau, len, **({"looks": 3} | settings))
 
 
 def test_a_warmup_as_long_as_the_run_is_refused(refuses):

@@ -49,9 +49,9 @@ class Hint:
 
     def __post_init__(self) -> None:
         _check.kind(Tensor, wanted=self.wanted)
-        _check.finite("wanted", self.wanted)
+        _check.finite("hint.wanted", self.wanted)
         _check.kind(str, layer=self.layer)
-        _check.number("weight", self.weight, 0, float("inf"), open_high=True)
+        _check.number("hint.weight", self.weight, 0, float("inf"), open_high=True)
 
 
 def distill(
