@@ -60,7 +60,7 @@ def _shares(correct: int, images: int) -> dict[str, float]:
 
 def with_range(row: Mapping[str, float]) -> str:
     """Figures of several seeds in a cell, "97.6 (97.4–97.8)": the mean, and from the worst to the best (min, max)."""
-    _check.kind(Mapping, row=row)
+    _check.kind(Mapping | pd.Series, row=row)
     _check.numbers(**{f"row[{key!r}]": row.get(key) for key in ("mean", "min", "max")})
     return f"{row['mean']:.1f} ({row['min']:.1f}–{row['max']:.1f})"
 
@@ -249,7 +249,7 @@ def difference(lost: int, won: int, images: int, confidence: float = 0.95) -> tu
 
 def with_difference(pair: Mapping[str, float], images: int) -> dict[str, Any]:
     """The lost, won and p of `compare` as cells of a table, with `difference` in points: "+0.27 (+0.06 to +0.48)"."""
-    _check.kind(Mapping, pair=pair)
+    _check.kind(Mapping | pd.Series, pair=pair)
     _check.numbers(**{f"pair[{key!r}]": pair.get(key) for key in ("lost", "won", "p")})
     points, low, high = (100 * share for share in difference(int(pair["lost"]), int(pair["won"]), images))
     p = "< 0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}"

@@ -50,7 +50,8 @@ BAD: dict[str, tuple[list[Any], list[Any]]] = {
     "model": ([None, {}, lambda x: x, "model", nn.Linear], [NAN_MODEL, nn.Sequential(nn.Flatten(), nn.ReLU())]),
     "split": ([None, (SPLIT.x, SPLIT.y), DATA, "x", 3], [Split(torch.rand(3, 7), torch.arange(3))]),
     "data": ([None, SPLIT, "digits", {}], []),
-    "tensor": ([None, [[1.0]], "x", {}], [torch.tensor(1.0), torch.zeros(0), torch.full((2, 3), nan), torch.zeros(1, 2, 3)]),
+    "tensor": ([None, [[1.0]], "x", {}], [torch.tensor(1.0), torch.zeros(0), torch.full((2, 3), nan), torch.zeros(1,
+         2, 3)]),
     "array": ([None, "x", {}], [np.zeros(0), np.full((2, 3), nan), np.array(["a"]), 3]),
     "function": ([None, 3, "relu", {}], []),
     "table": ([None, {}, [], "x", pd.DataFrame(), pd.DataFrame({"other": [1]})], []),
@@ -64,7 +65,7 @@ NAMED = {"seed": "seed", "space": "space", "layers": "layers", "n_jobs": "jobs"}
 
 @dataclass
 class Case:
-    """A call with good arguments; `kinds` of the arguments whose good value does not tell; `free`: any value is right."""
+    """A call with good arguments; `kinds` where the good value does not tell; `free`: any value is right."""
 
     function: Callable[..., Any]
     good: dict[str, Any]
