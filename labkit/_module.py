@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.hooks import RemovableHandle
 
+from labkit import _check
+
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
 
@@ -70,30 +72,42 @@ def logits_of(model: nn.Module, x: Tensor, label: int = 0) -> Tensor:
     """The logits (n, classes) that `model` returns for x (n, …), checked as `as_logits` does.
 
     A model that cannot run on x is refused: TypeError if its forward takes more than x, ValueError if x is on another
-    device or of another dtype than the weights.
+    device, or of another dtype or shape than the model takes.
     """
+    _check.module("model", model)
+    _check.kind(Tensor, x=x)
     try:
-        output = model(x)
+        with running(model, x=x):
+            output = model(x)
     except TypeError as error:
         try:
             inspect.signature(model.forward).bind(x)
         except TypeError as unbound:
             raise TypeError(f"model {type(model).__name__} does not run on x alone: {unbound}") from error
         raise
-    except RuntimeError as error:
-        if misfit := _misfit(model, x):
-            raise ValueError(misfit) from error
-        raise
     return as_logits(model, output, len(x), label)
 
 
-def _misfit(model: nn.Module, x: Tensor) -> str:
+@contextmanager
+def running(model: nn.Module, **given: Tensor) -> Iterator[None]:
+    """Where `model` runs on a tensor, given by its name: torch's words for a misfit become a ValueError."""
+    try:
+        yield
+    except (RuntimeError, IndexError) as error:
+        ((name, x),) = given.items()
+        said, torchs = f"{name} has the shape {tuple(x.shape)} and the dtype {x.dtype}", f"{error}".partition("\n")[0]
+        said = _misfit(model, name, x) or f"{said}; model {type(model).__name__} does not run on that: {torchs}"
+        raise ValueError(said) from error
+
+
+def _misfit(model: nn.Module, name: str, x: Tensor) -> str:
     """How x differs from the weights of a model that failed on it; "" for no difference."""
     looked_up = not x.is_floating_point() and any(isinstance(part, nn.Embedding) for part in model.modules())
     for what in ("device",) if looked_up else ("device", "dtype"):
         known = {str(getattr(weight, what)) for weight in model.parameters()}
         if known and str(getattr(x, what)) not in known:
-            return f"x has the {what} {getattr(x, what)}; allowed: {', '.join(sorted(known))}, as the weights of model"
+            allowed = ", ".join(sorted(known))
+            return f"{name} has the {what} {getattr(x, what)}; allowed: {allowed}, as the weights of model"
     return ""
 
 

@@ -35,20 +35,26 @@ class Head:
     loss: Callable[[Array, Array], float]
     slope: Callable[[Array, Array], Array]
 
+    def __post_init__(self) -> None:
+        _check.kind(Callable, output=self.output, loss=self.loss, slope=self.slope)
+
 
 def squared_error(z: Array, y: Array) -> float:
     """The article's loss: the mean of (tanh Z2 - Y)² over all n · outputs entries."""
+    _check_pair(z, y)
     return float(np.mean((np.tanh(z) - y) ** 2))
 
 
 def softmax(z: Array) -> Array:
     """exp(z) / Σ exp(z) of each row; the row's maximum is taken off first, so that nothing overflows."""
+    _check.shaped(np.ndarray, 2, z=z)
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
 
 
 def cross_entropy(z: Array, y: Array) -> float:
     """The mean over the rows of -Σ Y log softmax(Z2)."""
+    _check_pair(z, y)
     z = z - z.max(axis=1, keepdims=True)
     return float(np.mean(np.log(np.exp(z).sum(axis=1)) - (y * z).sum(axis=1)))
 
@@ -66,9 +72,8 @@ def new_net(inputs: int, hidden: int, outputs: int, *, init: str = "scaled", see
     "positive" draws them from [0, 1), as the article does. Biases are zero. ValueError for sizes below 1.
     """
     _check.one_of("init", init, INITS)
-    for name, size in (("inputs", inputs), ("hidden", hidden), ("outputs", outputs)):
-        _check.whole(name, size, 1, 1_000_000)
-    rng = np.random.default_rng(seed)
+    _check.sizes(inputs=inputs, hidden=hidden, outputs=outputs)
+    rng = np.random.default_rng(_check.seed(seed))
 
     def weight(rows: int, columns: int) -> Array:
         reach = np.sqrt(6 / (rows + columns)) if init == "scaled" else 1.0
@@ -79,14 +84,41 @@ def new_net(inputs: int, hidden: int, outputs: int, *, init: str = "scaled", see
     return dict(W1=w1, b1=np.zeros(hidden, np.float32), W2=w2, b2=np.zeros(outputs, np.float32))
 
 
+def _check_names(net: Net) -> None:
+    _check.kind(Mapping, net=net)
+    if missing := {"W1", "b1", "W2", "b2"} - net.keys():
+        raise ValueError(f"net lacks {sorted(missing)}; allowed: what `new_net` gives")
+
+
+def _check_net(net: Net, x: Array) -> None:
+    _check_names(net)
+    _check.shaped(np.ndarray, 2, x=x)
+    _check_width("x", x, len(x), len(net["W1"]))
+
+
+def _check_width(name: str, value: Array, rows: int, columns: int) -> None:
+    _check.kind(np.ndarray, **{name: value})
+    if value.shape != (rows, columns) or value.dtype.kind not in "fiub":
+        raise ValueError(f"{name} has the shape {value.shape}, {value.dtype}; allowed: numbers ({rows}, {columns})")
+
+
+def _check_pair(z: Array, y: Array) -> None:
+    _check.shaped(np.ndarray, 2, z=z)
+    _check_width("y", y, *z.shape)
+
+
 def forward(net: Net, x: Array) -> tuple[Array, Array]:
     """(A1, Z2): the hidden layer, which the way back needs too, and what goes into the head."""
+    _check_net(net, x)
     a1 = np.tanh(x @ net["W1"] + net["b1"])  # (n, hidden)
     return a1, a1 @ net["W2"] + net["b2"]  # (n, outputs)
 
 
 def backward(net: Net, x: Array, a1: Array, dz2: Array) -> Net:
     """The gradient of the loss by every parameter, from dZ2 = dL/dZ2 by the chain rule."""
+    _check_net(net, x)
+    _check_width("a1", a1, len(x), len(net["b1"]))
+    _check_width("dz2", dz2, len(x), len(net["b2"]))
     dz1 = dz2 @ net["W2"].T * (1 - a1**2)  # dL/dZ1 = dZ2 W2ᵀ ⊙ tanh′(Z1), and tanh′ = 1 - tanh²
     return dict(
         W1=x.T @ dz1,  # dL/dW1 = Xᵀ dZ1
@@ -98,23 +130,34 @@ def backward(net: Net, x: Array, a1: Array, dz2: Array) -> Net:
 
 def gradient(net: Net, x: Array, y: Array, head: Head = TANH) -> tuple[float, Net]:
     """(loss, gradient) on one batch."""
+    _check.kind(Head, head=head)
     a1, z2 = forward(net, x)
     return head.loss(z2, y), backward(net, x, a1, head.slope(head.output(z2), y))
 
 
 def step(net: Net, slopes: Net, lr: float, masks: Masks | None = None) -> Net:
     """w ← w - η dL/dw, a new network; where a mask is False the weight is zero, and stays it."""
+    _check.kind(Mapping, net=net, slopes=slopes)
+    _check.kind(Mapping | None, masks=masks)
+    lr = _check.number("lr", lr, 0, float("inf"), open_high=True)
+    if missing := net.keys() - slopes.keys():
+        raise ValueError(f"slopes lacks {sorted(missing)}; allowed: a slope for each array of net")
     masks = masks or {}
     return {name: np.where(masks.get(name, True), w - lr * slopes[name], 0) for name, w in net.items()}
 
 
 def arrays(split: Split) -> tuple[Array, NDArray[np.integer]]:
     """A split as NumPy: images as rows (n, inputs), float32, and labels (n,)."""
+    _check.kind(Split, split=split)
     return split.x.flatten(1).numpy(), split.y.numpy()
 
 
 def one_hot(labels: NDArray[np.integer], classes: int) -> Array:
     """Targets (n, classes), float32: 1 at the label, 0 elsewhere; ValueError for a label outside [0, classes)."""
+    classes = _check.whole("classes", classes, 1, 1_000_000)
+    _check.kind(np.ndarray, labels=labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels has the shape {labels.shape}, {labels.dtype}; allowed: whole numbers (n,)")
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"labels lie in {labels.min()} to {labels.max()}; allowed: 0 to {classes - 1}")
     return np.eye(classes, dtype=np.float32)[labels]
@@ -122,9 +165,12 @@ def one_hot(labels: NDArray[np.integer], classes: int) -> Array:
 
 def targets(labels: NDArray[np.integer], classes: int, kind: str = "labels", seed: int = 0) -> Array:
     """What the network shall learn: one-hot "labels", or "random" numbers in [0, 1), as the article's."""
+    seed = _check.seed(seed)
+    classes = _check.whole("classes", classes, 1, 1_000_000)
+    hot = one_hot(labels, classes)
     _check.one_of("kind", kind, TARGETS)
     if kind == "labels":
-        return one_hot(labels, classes)
+        return hot
     return np.random.default_rng(seed).random((len(labels), classes), dtype=np.float32)
 
 
@@ -145,6 +191,11 @@ def train(
     An epoch shows every image once, in a new order drawn from `seed`. `masks` hold pruned weights at zero. Without a
     `variant` the network is the mended one. ValueError for settings out of range.
     """
+    _check_net(net, x)
+    _check_width("y", y, len(x), len(net["b2"]))
+    _check.kind(Variant | None, variant=variant)
+    _check.kind(Mapping | None, masks=masks)
+    seed = _check.seed(seed)
     _check.whole("epochs", epochs, 0, 1_000_000)
     _check.whole("batch_size", batch_size, 1, len(x))
     _check.number("lr", lr, 0, float("inf"), open_high=True)
@@ -192,6 +243,14 @@ def gradient_check(
     (ε = 2·10⁻¹⁶) the best h is near 10⁻⁵; float32 is good to a few digits at best. So network and data are cast.
     """
     _check.number("h", h, 0, 1, open_low=True)
+    _check_net(net, x)
+    _check_width("y", y, len(x), len(net["b2"]))
+    _check.kind(Variant | None, variant=variant)
+    seed = _check.seed(seed)
+    if entries is not None:
+        entries = _check.whole("entries", entries, 1, 2**62)
+    if dtype not in (np.float16, np.float32, np.float64, np.longdouble):
+        raise ValueError(f"dtype is {_check.shown(dtype)}; allowed: a float type of NumPy")
     variant, rng = variant or Variant(), np.random.default_rng(seed)
     net = {name: w.astype(dtype) for name, w in net.items()}
     x, y = x.astype(dtype), y.astype(dtype)
@@ -216,6 +275,11 @@ def _slope(net: Net, name: str, i: int, x: Array, y: Array, head: Head, h: float
 
 def relative_error(analytic: Array, numeric: Array) -> float:
     """‖a - n‖ / (‖a‖ + ‖n‖): 0 where they agree, 1 where one is zero or they point in opposite directions."""
+    _check.kind(np.ndarray, analytic=analytic, numeric=numeric)
+    if analytic.shape != numeric.shape or analytic.dtype.kind not in "fiu" or numeric.dtype.kind not in "fiu":
+        raise ValueError(
+            f"analytic and numeric have the shapes {analytic.shape} and {numeric.shape}; allowed: equal ones"
+        )
     scale = np.linalg.norm(analytic) + np.linalg.norm(numeric)
     return float(np.linalg.norm(analytic - numeric) / scale) if scale else 0.0
 
@@ -232,13 +296,15 @@ def gradient_errors(
 
 def prune(net: Net, threshold: float) -> tuple[Net, dict[str, NDArray[np.bool_]]]:
     """(network, masks): M = 1 where |w| > θ, else 0, and w ← M ⊙ w, for W1 and W2; give the masks to `train`."""
-    _check.number("threshold", threshold, 0, float("inf"))
+    threshold = _check.number("threshold", threshold, 0, float("inf"))
+    _check_names(net)
     masks = {name: np.abs(net[name]) > threshold for name in WEIGHTS}
     return net | {name: np.where(mask, net[name], 0) for name, mask in masks.items()}, masks
 
 
 def to_torch(net: Net) -> nn.Module:
     """The same network as torch modules, in float32: images to Z2. For `lk.save`, `lk.prune`, `lk.measure`."""
+    _check_names(net)
     (inputs, hidden), outputs = net["W1"].shape, len(net["b2"])
     with torch.device("meta"):  # no first weights are drawn, so torch's generator stays where it is
         model = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
@@ -259,6 +325,12 @@ class Variant:
     gradient: Callable[[Net, Array, Array, Head], tuple[float, Net]] = gradient
     init: str = "scaled"
     targets: str = "labels"
+
+    def __post_init__(self) -> None:
+        _check.kind(Head, head=self.head)
+        _check.kind(Callable, gradient=self.gradient)
+        _check.one_of("init", self.init, INITS)
+        _check.one_of("targets", self.targets, TARGETS)
 
 
 def printed_gradient(net: Net, x: Array, y: Array, head: Head) -> tuple[float, Net]:

@@ -14,6 +14,8 @@ def crop_flip(x: Tensor, generator: Generator) -> Tensor:
 
     x is (n, c, h, w). One gather moves the whole batch, so no loop over images is needed.
     """
+    _check.shaped(Tensor, 4, x=x)
+    _check.kind(Generator, generator=generator)
     n, _, h, w = x.shape
     top, left = torch.randint(9, (2, n, 1), generator=generator)
     columns = left + torch.arange(w)  # (n, w)
@@ -32,6 +34,8 @@ def affine(x: Tensor, generator: Generator, strength: float = 1.0) -> Tensor:
     At `strength` 1, up to 12 degrees, 12 %, 15 % and 8 % of the picture's half width, each drawn evenly from both
     signs; other values, in [0, 3], are multiples of that. What comes in from outside is as dark as the darkest pixel.
     """
+    _check.shaped(Tensor, 4, x=x)
+    _check.kind(Generator, generator=generator)
     _check.number("strength", strength, 0, 3)
     turn, wide, high, slant, right, down = strength * (2 * torch.rand(6, len(x), generator=generator) - 1)
     cos, sin = (turn * math.radians(12)).cos(), (turn * math.radians(12)).sin()

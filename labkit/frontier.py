@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pandas as pd
 
+from labkit import _check
 from labkit.data import verified
 
 PUBLISHED = {"lenet-300-100": "LeNet-300-100", "lenet-5": "LeNet-5-Caffe"}
@@ -15,7 +16,7 @@ def pareto_mask(size: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
 
     `size` is to be small, `accuracy` large; both are one-dimensional and equally long. Equal points keep each other.
     """
-    size, accuracy = np.asarray(size, float), np.asarray(accuracy, float)
+    size, accuracy = (_check.array(name, value) for name, value in (("size", size), ("accuracy", accuracy)))
     if size.shape != accuracy.shape or size.ndim != 1:
         raise ValueError(f"size has shape {size.shape} and accuracy {accuracy.shape}; allowed: two equal 1-D lengths")
     smaller_equal = size[:, None] <= size[None, :]
@@ -27,9 +28,7 @@ def pareto_mask(size: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
 
 def frontier(records: pd.DataFrame) -> pd.DataFrame:
     """The non-dominated rows of a table with the columns size_bytes and accuracy, smallest first."""
-    missing = {"size_bytes", "accuracy"} - set(records.columns)
-    if missing:
-        raise ValueError(f"records lacks the columns {sorted(missing)}; allowed: a table of records from measure()")
+    _check.table("records", records, "size_bytes", "accuracy")
     best = records[pareto_mask(records["size_bytes"].to_numpy(), records["accuracy"].to_numpy())]
     return best.sort_values("size_bytes", ignore_index=True)
 
@@ -41,6 +40,9 @@ def hypervolume(records: pd.DataFrame, worst_bytes: float, worst_accuracy: float
     area of all of them together tells one frontier from another by one number (Zitzler & Thiele 1998). 0 if none is
     better than the corner on both.
     """
+    _check.table("records", records, "size_bytes", "accuracy")
+    worst_bytes = _check.number("worst_bytes", worst_bytes, 0, float("inf"), open_low=True, open_high=True)
+    worst_accuracy = _check.number("worst_accuracy", worst_accuracy, 0, 1)
     inside = records[(records["size_bytes"] < worst_bytes) & (records["accuracy"] > worst_accuracy)]
     best = frontier(inside).drop_duplicates(["size_bytes", "accuracy"])
     decades = np.log10([*best["size_bytes"], worst_bytes])
@@ -52,6 +54,7 @@ def published(model_name: str, data_name: str) -> pd.DataFrame:
 
     Only figures in bytes: a ratio of weights is no ratio of bytes. Numbered from 1; empty for other networks and data.
     """
+    _check.kind(str, model_name=model_name, data_name=data_name)
     table = pd.read_csv(io.BytesIO(verified("records/published.csv")))
     rows = table[(table["model"] == PUBLISHED.get(model_name)) & (table["dataset"].str.lower() == data_name)]
     return rows.sort_values("size_bytes", ascending=False, ignore_index=True).set_index(pd.RangeIndex(1, len(rows) + 1))

@@ -8,20 +8,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import _check, optim
-from labkit._module import clone, lay_out_at_first_call, logits_of, unwrapped
+from labkit._module import clone, lay_out_at_first_call, logits_of, running, unwrapped
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Mean over the batch of -log softmax(model(x))[y]."""
-    return F.cross_entropy(logits_of(model, x), y)
+    return _cross_entropy(logits_of(model, x), y)
+
+
+def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    _check.labels(y, logits)
+    return F.cross_entropy(logits, y)
 
 
 def cross_entropy_bf16(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy with the matrix products in bfloat16: faster where the processor has them."""
     with torch.autocast("cpu", torch.bfloat16):
-        return F.cross_entropy(logits_of(model, x), y)
+        return _cross_entropy(logits_of(model, x), y)
 
 
 def next_character(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -30,6 +35,8 @@ def next_character(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     x (n, length) are characters and y (n,) the one behind each window, so the answer at position i is x[:, i + 1]. The
     logits (n, length, classes) are what the layer "fc" of a causal model, such as CharTransformer, gives.
     """
+    _check.shaped(Tensor, 2, x=x)
+    _check.examples(x, y)
     logits, wanted = output_of(model, "fc", x), torch.cat([x[:, 1:], y[:, None]], 1)
     return F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
 
@@ -41,6 +48,7 @@ def with_l1(lam: float, loss: Loss = cross_entropy) -> Loss:
     over zero and back, so hardly a weight is ever exactly zero. See `proximal_l1`. `lam` is λ ≥ 0, or ValueError.
     """
     _check.number("lam", lam, 0, float("inf"), open_high=True)
+    _check.kind(Callable, loss=loss)
     return lambda model, x, y: loss(model, x, y) + lam * sum(w.abs().sum() for w in _penalized(model))
 
 
@@ -52,6 +60,7 @@ def with_l2(lam: float, loss: Loss = cross_entropy) -> Loss:
     or ValueError.
     """
     _check.number("lam", lam, 0, float("inf"), open_high=True)
+    _check.kind(Callable, loss=loss)
     return lambda model, x, y: loss(model, x, y) + lam / 2 * sum(w.square().sum() for w in _penalized(model))
 
 
@@ -62,6 +71,8 @@ def _penalized(model: nn.Module) -> Iterator[Tensor]:
 
 def soft_threshold(w: Tensor, threshold: float) -> Tensor:
     """sign(w) · max(|w| - threshold, 0): what minimises ½ (v - w)² + threshold · |v| over v."""
+    _check.kind(Tensor, w=w)
+    _check.number("threshold", threshold, 0, float("inf"))
     return w - w.clamp(-threshold, threshold)  # the formula typed in, and torch's softshrink, make negative zeros
 
 
@@ -76,6 +87,7 @@ def proximal_l1(
     """
     _check.number("lam", lam, 0, float("inf"), open_high=True)
     _check.number("lr", lr, 0, float("inf"), open_high=True)
+    _check.kind(Callable, schedule=schedule)
     before = 0.0  # the progress at which the learning rate of this step was taken
 
     @torch.no_grad()
@@ -98,6 +110,7 @@ def label_smoothing(smoothing: float) -> Loss:
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         log_p = F.log_softmax(logits_of(model, x), 1)
+        _check.labels(y, log_p)
         return (1 - smoothing) * F.nll_loss(log_p, y) - smoothing * log_p.mean()
 
     return loss
@@ -109,6 +122,8 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     Its gradient shrinks as 1/T²; the factor T² keeps it in step with that of the labels, whatever T is
     (Hinton, Vinyals & Dean 2015, section 2). ValueError for different shapes.
     """
+    _check.kind(Tensor, student=student, teacher=teacher)
+    check_distillation(temperature, 1)
     if student.shape != teacher.shape:
         shapes = f"teacher gives logits {tuple(teacher.shape)} and student {tuple(student.shape)}"
         raise ValueError(f"{shapes}; allowed: equal shapes, the same classes")
@@ -118,7 +133,8 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 def mixed_loss(student: Tensor, teacher: Tensor, y: Tensor, temperature: float, alpha: float) -> Tensor:
     """α · soft_loss + (1 - α) · cross-entropy with the labels y (n,), of logits (n, classes)."""
-    return alpha * soft_loss(student, teacher, temperature) + (1 - alpha) * F.cross_entropy(student, y)
+    check_distillation(temperature, alpha)
+    return alpha * soft_loss(student, teacher, temperature) + (1 - alpha) * _cross_entropy(student, y)
 
 
 def distillation(teacher: nn.Module, temperature: float = 4.0, alpha: float = 0.9) -> Loss:
@@ -160,6 +176,7 @@ def hint(teacher: nn.Module, teacher_layer: str, student_layer: str, regressor: 
     the student, such as an nn.Linear, that takes v to the shape of u and is trained along; without one r(v) = v. The
     labels are not used. ValueError for a layer that does not exist and for shapes that differ.
     """
+    _check.kind(str, student_layer=student_layer, regressor=regressor)
     teacher = _still(teacher)
     _check.one_of("teacher_layer", teacher_layer, dict(teacher.named_modules()))
 
@@ -178,12 +195,18 @@ def hint(teacher: nn.Module, teacher_layer: str, student_layer: str, regressor: 
 
 def distance(wanted: Tensor, given: Tensor) -> Tensor:
     """½ ‖u - v‖², mean over the batch, of what two layers of one shape give (n, …)."""
+    _check.kind(Tensor, wanted=wanted, given=given)
+    if wanted.shape != given.shape or not wanted.numel():
+        raise ValueError(
+            f"given has the shape {tuple(given.shape)}; allowed: that of wanted, {tuple(wanted.shape)}, not empty"
+        )
     return (wanted - given).square().sum() / (2 * len(wanted))
 
 
 def output_of(model: nn.Module, layer: str, x: Tensor) -> Tensor:
     """What a layer, named as in named_modules(), gives while `model` sees x; ValueError for another name."""
-    with watching(model, layer) as seen:
+    _check.kind(Tensor, x=x)
+    with watching(model, layer) as seen, running(model, x=x):
         model(x)
     return seen[0]
 
@@ -191,6 +214,7 @@ def output_of(model: nn.Module, layer: str, x: Tensor) -> Tensor:
 @contextmanager
 def watching(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
     """A list of what a layer of `model` gives inside the block, one entry a forward pass."""
+    _check.module("model", model)
     _check.one_of("layer", layer, dict(model.named_modules()))
     seen: list[Tensor] = []
     hook = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: seen.append(output))

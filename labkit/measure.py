@@ -20,10 +20,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from labkit import _check, store
-from labkit._module import clone, evaluating, unwrapped
+from labkit._module import clone, evaluating, running, unwrapped
 from labkit.compress import _weights
 from labkit.data import Split
-from labkit.train import count_correct, right
+from labkit.train import right
 
 
 def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -43,7 +43,14 @@ def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, 
 
 def accuracy(model: nn.Module, split: Split) -> dict[str, float]:
     """Share of `split` that is classified right: accuracy, accuracy_low and accuracy_high (95 %), correct, images."""
-    return _shares(count_correct(model, split), len(split))
+    return _shares(int(_right(split, model=model).sum()), len(split))
+
+
+def _right(split: Split, **model: nn.Module) -> Tensor:
+    """`right` of a model, given by its name; ValueError if its logits are not numbers."""
+    ((name, network),) = model.items()
+    _check.module(name, network)
+    return right(network, split, finite=True)
 
 
 def _shares(correct: int, images: int) -> dict[str, float]:
@@ -53,6 +60,8 @@ def _shares(correct: int, images: int) -> dict[str, float]:
 
 def with_range(row: Mapping[str, float]) -> str:
     """Figures of several seeds in a cell, "97.6 (97.4–97.8)": the mean, and from the worst to the best (min, max)."""
+    _check.kind(Mapping | pd.Series, row=row)
+    _check.numbers(**{f"row[{key!r}]": row.get(key) for key in ("mean", "min", "max")})
     return f"{row['mean']:.1f} ({row['min']:.1f}–{row['max']:.1f})"
 
 
@@ -80,9 +89,11 @@ def macs(model: nn.Module, image: Tensor) -> int:
     Counted are products of matrices: convolutions, linear, bilinear and recurrent layers, attention. What adds, scales,
     normalises or looks up counts as 0. ValueError names the layer that multiplies by an operation not known here.
     """
+    _check.module("model", model)
+    _check.kind(Tensor, image=image)
     counter = FlopCounterMode(display=False, custom_mapping=FLOPS)
     model = clone(unwrapped(model)).eval().requires_grad_(False)  # the counter trips over a view that wants a gradient
-    with _attention_written_out(), _NothingMissed(model, counter), counter:
+    with _attention_written_out(), _NothingMissed(model, counter), counter, running(model, image=image):
         model(image[None])
     return counter.get_total_flops() // 2
 
@@ -152,9 +163,11 @@ def _attention_written_out() -> Iterator[None]:
 @torch.inference_mode()
 def latency_ms(model: nn.Module, images: Tensor, repeats: int = 20) -> float:
     """Median wall-clock milliseconds of one forward pass over the batch `images`, after two passes to warm up."""
-    _check.whole("repeats", repeats, 1, 100_000)
+    _check.module("model", model)
+    _check.kind(Tensor, images=images)
+    repeats = _check.whole("repeats", repeats, 1, 100_000)
     times = []
-    with evaluating(model):
+    with evaluating(model), running(model, images=images):
         for _ in range(repeats + 2):
             started = time.perf_counter()
             model(images)
@@ -168,6 +181,7 @@ def measure(model: nn.Module, split: Split, *, latency_batch: int = 1) -> dict[s
     Latency is that of this machine with torch's current number of threads, which the record names.
     """
     _check.module("model", model)
+    _check.kind(Split, split=split)
     _check.whole("latency_batch", latency_batch, 1, len(split))
     score = accuracy(model, split)
     cost = dict(
@@ -198,7 +212,7 @@ def compare(before: nn.Module, after: nn.Module, split: Split) -> dict[str, floa
 
     Intervals of two accuracies may overlap although one model is plainly worse; image by image it shows.
     """
-    return _pairs(right(before, split), right(after, split))
+    return _pairs(_right(split, before=before), _right(split, after=after))
 
 
 def _pairs(before: Tensor, after: Tensor) -> dict[str, float]:
@@ -208,7 +222,11 @@ def _pairs(before: Tensor, after: Tensor) -> dict[str, float]:
 
 def against(before: Tensor, model: nn.Module, split: Split) -> dict[str, float]:
     """`accuracy` of a model, and `compare` with one that was asked already: `before` is what `right` said of it."""
-    now = right(model, split)
+    _check.kind(Tensor, before=before)
+    now = _right(split, model=model)
+    if before.shape != now.shape or before.dtype != torch.bool:
+        was = f"{tuple(before.shape)}, {before.dtype}"
+        raise ValueError(f"before is a tensor {was}; allowed: what `right` says of {len(split)} images")
     return _shares(int(now.sum()), len(split)) | _pairs(before, now)
 
 
@@ -231,6 +249,8 @@ def difference(lost: int, won: int, images: int, confidence: float = 0.95) -> tu
 
 def with_difference(pair: Mapping[str, float], images: int) -> dict[str, Any]:
     """The lost, won and p of `compare` as cells of a table, with `difference` in points: "+0.27 (+0.06 to +0.48)"."""
+    _check.kind(Mapping | pd.Series, pair=pair)
+    _check.numbers(**{f"pair[{key!r}]": pair.get(key) for key in ("lost", "won", "p")})
     points, low, high = (100 * share for share in difference(int(pair["lost"]), int(pair["won"]), images))
     p = "< 0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}"
     return dict(lost=pair["lost"], won=pair["won"], points_lost=f"{points:+.2f} ({low:+.2f} to {high:+.2f})", p=p)
@@ -254,10 +274,14 @@ def sensitivity(
     `kinds`), weights (how many), change, accuracy with its interval, and as `compare` against the whole network lost,
     won and p. ValueError for a layer that does not exist.
     """
+    _check.module("model", model)
+    _check.kind(Mapping, changes=changes)
+    _check.kind(Mapping | None, parts=parts)
+    _check.kind(Callable, **{f"changes[{name!r}]": change for name, change in changes.items()})
     model = unwrapped(model)
     every, names = _weights.weights(model), kinds(model)
     parts = parts or {name: [name] for name in every}
-    before, rows = right(model, split), []
+    before, rows = _right(split, model=model), []
     for part, layers in parts.items():
         chosen = _weights.chosen(model, list(layers))
         about = dict(part=part, kind=names[next(iter(chosen))], weights=sum(w.numel() for w in chosen.values()))

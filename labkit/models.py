@@ -14,6 +14,7 @@ class LeNet300100(nn.Module):
     """Two hidden layers, 300 and 100 wide: 266,610 parameters at 28×28 (LeCun et al. 1998)."""
 
     def __init__(self, inputs: int = 784, classes: int = 10) -> None:
+        _check.sizes(inputs=inputs, classes=classes)
         super().__init__()
         self.fc1 = nn.Linear(inputs, 300)
         self.fc2 = nn.Linear(300, 100)
@@ -30,6 +31,7 @@ class LeNet5(nn.Module):
     """Caffe's LeNet-5: 431,080 parameters; no ReLU behind the convolutions, as in Caffe's definition."""
 
     def __init__(self, classes: int = 10) -> None:
+        _check.sizes(classes=classes)
         super().__init__()
         self.conv1 = nn.Conv2d(1, 20, kernel_size=5)
         self.conv2 = nn.Conv2d(20, 50, kernel_size=5)
@@ -47,6 +49,7 @@ class ResidualBlock(nn.Module):
     """Two 3×3 convolutions beside an identity; a step in width subsamples the identity and pads it with zeros."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        _check.sizes(channels_in=channels_in, channels=channels, stride=stride)
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -66,6 +69,7 @@ class ResNet20(nn.Module):
     """ResNet-20 for 32×32 images, shortcut option A: 269,722 parameters (He et al. 2015, section 4.2)."""
 
     def __init__(self, classes: int = 10) -> None:
+        _check.sizes(classes=classes)
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
@@ -84,6 +88,7 @@ class InvertedResidual(nn.Module):
     """Widen by 1×1, filter each channel by its own 3×3, narrow by 1×1; an identity beside it where the shape stays."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, expansion: int) -> None:
+        _check.sizes(channels_in=channels_in, channels=channels, stride=stride, expansion=expansion)
         super().__init__()
         wide = expansion * channels_in
         self.expand = nn.Conv2d(channels_in, wide, 1, bias=False)
@@ -106,6 +111,7 @@ class MobileNet(nn.Module):
     """Inverted residuals in the manner of MobileNetV2, for 32×32 images: 80,362 parameters (Sandler et al. 2018)."""
 
     def __init__(self, classes: int = 10) -> None:
+        _check.sizes(classes=classes)
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
@@ -124,6 +130,10 @@ class Attention(nn.Module):
     """Every token asks every other: softmax(q kᵀ / √d) v in each head, then one projection (Vaswani et al. 2017)."""
 
     def __init__(self, width: int, heads: int, causal: bool = False) -> None:
+        _check.sizes(width=width, heads=heads)
+        _check.flags(causal=causal)
+        if width % heads:
+            raise ValueError(f"heads is {heads}; allowed: a number that divides width, {width}")
         super().__init__()
         self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
         self.heads, self.causal = heads, causal  # causal: a token asks only itself and those before it
@@ -139,6 +149,7 @@ class TransformerBlock(nn.Module):
     """Attention, then two linear layers for each token by itself; LayerNorm before and an identity beside both."""
 
     def __init__(self, width: int, heads: int, hidden: int, causal: bool = False) -> None:
+        _check.sizes(width=width, heads=heads, hidden=hidden)
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads, causal)
         self.norm2, self.fc1, self.fc2 = nn.LayerNorm(width), nn.Linear(width, hidden), nn.Linear(hidden, width)
@@ -153,6 +164,7 @@ class ViT(nn.Module):
     """A vision transformer for 28×28 images, 16 patches of 7×7: 138,890 parameters (Dosovitskiy et al. 2021)."""
 
     def __init__(self, width: int = 64, depth: int = 4, heads: int = 4, classes: int = 10) -> None:
+        _check.sizes(width=width, depth=depth, heads=heads, classes=classes)
         super().__init__()
         self.patches = nn.Conv2d(1, width, kernel_size=7, stride=7)
         self.position = nn.Parameter(0.02 * torch.randn(16, width))
@@ -170,6 +182,7 @@ class CharTransformer(nn.Module):
     """What comes next, read off the last 48 characters by a causal transformer: 170,705 parameters (Radford 2018)."""
 
     def __init__(self, classes: int = 65, length: int = 48, width: int = 80, depth: int = 3, heads: int = 4) -> None:
+        _check.sizes(classes=classes, length=length, width=width, depth=depth, heads=heads)
         super().__init__()
         self.characters = nn.Embedding(classes, width)
         nn.init.normal_(self.characters.weight, std=0.02)

@@ -29,6 +29,7 @@ BETAS: Pair = (0.9, 0.999)
 
 def sgd(w: Tensor, g: Tensor, state: State, lr: float, weight_decay: float = 0.0) -> tuple[Tensor, State]:
     """w ← w - η g, gradient descent; g ← g + λ w first, with weight decay (here as L2, a term of the loss)."""
+    _check_step(w, g, state, lr=lr, weight_decay=weight_decay)
     g = g + weight_decay * w
     return w - lr * g, state
 
@@ -37,6 +38,7 @@ def momentum(
     w: Tensor, g: Tensor, state: State, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
 ) -> tuple[Tensor, State]:
     """v ← μ v + g; w ← w - η v: a heavy ball (Polyak 1964). A steady gradient moves it 1 / (1 - μ) times as far."""
+    _check_step(w, g, state, lr=lr, weight_decay=weight_decay, momentum=momentum)
     g = g + weight_decay * w
     v = momentum * state.get("v", 0) + g
     return w - lr * v, {"v": v}
@@ -50,6 +52,7 @@ def nesterov(
     In the form of Sutskever et al. (2013) the gradient is taken at the place ahead, w - η μ v. Torch stores that place
     instead of w, so that the gradient is where the network is.
     """
+    _check_step(w, g, state, lr=lr, weight_decay=weight_decay, momentum=momentum)
     g = g + weight_decay * w
     v = momentum * state.get("v", 0) + g
     return w - lr * (g + momentum * v), {"v": v}
@@ -59,6 +62,7 @@ def adagrad(
     w: Tensor, g: Tensor, state: State, lr: float, eps: float = 1e-10, weight_decay: float = 0.0
 ) -> tuple[Tensor, State]:
     """s ← s + g²; w ← w - η g / (√s + ε): every weight its own rate, which only falls (Duchi et al. 2011)."""
+    _check_step(w, g, state, lr=lr, weight_decay=weight_decay, eps=eps)
     g = g + weight_decay * w
     s = state.get("s", 0) + g**2
     return w - lr * g / (s.sqrt() + eps), {"s": s}
@@ -72,6 +76,7 @@ def rmsprop(
     s starts at 0 and is not corrected for it: the first step is η / √(1 - β) long, ten times η by default. Torch calls
     β alpha.
     """
+    _check_step(w, g, state, lr=lr, weight_decay=weight_decay, beta=beta, eps=eps)
     g = g + weight_decay * w
     s = beta * state.get("s", 0) + (1 - beta) * g**2
     return w - lr * g / (s.sqrt() + eps), {"s": s}
@@ -85,6 +90,7 @@ def adam(
     m̂ = m / (1 - β₁ᵗ) and ŝ = s / (1 - β₂ᵗ) undo the pull of the zeros that both means start from: the first step is
     η long for every weight, whatever its gradient.
     """
+    _check_step(w, g, state, lr=lr, weight_decay=weight_decay, eps=eps, **_named(betas))
     g = g + weight_decay * w
     t, m, s = _moments(g, state, betas)
     m_hat, s_hat = m / (1 - betas[0] ** t), s / (1 - betas[1] ** t)
@@ -98,6 +104,7 @@ def amsgrad(
 
     As in torch the maximum is taken of s, and corrected for the start afterwards; the paper has no correction at all.
     """
+    _check_step(w, g, state, lr=lr, weight_decay=weight_decay, eps=eps, **_named(betas))
     g = g + weight_decay * w
     t, m, s = _moments(g, state, betas)
     largest = torch.maximum(s, state.get("largest", s))
@@ -112,6 +119,7 @@ def adamw(
 
     The decay does not pass through √ŝ: weights with large gradients shrink as fast as the others.
     """
+    _check_step(w, g, state, lr=lr, weight_decay=weight_decay, eps=eps, **_named(betas))
     return adam((1 - lr * weight_decay) * w, g, state, lr, betas, eps)
 
 
@@ -120,6 +128,21 @@ def _moments(g: Tensor, state: State, betas: Pair) -> tuple[int, Tensor, Tensor]
     m = betas[0] * state.get("m", 0) + (1 - betas[0]) * g
     s = betas[1] * state.get("s", 0) + (1 - betas[1]) * g**2
     return state.get("t", 0) + 1, m, s
+
+
+def _check_step(w: Tensor, g: Tensor, state: State, **settings: float) -> None:
+    """Refuse anything but two tensors of one shape, the state of a rule and finite settings."""
+    _check.kind(Tensor, w=w, g=g)
+    _check.kind(dict, state=state)
+    _check.numbers(**settings)
+    if w.shape != g.shape:
+        raise ValueError(f"g has the shape {tuple(g.shape)}; allowed: that of w, {tuple(w.shape)}")
+
+
+def _named(betas: Pair) -> dict[str, float]:
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise TypeError(f"betas is {_check.shown(betas)}; allowed: two numbers")
+    return {"betas[0]": betas[0], "betas[1]": betas[1]}
 
 
 RULES: dict[str, Rule] = {
@@ -148,6 +171,11 @@ class FollowRule(torch.optim.Optimizer):
     """A torch optimizer that follows a rule, for `fit(optimizer=functools.partial(FollowRule, rule=adam))`."""
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, rule: Rule, **settings: Any) -> None:
+        parameters = [*parameters] if isinstance(parameters, Iterable) else []
+        if not parameters or not all(isinstance(p, Tensor | dict) for p in parameters):
+            raise TypeError("parameters is not a list of tensors; allowed: what model.parameters() gives")
+        _check.numbers(lr=lr)
+        _check.kind(Callable, rule=rule)
         super().__init__(parameters, dict(lr=lr, **settings))
         self._rule = rule
 
@@ -169,26 +197,33 @@ Schedule = Callable[[float], float]
 
 def constant(progress: float) -> float:
     """The peak learning rate throughout."""
+    _check.numbers(progress=progress)
     return 1.0
 
 
 def step_decay(progress: float, milestones: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> float:
     """Multiply by `factor` at every milestone: f(p) = factor ^ (number of milestones ≤ p)."""
+    _check.kind(Sequence, milestones=milestones)
+    _check.numbers(progress=progress, factor=factor, **{f"milestones[{i}]": m for i, m in enumerate(milestones)})
     return factor ** sum(progress >= milestone - 1e-9 for milestone in milestones)  # may come a rounding short
 
 
 def exponential(progress: float, final: float = 0.01) -> float:
     """Shrink by the same factor at every step, down to `final` > 0: f(p) = final ^ p."""
+    _check.numbers(progress=progress)
+    _check.number("final", final, 0, 1, open_low=True)
     return final**progress
 
 
 def cosine(progress: float, final: float = 0.0) -> float:
     """Half a cosine from 1 down to `final`: f(p) = final + (1 - final) (1 + cos πp) / 2 (Loshchilov & Hutter 2017)."""
+    _check.numbers(progress=progress, final=final)
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def linear(progress: float, final: float = 0.0) -> float:
     """A straight line from 1 down to `final`: f(p) = 1 - (1 - final) p."""
+    _check.numbers(progress=progress, final=final)
     return 1 - (1 - final) * progress
 
 
@@ -204,6 +239,9 @@ def one_cycle(
     f(p) = shape(1 - p / r, start) for p < r, else shape((p - r) / (1 - r), final). The paper's `shape` is linear, the
     default is torch's. The paper also moves the momentum against the learning rate; here it stays.
     """
+    _check.numbers(progress=progress, start=start, final=final)
+    _check.number("rise", rise, 0, 1, open_high=True)
+    _check.kind(Callable, shape=shape)
     if progress < rise:
         return shape(1 - progress / rise, start)
     return shape((progress - rise) / (1 - rise), final)
@@ -214,6 +252,7 @@ def with_warmup(schedule: Schedule, warmup: float = 0.1) -> Schedule:
 
     f(p) = p / w for p < w, else schedule((p - w) / (1 - w)).
     """
+    _check.kind(Callable, schedule=schedule)
     _check.number("warmup", warmup, 0, 1, open_high=True)
 
     def warmed(progress: float) -> float:
@@ -228,6 +267,8 @@ def warmup_cosine(progress: float, warmup: float = 0.1) -> float:
     f(p) = p / w for p < w, else (1 + cos(π (p - w) / (1 - w))) / 2. That is with_warmup(cosine, w), written out so that
     what was trained before stays what it was to the last bit.
     """
+    _check.numbers(progress=progress)
+    _check.number("warmup", warmup, 0, 1, open_high=True)
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
@@ -261,6 +302,8 @@ class Plateau:
         patience: int = 2,
         threshold: float = 1e-4,
     ) -> None:
+        _check.kind(Callable, watched=watched)
+        _check.numbers(threshold=threshold)
         _check.whole("looks", looks, 1, 1_000_000)
         _check.number("factor", factor, 0, 1, open_low=True, open_high=True)
         _check.whole("patience", patience, 0, 1_000_000)

@@ -84,6 +84,9 @@ def search(
     """
     _check.whole("trials", trials, 1, 1_000_000)
     _check.one_of("sampler", sampler, ("grid", *SAMPLERS))
+    _check.kind(Callable, objective=objective, cancel=cancel, after_trial=after_trial)
+    seed = _check.seed(seed)
+    _check.kind(Mapping, space=space)
     space = _plain_space(space)
     check_space(space, lists_only=sampler == "grid")
     if sampler == "grid":
@@ -165,6 +168,11 @@ def open_study(
     failed. ValueError for a file that is no journal, and if the study there has other `goals`; OSError if it cannot be
     written.
     """
+    _check.kind(str, name=name)
+    _check.kind(optuna.pruners.BasePruner | None, pruner=pruner)
+    _check.kind(Mapping, goals=goals)
+    if not goals:
+        raise ValueError("goals is empty; allowed: at least one name with 'maximize' or 'minimize'")
     for direction in goals.values():
         _check.one_of("goals", direction, ("maximize", "minimize"))
     with alone(file_of(storage)):  # of two workers that begin a database, one makes its tables
@@ -205,11 +213,13 @@ def _check_known(study: optuna.Study, space: Space) -> None:
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """The trials that ran to their end or were stopped by the pruner, in their order."""
+    _check.kind(optuna.Study, study=study)
     return study.get_trials(deepcopy=False, states=FINISHED)
 
 
 def trials(study: optuna.Study) -> pd.DataFrame:
     """One `row` a trial."""
+    _check.kind(optuna.Study, study=study)
     goal = next(iter(study.user_attrs["goals"]))
     return pd.DataFrame([row(trial, goal) for trial in study.get_trials(deepcopy=False)])
 
@@ -219,6 +229,8 @@ def row(trial: optuna.trial.FrozenTrial, goal: str = "accuracy") -> dict[str, An
 
     Of a trial that the pruner stopped, `goal` is the last value it reported.
     """
+    _check.kind(optuna.trial.FrozenTrial, trial=trial)
+    _check.kind(str, goal=goal)
     told = trial.intermediate_values
     record = trial.user_attrs.get("record") or ({goal: told[max(told)]} if told else {})
     reason = {"reason": trial.user_attrs.get("reason", "interrupted")} if trial.state == TrialState.FAIL else {}
@@ -231,6 +243,9 @@ def best_so_far(records: pd.DataFrame, column: str = "accuracy") -> pd.Series:
 
     `records` are the trials of one study in their order, with the columns state, trained, accuracy and `column`.
     """
+    _check.kind(str, column=column)
+    _check.table("records", records, "state", "trained", "accuracy")
+    _check.one_of("column", column, list(records))
     accuracy = records["accuracy"].where(records["state"] == "complete", -1.0)
     better = accuracy > accuracy.cummax().shift(fill_value=-1.0)
     return pd.Series(records[column].where(better).ffill().to_numpy(), index=records["trained"].cumsum().to_numpy())
@@ -239,6 +254,9 @@ def best_so_far(records: pd.DataFrame, column: str = "accuracy") -> pd.Series:
 @quiet()
 def restored(rows: Sequence[Mapping[str, Any]], space: Space, goals: Mapping[str, str]) -> optuna.Study:
     """A study in memory with the finished trials of `rows` (see `row`), for Optuna's own tools."""
+    _check.kind(Sequence, rows=rows)
+    _check.kind(Mapping, **{f"rows[{i}]": record for i, record in enumerate(rows)})
+    check_space(space)
     study = open_study(goals=goals)
     kinds = {name: _distribution(values) for name, values in _plain_space(space).items()}
     for record in rows:
@@ -255,6 +273,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
     With two goals the best are those nearest to the frontier. Sums to 1; few trials make a rough estimate of it.
     """
+    _check.kind(optuna.Study, study=study)
     _process.load("optuna.importance")  # it imports scikit-learn where that is installed
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
@@ -262,6 +281,9 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 def check_space(space: Space, lists_only: bool = False) -> None:
     """Refuse a space of anything but lists and, unless `lists_only`, ranges; see the docstring of the module."""
+    _check.flags(lists_only=lists_only)
+    _check.kind(Mapping, space=space)
+    _check.kind(str, **{f"space: the name {name!r}": name for name in space})
     if not space:
         raise ValueError("space is empty; allowed: at least one name with a list or a range")
     for name, values in space.items():
@@ -277,14 +299,16 @@ def check_space(space: Space, lists_only: bool = False) -> None:
 def _is_range(values: object) -> bool:
     match values:
         case (int() | float() as low, int() | float() as high) if isinstance(values, tuple):
-            return low < high
+            return math.isfinite(high - low) and low < high
         case (int() | float() as low, int() | float() as high, "log") if isinstance(values, tuple):
-            return 0 < low < high
+            return 0 < low < high < math.inf
     return False
 
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
     """The settings of a trial: one value for each name of `space`."""
+    _check.kind(optuna.trial.BaseTrial, trial=trial)
+    check_space(space)
     return {name: _suggest(trial, name, values) for name, values in space.items()}
 
 
@@ -307,6 +331,7 @@ def _distribution(values: Sequence[Any]) -> optuna.distributions.BaseDistributio
 def grid(space: Space, levels: int) -> dict[str, list[Any]]:
     """`space` with `levels` evenly spaced values, on the scale of the range, in place of each range."""
     _check.whole("levels", levels, 2, 1_000)
+    _check.kind(Mapping, space=space)
     space = _plain_space(space)
     check_space(space)
     return {name: values if isinstance(values, list) else _levels(values, levels) for name, values in space.items()}
@@ -335,6 +360,9 @@ def fit_trial(
 
     Raises optuna.TrialPruned when the study's pruner sees no use in going on, Cancelled as soon as `cancel()` says so.
     """
+    _check.kind(optuna.Trial, trial=trial)
+    _check.kind(Split, train=train, validation=validation)
+    batch_size = _check.whole("batch_size", batch_size, 1, len(train))
     steps = itertools.count(1)
     steps_per_epoch = steps_of(len(train), batch_size)
 
@@ -354,7 +382,8 @@ def fit_trial(
 
 def k_folds(split: Split, k: int, seed: int = 0) -> list[tuple[Split, Split]]:
     """k pairs (train, held out) of a shuffled split: every image is held out once; sizes differ by one at most."""
-    _check.whole("k", k, 2, len(split))
+    _check.kind(Split, split=split)
+    k, seed = _check.whole("k", k, 2, len(split)), _check.seed(seed)
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     parts = order.tensor_split(k)
     pairs = [(torch.cat([*parts[:i], *parts[i + 1 :]]), parts[i]) for i in range(k)]
@@ -366,6 +395,7 @@ def cross_validate(train: Callable[[Split], nn.Module], split: Split, k: int = 5
 
     Columns: fold, correct, images, accuracy. Together the folds score every image once.
     """
+    _check.kind(Callable, train=train)
     rows = []
     for fold, (kept, held) in enumerate(k_folds(split, k, seed)):
         correct = count_correct(train(kept), held)

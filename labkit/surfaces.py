@@ -26,6 +26,7 @@ def ravine(condition: float, angle: float = 0.0) -> Surface:
     u and v are x and y turned by `angle` degrees: at 0 the ravine lies along x, at 45 both coordinates share it.
     """
     _check.number("condition", condition, 1, float("inf"), open_high=True)
+    _check.numbers(angle=angle)
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
 
     def surface(place: Tensor) -> Tensor:
@@ -35,14 +36,22 @@ def ravine(condition: float, angle: float = 0.0) -> Surface:
     return surface
 
 
+def _check_place(place: Tensor) -> None:
+    _check.kind(Tensor, place=place)
+    if place.ndim == 0 or place.shape[-1] != 2 or not place.is_floating_point():
+        raise ValueError(f"place has the shape {tuple(place.shape)}, {place.dtype}; allowed: floats (…, 2)")
+
+
 def rosenbrock(place: Tensor) -> Tensor:
     """(1 - x)² + 100 (y - x²)²: a bent, flat valley whose lowest point is (1, 1) (Rosenbrock 1960)."""
+    _check_place(place)
     x, y = place.unbind(-1)
     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
 
 
 def saddle(place: Tensor) -> Tensor:
     """(x² + (y² - 1)² / 2) / 2: a saddle at 0, flat along y, between the two lowest points (0, 1) and (0, -1)."""
+    _check_place(place)
     x, y = place.unbind(-1)
     return (x**2 + (y**2 - 1) ** 2 / 2) / 2
 
@@ -52,6 +61,10 @@ def fitted(losses: Tensor, degree: int = 8) -> Surface:
 
     Rows of the grid are y, columns x. Outside of the frame the surface is NaN: nothing is known there.
     """
+    _check.whole("degree", degree, 0, 100)
+    _check.shaped(Tensor, 2, losses=losses)
+    if losses.shape[0] != losses.shape[1]:
+        raise ValueError(f"losses has the shape {tuple(losses.shape)}; allowed: (n, n)")
     _check.finite("losses", losses)
     powers = torch.arange(degree + 1)
     axis = torch.linspace(-1, 1, len(losses), dtype=torch.float64)
@@ -84,6 +97,12 @@ def paths(rules: Mapping[str, Rule], surface: Surface, start: Sequence[float], s
     spend their time on. ValueError for steps outside 1 to 10,000.
     """
     _check.whole("steps", steps, 1, 10_000)
+    _check.kind(Mapping, rules=rules)
+    _check.whole("the number of rules", len(rules), 1, 1_000)
+    _check.kind(Callable, surface=surface, **{f"rules[{name!r}]": rule for name, rule in rules.items()})
+    if not isinstance(start, Sequence) or len(start) != 2:
+        raise TypeError(f"start is {_check.shown(start)}; allowed: two numbers")
+    _check.numbers(**{f"start[{i}]": value for i, value in enumerate(start)})
     place = torch.tensor([start] * len(rules), dtype=torch.float64)
     states: list[State] = [{} for _ in rules]
     places = [place]
@@ -97,6 +116,8 @@ def paths(rules: Mapping[str, Rule], surface: Surface, start: Sequence[float], s
 
 def gradient(surface: Surface, place: Tensor) -> Tensor:
     """The slope of a surface at places (..., 2), by autograd."""
+    _check.kind(Callable, surface=surface)
+    _check_place(place)
     place = place.detach().requires_grad_()
     with torch.enable_grad():
         return torch.autograd.grad(surface(place).sum(), place)[0]
@@ -108,6 +129,8 @@ def filter_direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
     "Filter normalised" (Li et al. 2018, section 4): without it a network with large weights looks flat. Biases and
     BatchNorm do not move.
     """
+    _check.module("model", model)
+    seed = _check.seed(seed)
     generator = torch.Generator().manual_seed(seed)
     direction = {}
     for name, w in model.named_parameters():
@@ -121,6 +144,10 @@ def filter_direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
 @torch.inference_mode()
 def slice_loss(model: nn.Module, split: Split, x: float, y: float, seed: int = 0) -> float:
     """The mean cross-entropy on `split` of `model` moved by (x a + y b) / FRAME, a and b two filter directions."""
+    _check.module("model", model)
+    _check.kind(Split, split=split)
+    _check.numbers(x=x, y=y)
+    seed = _check.whole("seed", seed, 0, 2**62 - 1)
     moved = clone(model)
     for step, direction in ((x, filter_direction(model, 2 * seed)), (y, filter_direction(model, 2 * seed + 1))):
         for name, d in direction.items():

@@ -63,9 +63,14 @@ def fit(
     model with nothing to train.
     """
     _check.module("model", model)
-    _check.whole("epochs", epochs, 0, 10_000)
-    _check.whole("batch_size", batch_size, 1, len(train))
-    _check.number("lr", lr, 0, float("inf"), open_high=True)
+    _check.kind(Split, train=train)
+    _check.kind(Split | None, validation=validation)
+    _check.kind(Callable, optimizer=optimizer, schedule=schedule, loss=loss, cancel=cancel)
+    _check.kind(Callable | None, augment=augment, after_step=after_step)
+    epochs = _check.whole("epochs", epochs, 0, 10_000)
+    batch_size = _check.whole("batch_size", batch_size, 1, len(train))
+    lr, seed = _check.number("lr", lr, 0, float("inf"), open_high=True), _check.seed(seed)
+    _check.flags(progress=progress)
     model = clone(unwrapped(model)).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
@@ -106,6 +111,7 @@ def fit(
 
 def steps_of(images: int, batch_size: int) -> int:
     """The number of batches of an epoch of `fit`."""
+    images, batch_size = _check.whole("images", images, 0, 2**62), _check.whole("batch_size", batch_size, 1, 2**62)
     return -(-(images - (batch_size > 1)) // batch_size)
 
 
@@ -135,20 +141,36 @@ def _set_lr(stepper: torch.optim.Optimizer, lr: float) -> None:
 
 
 @torch.no_grad()  # not inference_mode: a table that the model keeps from here could not be trained with
-def predict(model: nn.Module, x: Tensor, batch_size: int = 250, label: int = 0) -> Tensor:
+def predict(model: nn.Module, x: Tensor, batch_size: int = 250, label: int = 0, finite: bool = False) -> Tensor:
     """The class that `model`, in evaluation mode, gives each image: (n,) int64.
 
-    ValueError or TypeError unless it returns logits (n, classes), or names them, among which class `label` is.
+    ValueError or TypeError unless it returns logits (n, classes), or names them, among which class `label` is; with
+    `finite` also if a logit is NaN or infinite.
     """
+    _check.module("model", model)
+    _check.filled(x=x)
+    batch_size, label = _check.whole("batch_size", batch_size, 1, 2**31), _check.whole("label", label, 0, 2**31)
+    _check.flags(finite=finite)
     layout = fastest_layout(model, x)
     with evaluating(model):
         batches = (batch.clone(memory_format=layout) for batch in x.split(batch_size))
-        return torch.cat([logits_of(model, batch, label).argmax(1) for batch in batches])
+        return torch.cat([_classes(model, logits_of(model, batch, label), finite) for batch in batches])
 
 
-def right(model: nn.Module, split: Split) -> Tensor:
-    """Which images of a split `model` classifies right, in evaluation mode: (n,) booleans."""
-    return predict(model, split.x, label=int(split.y.max())) == split.y
+def _classes(model: nn.Module, logits: Tensor, finite: bool) -> Tensor:
+    if finite:
+        _check.finite(f"what model {type(model).__name__} returns", logits)
+    return logits.argmax(1)
+
+
+def right(model: nn.Module, split: Split, finite: bool = False) -> Tensor:
+    """Which images of a split `model` classifies right, in evaluation mode: (n,) booleans.
+
+    Logits of NaN stand for class 0, for a training that diverges goes on; with `finite` they are a ValueError.
+    """
+    _check.flags(finite=finite)
+    _check.kind(Split, split=split)
+    return predict(model, split.x, label=int(split.y.max()), finite=finite) == split.y
 
 
 def count_correct(model: nn.Module, split: Split) -> int:
@@ -159,6 +181,9 @@ def count_correct(model: nn.Module, split: Split) -> int:
 @torch.no_grad()
 def mean_loss(model: nn.Module, split: Split, batch_size: int = 1_000) -> float:
     """The mean cross-entropy of a split, in evaluation mode."""
+    _check.kind(Split, split=split)
+    _check.module("model", model)
+    batch_size = _check.whole("batch_size", batch_size, 1, 2**31)
     label = int(split.y.max())
     with evaluating(model):
         batches = zip(split.x.split(batch_size), split.y.split(batch_size), strict=True)
@@ -191,11 +216,13 @@ def lr_range_test(
     true, when the smoothed loss is above `limit` times its lowest value, or a loss is not finite. `model` is not
     changed. ValueError for settings out of range.
     """
-    _check.number("lowest", lowest, 0, float("inf"), open_low=True, open_high=True)
-    _check.number("highest", highest, lowest, float("inf"), open_low=True, open_high=True)
-    _check.whole("steps", steps, 2, 10_000)
-    _check.number("smoothing", smoothing, 0, 1, open_high=True)
-    _check.number("limit", limit, 1, float("inf"), open_low=True, open_high=True)
+    _check.kind(Split, train=train)
+    _check.kind(Callable, optimizer=optimizer, loss=loss, cancel=cancel)
+    lowest = _check.number("lowest", lowest, 0, float("inf"), open_low=True, open_high=True)
+    highest = _check.number("highest", highest, lowest, float("inf"), open_low=True, open_high=True)
+    steps = _check.whole("steps", steps, 2, 10_000)
+    smoothing = _check.number("smoothing", smoothing, 0, 1, open_high=True)
+    limit = _check.number("limit", limit, 1, float("inf"), open_low=True, open_high=True)
     rates = [lowest * (highest / lowest) ** (i / (steps - 1)) for i in range(steps)]
     rows: list[tuple[float, float, float]] = []
     mean = 0.0
@@ -227,7 +254,7 @@ def suggested_lrs(test: pd.DataFrame) -> dict[str, float]:
     "steepest" is the lr where it falls fastest, the most negative slope over log lr before the minimum; "tenth of
     minimum" is a tenth of the lr at the minimum. ValueError for fewer than 3 steps.
     """
-    _check.whole("the number of steps", len(test), 3, 10_000)
+    _check.table("test", test, "lr", "smoothed_loss", rows=3)
     smoothed, rates = test["smoothed_loss"].to_numpy(), test["lr"].to_numpy()
     lowest = int(np.nanargmin(smoothed))
     falling = slice(0, max(2, lowest + 1))  # up to the minimum
@@ -263,6 +290,8 @@ def stopping_epochs(accuracies: Sequence[float], patience: int) -> tuple[int, in
     empty history or a patience below 1.
     """
     _check.whole("patience", patience, 1, 10_000)
+    _check.kind(Sequence, accuracies=accuracies)
+    _check.numbers(**{f"accuracies[{i}]": value for i, value in enumerate(accuracies)})
     _check.whole("the number of accuracies", len(accuracies), 1, 10_000)
     best = 0
     for epoch, accuracy in enumerate(accuracies):
@@ -284,6 +313,7 @@ def fit_early(
     attrs["cancelled"] is true for a run that stopped before `epochs`.
     """
     _check.whole("patience", patience, 1, 10_000)
+    _check.kind(Split, train=train, held_out=held_out)
     hook, cancel = settings.pop("after_step", None), settings.pop("cancel", lambda: False)
     accuracies: list[float] = []
     best: dict[str, Tensor] = {}

@@ -62,9 +62,9 @@ def test_it_refuses(refuses):
     refuses(ValueError, said, pareto_mask, [1, 2], [1, 2, 3])
     said = "size has shape (1, 2) and accuracy (1, 2); allowed: two equal 1-D lengths"
     refuses(ValueError, said, pareto_mask, [[1, 2]], [[1, 2]])
-    said = "records lacks the columns ['accuracy']; allowed: a table of records from measure()"
+    said = "records lacks the columns ['accuracy']; allowed: a table with size_bytes, accuracy"
     refuses(ValueError, said, frontier, pd.DataFrame(columns=["size_bytes"]))
-    said = "records lacks the columns ['accuracy', 'size_bytes']; allowed: a table of records from measure()"
+    said = "records lacks the columns ['size_bytes', 'accuracy']; allowed: a table with size_bytes, accuracy"
     refuses(ValueError, said, frontier, pd.DataFrame())
 
 

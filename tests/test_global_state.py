@@ -43,7 +43,7 @@ def after(name, call, but=()):
 data = after("load_data", lambda: lk.load_data("digits"))
 few = lk.data.Split(data.train.x[:200], data.train.y[:200])
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.ReLU(), torch.nn.Linear(16, 10))
-after("load_model", lambda: lk.load_model("lenet-300-100", "mnist"), but=["generators"])
+after("load_model", lambda: lk.load_model("lenet-300-100", "mnist"))
 model, _ = after("fit", lambda: lk.fit(model, few, epochs=1, lr=0.01, progress=False))
 thin = after("prune", lambda: lk.prune(model, sparsity=0.5))
 small = after("quantize", lambda: lk.quantize(model, bits=4))

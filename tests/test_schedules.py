@@ -127,7 +127,7 @@ def test_plateau_is_torchs(patience, factor, threshold):
             stepper, factor=factor, patience=patience, threshold=threshold, eps=0, min_lr=0
         )
 
-    plateau, rates = optim.Plateau(None, len(FALLING), factor, patience, threshold), []
+    plateau, rates = optim.Plateau(len, len(FALLING), factor, patience, threshold), []
     for value in FALLING:
         rates.append(plateau(0.5))
         plateau.see(value)
@@ -147,7 +147,7 @@ def test_plateau_in_fit_looks_as_often_as_it_was_told_and_moves_the_rate(digits,
         mlp, digits.train, epochs=3, lr=1e-2, batch_size=100, schedule=plateau, after_step=plateau.look, progress=False
     )
     assert len(values) == 6
-    spectator = optim.Plateau(None, 6, 0.5, 0, 0.5)
+    spectator = optim.Plateau(len, 6, 0.5, 0, 0.5)
     rates = []
     for value in values:
         rates.append(1e-2 * spectator(0))
@@ -165,7 +165,7 @@ def test_plateau_in_fit_looks_as_often_as_it_was_told_and_moves_the_rate(digits,
     ],
 )
 def test_plateau_refuses(refuses, settings, said):
-    refuses(ValueError, said, optim.Plateau, None, **({"looks": 3} | settings))
+    refuses(ValueError, said, optim.Plateau, len, **({"looks": 3} | settings))
 
 
 def test_a_warmup_as_long_as_the_run_is_refused(refuses):

@@ -125,7 +125,7 @@ def chosen(model: nn.Module, layers: Collection[str] | None) -> dict[str, Tensor
     counted = [name for name, (_, counts) in every.items() if counts]
     if not (counted if layers is None else every):
         raise ValueError(f"model {type(model).__name__} has no weight of two or more dimensions; nothing to compress")
-    if isinstance(layers, str) or (layers is not None and not layers):
+    if isinstance(layers, str) or (layers is not None and not (isinstance(layers, Collection) and layers)):
         raise ValueError(f"layers is {layers!r}; allowed: a list of at least one name, or None for all")
     names = counted if layers is None else [k for layer in layers for k in _named(layer, every, counted)]
     for name in names:

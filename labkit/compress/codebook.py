@@ -49,6 +49,7 @@ def share(
     """
     _check.whole("bits", bits, 1, 8)
     _check.one_of("init", init, INITS)
+    seed = _check.seed(seed)
     model = clone(_weights.opened(model))
     values = _weights.chosen(model, layers)
     _weights.checked(values)
@@ -68,9 +69,13 @@ def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
 
     Minimises Σ_j min_i (x_j - c_i)², locally, in at most ROUNDS rounds. A centroid left without a member is dropped.
     """
-    if not len(x):
+    _check.kind(Tensor, x=x)
+    k, seed = _check.whole("k", k, 1, 2**16), _check.seed(seed)
+    _check.one_of("init", init, INITS)
+    _check.finite("x", x)
+    if not x.numel():
         return x
-    values = np.sort(_weights.widened(x.detach()).cpu().numpy())
+    values = np.sort(_weights.widened(x.detach().flatten()).cpu().numpy())
     sums = np.zeros(len(values) + 1)
     sums[1:] = values
     np.cumsum(sums, out=sums)
@@ -121,6 +126,8 @@ def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 def to_indices(x: Tensor, codebook: Tensor) -> Tensor:
     """The index, 1 to k, of the centroid nearest to each x; 0 where x is 0: int16, since 257 do not fit 8 bits."""
+    _check.kind(Tensor, x=x, codebook=codebook)
+    codebook = codebook.flatten()
     x, (ascending, order) = _weights.widened(x), _weights.widened(codebook.detach()).sort()
     if not len(order):
         return torch.zeros_like(x, dtype=torch.int16)

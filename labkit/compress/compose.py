@@ -21,6 +21,7 @@ from labkit.compress.distill import answers, distill
 from labkit.compress.magnitude import apply_masks, masks_of, prune
 from labkit.compress.qat import finish_qat, keep_grids, on_grids, prepare_qat
 from labkit.data import Split
+from labkit.losses import check_distillation
 from labkit.train import fit
 
 STEPS = ("prune", "quantize", "distil")
@@ -49,7 +50,13 @@ def compose(
     ValueError for an unknown step, epochs that the steps cannot share, and settings out of range.
     """
     _check.module("model", model)
+    _check.kind(Split, train=train)
     _check.known("steps", steps, STEPS)
+    _check.whole("bits", bits, 1, 8)
+    _check.number("sparsity", sparsity, 0, 1, open_high=True)
+    _check.number("lr", lr, 0, float("inf"), open_high=True)
+    check_distillation(temperature, 1)
+    _check.kind(Callable, after_step=after_step)
     share = _share(epochs, len(steps))
     teacher = answers(model, train.x) if "distil" in steps and epochs else None
     model, histories = clone(model), []

@@ -9,6 +9,7 @@ that. For the smallest files whole units leave before 1 (`keep_units`): training
 lie in fewer places; `embed` puts the result back into the whole architecture, with zeros where the units were.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,16 @@ def deep_compress(
     `fit` (loss, augment, validation, seed, …); `after_step(model, progress)` hears of the progress of both trainings.
     The history is that of both, with the column phase, "prune" or "round". ValueError for settings out of range.
     """
+    _check.flags(biases=biases)
+    _check.kind(Split, train=train)
+    _check.kind(Callable, after_step=after_step)
+    _check.number("sparsity", sparsity, 0, 1, open_high=True)
+    _check.whole("bits", bits, 1, 8)
+    _check.number("percentile", percentile, 50, 100, open_low=True)
+    _check.number("lr", lr, 0, float("inf"), open_high=True)
+    if not isinstance(epochs, tuple) or len(epochs) != 2:
+        raise TypeError(f"epochs is {_check.shown(epochs)}; allowed: two whole numbers, for the two trainings")
+    _check.module("model", model)
     model = clone(model) if biases else without_biases(model)
     steps = epochs[0] * len(train) // settings.get("batch_size", 128)
     every = min(50, steps // 20 + 1)  # a small data set has few steps to rise in
@@ -71,15 +82,20 @@ def deep_compress(
 
 def keep_units(model: nn.Module, example: Tensor, layer: str, kept: int) -> nn.Module:
     """A new model in which `layer` has the `kept` units with the largest weights; `example` is a batch of inputs."""
+    _check.kind(str, layer=layer)
     (weight,) = _weights.chosen(model, [layer]).values()
-    _check.whole("kept", kept, 1, len(weight))
+    kept = _check.whole("kept", kept, 1, len(weight))
     return prune_channels(model, example, 1 - kept / len(weight), layers=[layer], criterion="l2")
 
 
 def embed(small: nn.Module, whole: nn.Module) -> nn.Module:
     """A new model of the shapes of `whole` that computes what `small` does, which was cut from it: zeros elsewhere."""
-    stored = parts(small)
-    return assemble(whole, {name: _padded(stored[name], shape_of(part)) for name, part in parts(whole).items()})
+    _check.kind(nn.Module, small=small, whole=whole)
+    stored, shapes = parts(small), {name: shape_of(part) for name, part in parts(whole).items()}
+    for name, shape in shapes.items():
+        if name not in stored or len(shape) != len(own := shape_of(stored[name])) or any(map(operator.gt, own, shape)):
+            raise ValueError(f"small has no {name} that fits into {tuple(shape)}; allowed: a network cut from whole")
+    return assemble(whole, {name: _padded(stored[name], shape) for name, shape in shapes.items()})
 
 
 def _padded(part: Part, shape: torch.Size) -> Part:
@@ -93,6 +109,7 @@ def _padded(part: Part, shape: torch.Size) -> Part:
 @torch.no_grad()
 def without_biases(model: nn.Module) -> nn.Module:
     """A new model whose biases are zero and stay so in training, but for the last layer's."""
+    _check.module("model", model)
     model = clone(model)
     biases = [p for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"]
     for bias in biases[:-1]:

@@ -25,6 +25,10 @@ from labkit.train import fit
 @torch.no_grad()
 def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "") -> Tensor:
     """The logits (n, classes) that `teacher`, in evaluation mode, gives images x, or what its `layer` gives them."""
+    _check.module("teacher", teacher)
+    _check.filled(x=x)
+    _check.kind(str, layer=layer)
+    batch_size = _check.whole("batch_size", batch_size, 1, 2**31)
     teacher, layout = unwrapped(teacher), fastest_layout(teacher, x)
     with evaluating(teacher):
         ask = partial(output_of, teacher, layer) if layer else partial(logits_of, teacher)
@@ -42,6 +46,12 @@ class Hint:
     wanted: Tensor
     layer: str
     weight: float
+
+    def __post_init__(self) -> None:
+        _check.kind(Tensor, wanted=self.wanted)
+        _check.finite("hint.wanted", self.wanted)
+        _check.kind(str, layer=self.layer)
+        _check.number("hint.weight", self.weight, 0, float("inf"), open_high=True)
 
 
 def distill(
@@ -63,7 +73,11 @@ def distill(
     for settings out of range and answers of another shape.
     """
     check_distillation(temperature, alpha)
-    said = teacher if isinstance(teacher, Tensor) else answers(_checked(teacher), train.x)
+    _check.kind(nn.Module, student=student)
+    _check.kind(nn.Module | Tensor, teacher=teacher)
+    _check.kind(Split, train=train)
+    _check.kind(Hint | None, hint=hint)
+    said = teacher if isinstance(teacher, Tensor) else answers(teacher, train.x)
     if said.ndim != 2 or len(said) != len(train):
         raise ValueError(f"teacher has the shape {tuple(said.shape)}; allowed: logits ({len(train)}, classes)")
     _check.finite("teacher", said)
@@ -141,12 +155,18 @@ def best_offset(logits: Tensor, y: Tensor, label: int, offsets: Tensor) -> float
     Of equally good ones the first. A class that the student never saw has too low a bias (Hinton, Vinyals & Dean 2015,
     section 3): `logits` and `y` should be of images that nothing is reported on.
     """
+    _check.shaped(Tensor, 1, offsets=offsets)
+    _check.shaped(Tensor, 2, logits=logits)
+    _check.labels(y, logits)
     right = [int((raise_logit(logits, label, float(offset)).argmax(1) == y).sum()) for offset in offsets]
     return float(offsets[right.index(max(right))])
 
 
 def raise_logit(logits: Tensor, label: int, offset: float) -> Tensor:
     """The logits (n, classes) with `offset` added to those of class `label`: what a higher bias would give."""
+    _check.shaped(Tensor, 2, logits=logits)
+    _check.whole("label", label, 0, logits.shape[1] - 1)
+    _check.numbers(offset=offset)
     raised = logits.clone()
     raised[:, label] += offset
     return raised
@@ -155,10 +175,3 @@ def raise_logit(logits: Tensor, label: int, offset: float) -> Tensor:
 def _check_hint(hint: Hint, train: Split) -> None:
     if len(hint.wanted) != len(train):
         raise ValueError(f"hint.wanted has the length {len(hint.wanted)}; allowed: that of train, {len(train)}")
-    _check.finite("hint.wanted", hint.wanted)
-    _check.number("hint.weight", hint.weight, 0, float("inf"), open_high=True)
-
-
-def _checked(teacher: nn.Module) -> nn.Module:
-    _check.module("teacher", teacher)
-    return teacher

@@ -21,6 +21,8 @@ def round_to_integers(x: Tensor, bits: int, generator: Generator | None = None) 
     Stochastic with a `generator`, to the nearest level (halves upwards) without one. The largest |x| is always exact.
     """
     _check.whole("bits", bits, 2, 16)
+    _check.filled(x=x)
+    _check.kind(Generator | None, generator=generator)
     n = 2 ** (bits - 1) - 1
     scale = x.abs().amax() / n
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
@@ -40,7 +42,9 @@ def integer_gradients(
     Only the gradient is rounded: weights and the optimizer's averages stay float. `seed` is that of the stochastic
     rounding. ValueError for settings out of range.
     """
-    _check.whole("bits", bits, 2, 16)
+    bits, seed = _check.whole("bits", bits, 2, 16), _check.seed(seed)
+    _check.flags(stochastic=stochastic)
+    _check.kind(Callable, optimizer=optimizer)
 
     def build(parameters: Iterable[Any], **settings: Any) -> torch.optim.Optimizer:
         generator = torch.Generator().manual_seed(seed) if stochastic else None

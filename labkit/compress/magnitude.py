@@ -7,7 +7,6 @@ ordinary module; `keep_zeros` holds it there while the rest is fine-tuned.
 """
 
 from collections.abc import Callable, Mapping
-from typing import cast
 
 import numpy as np
 import torch
@@ -23,10 +22,14 @@ Importance = Callable[[Tensor], Tensor]
 
 def keep_mask(importance: Tensor, sparsity: float) -> Tensor:
     """True for all but the round(sparsity · n) least important entries; equal ones go evenly, wherever they lie."""
+    _check.kind(Tensor, importance=importance)
+    sparsity = _check.number("sparsity", sparsity, 0, 1)
     values = _weights.widened(importance.detach().flatten()).cpu().numpy()
     pruned = round(sparsity * values.size)
     cut = _ordered(values, pruned - 1)[pruned - 1] if pruned else -np.inf
     keep = values > cut
+    if np.isnan(cut):  # NaN is sorted to the end
+        raise ValueError("importance holds NaN; allowed: numbers")
     equal = values.size - pruned - np.count_nonzero(keep)  # so many of those at the threshold stay
     if equal:
         tied = np.flatnonzero(values == cut)  # many, where weights are rounded: the last ones would be whole neurons
@@ -44,6 +47,7 @@ def _ordered(values: np.ndarray, k: int) -> np.ndarray:
 
 def random_importance(seed: int) -> Callable[[Tensor], Tensor]:
     """An `importance` for `prune` that knows nothing: the baseline every criterion has to beat."""
+    seed = _check.seed(seed)
     generator = torch.Generator().manual_seed(seed)
     return lambda weight: torch.rand(weight.shape, generator=generator)
 
@@ -66,6 +70,8 @@ def crowded_importance(pull: float) -> Importance:
 
 def threshold_mask(weight: Tensor, threshold: float) -> Tensor:
     """M = 1 where |w| > θ, else 0, as booleans."""
+    _check.kind(Tensor, weight=weight)
+    _check.number("threshold", threshold, 0, float("inf"))
     return weight.abs() > threshold
 
 
@@ -87,9 +93,12 @@ def prune(
     an ordinary one first. ValueError names what is wrong.
     """
     _check.one_of("scope", scope, SCOPES)
+    _check.kind(Callable, importance=importance)
     if (sparsity is None) == (threshold is None):
         raise ValueError("give either sparsity or threshold, not both and not neither")
     model = clone(_weights.opened(model))
+    if isinstance(sparsity, Mapping) and not sparsity:
+        raise ValueError("sparsity is empty; allowed: a number, or a mapping from at least one layer to its own")
     if isinstance(sparsity, Mapping):
         masks: dict[str, Tensor] = {}
         for layer, share in sparsity.items():
@@ -111,10 +120,9 @@ def _masks(
     values = _weights.chosen(model, layers)
     _weights.checked(values)
     if threshold is not None:
-        _check.number("threshold", threshold, 0, float("inf"))
+        threshold = _check.number("threshold", threshold, 0, float("inf"))
         return {name: threshold_mask(value, threshold) for name, value in values.items()}
-    _check.number("sparsity", sparsity, 0, 1, open_high=True)
-    share = cast(float, sparsity)
+    share = _check.number("sparsity", sparsity, 0, 1, open_high=True)
     if scope == "layer":
         return {name: keep_mask(importance(value), share) for name, value in values.items()}
     joint = keep_mask(torch.cat([importance(v).flatten() for v in values.values()]), share)
@@ -125,9 +133,15 @@ def _masks(
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """w ← M ⊙ w for each named weight, in place."""
+    _check.module("model", model)
+    _check.kind(Mapping, masks=masks)
     model = unwrapped(model)
     for name, mask in masks.items():
         owner, attribute = _weights.owner_of(model, name)
+        if getattr(getattr(owner, attribute, None), "shape", None) != mask.shape:
+            raise ValueError(
+                f"masks has {name} of the shape {tuple(mask.shape)}; allowed: weights of model, and their shapes"
+            )
         # not weight * mask: that makes a negative zero of every pruned negative weight, which a file has to keep
         _weights.assign(model, name, torch.where(mask, getattr(owner, attribute), 0.0))
 
@@ -154,6 +168,7 @@ def keep_zeros(model: nn.Module) -> Callable[[nn.Module, float], None]:
 
 def cubic_sparsity(progress: float, initial_sparsity: float, final_sparsity: float) -> float:
     """s_t = s_f + (s_i - s_f)(1 - t)³ for t = progress in [0, 1] (Zhu & Gupta 2017)."""
+    _check.numbers(progress=progress, initial_sparsity=initial_sparsity, final_sparsity=final_sparsity)
     return final_sparsity + (initial_sparsity - final_sparsity) * (1 - progress) ** 3
 
 
@@ -177,6 +192,7 @@ def prune_gradually(
     _check.number("until", until, 0, 1, open_low=True)
     _check.whole("every", every, 1, 1_000_000)
     _check.one_of("scope", scope, SCOPES)
+    _check.kind(Callable, importance=importance)
     masks: dict[str, Tensor] = {}
     steps = 0
 

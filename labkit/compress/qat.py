@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from labkit import _check
 from labkit._module import clone
 from labkit.compress import _weights, quantize
 from labkit.compress.quantize import Dequantize, Grid, choose_grid, fake_quantize, levels
@@ -70,6 +71,7 @@ def prepare_qat(
     weights stay zero, frozen ones frozen. `finish_qat` makes the integers. ValueError names the argument that is out of
     range, a layer that does not exist or a weight that holds NaN.
     """
+    _check.flags(symmetric=symmetric)
     model = clone(_weights.opened(model))
     values = _weights.chosen(model, layers)
     _weights.checked(values)

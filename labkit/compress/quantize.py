@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from labkit import _check
-from labkit._module import clone, evaluating
+from labkit._module import clone, evaluating, running
 from labkit.compress import _weights
 
 GRANULARITIES = ("tensor", "channel")
@@ -90,6 +90,9 @@ def choose_grid(
     float64, and no level is infinite in the type of `x`. ValueError for settings out of range or NaN.
     """
     _check_settings(bits, granularity, percentile)
+    _check.flags(symmetric=symmetric)
+    _check.filled(x=x)
+    axis = _check.whole("axis", axis, 0, x.ndim - 1)
     _check.finite("x", x)
     values = _weights.widened(x)
     rows = values.movedim(axis, 0).reshape(x.shape[axis], -1) if granularity == "channel" else values.reshape(1, -1)
@@ -127,6 +130,7 @@ def _value_range(rows: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
 
 def to_integers(x: Tensor, grid: Grid) -> Tensor:
     """q = clamp(round(x / scale) + zero_point, quant_min, quant_max), int8 symmetric and uint8 affine."""
+    _check_given(grid, x=x)
     if grid.symmetric and grid.bits == 1:
         return x.sign().to(torch.int8)
     q = levels(x, grid).clamp(grid.quant_min, grid.quant_max)
@@ -135,16 +139,19 @@ def to_integers(x: Tensor, grid: Grid) -> Tensor:
 
 def levels(x: Tensor, grid: Grid) -> Tensor:
     """round(x / scale) + zero_point, unclamped: times the reciprocal, as torch's own kernels do."""
+    _check_given(grid, x=x)
     return (x.to(grid.scale.dtype) * (1 / grid.scale)).round() + grid.zero_point
 
 
 def to_floats(q: Tensor, grid: Grid) -> Tensor:
     """x_hat = (q - zero_point) * scale."""
+    _check_given(grid, q=q)
     return ((q.int() - grid.zero_point).to(grid.scale.dtype) * grid.scale).to(grid.dtype)
 
 
 def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
     """There and back: the value of the grid that is nearest to each x, as a float."""
+    _check_given(grid, x=x)
     return to_floats(to_integers(x, grid), grid)
 
 
@@ -222,6 +229,7 @@ def quantize(
     not exist or that calibration never calls, or a weight that holds NaN.
     """
     _check_settings(bits, granularity, percentile)
+    _check.flags(symmetric=symmetric)
     if (activation_bits is None) != (calibration is None):
         raise ValueError("activation_bits and calibration belong together: give both or neither")
     model = clone(_weights.opened(model))
@@ -313,6 +321,7 @@ def _round_input(
 def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: int, percentile: float) -> None:
     """Pass `images` through the model, note what enters each layer, and give each a rounding of its own."""
     _check.whole("activation_bits", bits, 1, 8)
+    _check.kind(Tensor, calibration=images)
     layers = {owner: name for name in names for owner, _ in _weights.sharers(model, name)}
     seen: dict[nn.Module, list[Tensor]] = {}
 
@@ -321,7 +330,7 @@ def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: i
             seen.setdefault(layer, []).extend(x.float().flatten() for x in _entering(layer, args, kwargs).values())
 
     hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
-    with evaluating(model):
+    with evaluating(model), running(model, calibration=images):
         model(images)
     for hook in hooks:
         hook.remove()
@@ -335,6 +344,11 @@ def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: i
             x = torch.cat(entered)
             _check.finite(f"what enters the layer of {layers[layer]}", x)
             install_input_quantizer(layer, choose_grid(x, bits, symmetric=False, percentile=percentile))
+
+
+def _check_given(grid: Grid, **values: Tensor) -> None:
+    _check.kind(Tensor, **values)
+    _check.kind(Grid, grid=grid)
 
 
 def _check_settings(bits: int, granularity: str, percentile: float) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit._module import evaluating
+from labkit._module import evaluating, running
 from labkit.compress import _weights
 from labkit.compress._channels import FIXED, Example, Use, channels, difference, families, remove
 from labkit.compress._channels import held as held  # for callers
@@ -51,8 +51,11 @@ def prune_channels(
     if no unit may leave, or none of a layer in `layers`, for each layer with its cause; for a model that takes its path
     by values of its input; and for settings out of range.
     """
-    _check.number("sparsity", sparsity, 0, 1, open_high=True)
+    sparsity = _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)
+    _check.one_of("criterion", criterion, CRITERIA)
+    _check.kind(Split | None, calibration=calibration)
+    seed = _check.seed(seed)
     _check.module("model", model)
     model = _weights.plain(model)
     uses = channels(model, example, layers)
@@ -118,7 +121,8 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
     with evaluating(model), torch.enable_grad():
         for x, y in zip(images.x.split(250), images.y.split(250), strict=True):
             heard.clear()
-            loss = F.cross_entropy(model(x), y, reduction="sum")
+            with running(model, calibration=x):
+                loss = F.cross_entropy(model(x), y, reduction="sum")
             if unheard := set(readers) - {use.layer for use, _ in heard}:
                 raise ValueError(
                     f"{min(unheard)} is used without being called; allowed: criterion 'l1', 'l2', 'random'"

@@ -70,6 +70,21 @@ class Data:
     mean: Tensor  # (channels, 1, 1)
     std: Tensor
 
+    def __post_init__(self) -> None:
+        _check.kind(str, name=self.name)
+        splits = dict(train=self.train, validation=self.validation, test=self.test)
+        _check.kind(Split, **splits)
+        _check.kind(Tensor, mean=self.mean, std=self.std)
+        if not isinstance(self.classes, tuple) or not all(isinstance(text, str) for text in self.classes):
+            raise TypeError(f"classes is {_check.shown(self.classes)}; allowed: a tuple of texts, the classes' names")
+        for part, split in splits.items():
+            if (highest := int(split.y.max())) >= len(self.classes):
+                allowed = f"{highest + 1} or more, for {part} has the label {highest}"
+                raise ValueError(f"classes has {len(self.classes)} names; allowed: {allowed}")
+            if split.x.shape[1:] != self.train.x.shape[1:]:
+                one, other = tuple(split.x.shape[1:]), tuple(self.train.x.shape[1:])
+                raise ValueError(f"{part} has examples of the shape {one}; allowed: {other}, as in train")
+
     @property
     def of_text(self) -> bool:
         """Whether x are windows of text, and y the characters behind them."""
@@ -148,7 +163,8 @@ def _windows(text: Tensor, step: int) -> Split:
 
 def take(split: Split, n: int) -> Split:
     """The first `n` images of a split; splits are stored shuffled, so this is a fair sample."""
-    _check.whole("n", n, 1, len(split))
+    _check.kind(Split, split=split)
+    n = _check.whole("n", n, 1, len(split))
     return Split(split.x[:n], split.y[:n])
 
 

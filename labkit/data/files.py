@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from labkit import _check
 from labkit._files import locked, replace
 
 MANIFEST = "manifest.json"
@@ -46,6 +47,7 @@ def manifest() -> dict[str, dict[str, Any]]:
 
 def partial(path: str) -> Path:
     """Where a new `data/<path>` is worked on until it is published; what a killed process did is found there."""
+    _check.kind(str, path=path)
     return data_dir() / f"{path}.partial"
 
 
@@ -85,6 +87,7 @@ def verified(path: str) -> bytes:
 
     Raises FileNotFoundError for a missing file (with the command that brings it), ValueError for a damaged one.
     """
+    _check.kind(str, path=path)
     file, listed = data_dir() / path, manifest()
     if path not in listed:
         raise ValueError(f"data/{path} is not listed in data/manifest.json; allowed: the files listed there")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit import article, plots
+from labkit import _check, article, plots
 from labkit.data import Data, load_data
 from labkit.explore import _controls, _words
 from labkit.explore._article_runs import RETRAIN, THRESHOLDS, Key, Seen, Stop, clip, fresh, heal, race, rows
@@ -177,8 +177,7 @@ def outcome(run: Run) -> str:
 
 def article_mlp(data: Data | None = None) -> Panel:
     """The live panel of notebook 09: at most 10,000 training images of MNIST, or of `data`; everything in NumPy."""
-    if data is not None and not isinstance(data, Data):
-        raise TypeError(f"data is a {type(data).__name__}; allowed: a labkit.Data, as load_data gives")
+    _check.kind(Data | None, data=data)
     controls = {
         "code": _controls.choice("code", CODES, "no tanh′"),
         "lr": _controls.steps("learning rate", [(f"{lr:g}", lr) for lr in RATES], 0.3),

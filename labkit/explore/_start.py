@@ -55,13 +55,9 @@ def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) ->
     """
     model, x = clone(unwrapped(model)).cpu().eval(), data.validation.x
     name = name or type(model).__name__
-    try:
-        with torch.no_grad():
-            classes = logits_of(model, x[:2]).shape[1]
-        *_, score = scores(model, data.validation)
-    except RuntimeError as error:
-        said = f"model {name} does not run on examples of shape {tuple(x.shape[1:])}, {x.dtype}"
-        raise ValueError(f"{said}: {str(error).splitlines()[0]}") from error
+    with torch.no_grad():
+        classes = logits_of(model, x[:2]).shape[1]
+    *_, score = scores(model, data.validation)
     if classes > len(data.classes):
         raise ValueError(
             f"data.classes names {len(data.classes)} classes; allowed: {classes}, as many as {name} tells apart"
@@ -83,8 +79,7 @@ def start(
         raise ValueError("model and data belong together: give both or neither")
     if model is not None and data is not None:
         _check.module("model", model)
-        if not isinstance(data, Data):
-            raise TypeError(f"data is a {type(data).__name__}; allowed: a labkit.Data, as load_data gives")
+        _check.kind(Data, data=data)
         for name in ("train", "validation"):
             if (device := getattr(data, name).x.device).type != "cpu":
                 raise ValueError(f"data.{name}.x is on the device {device}; allowed: cpu, where panels work")

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
 from torch import Tensor
 
+from labkit import _check
 from labkit.frontier import frontier
 from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, Picture, tidy
 
@@ -39,6 +40,8 @@ def lost_plane(ax: Axes, tables: Mapping[str, pd.DataFrame], shown: str, most: f
 
     Each table has the columns sparsity, bits, size_bytes and accuracy, and a dense row (sparsity 0, 32 bits).
     """
+    for name, table in tables.items():
+        _check.table(f"tables[{name!r}]", table, "sparsity", "bits", "size_bytes", "accuracy", rows=1)
     for (name, table), (marker, colour) in zip(tables.items(), STYLES, strict=False):
         dense = table.query("sparsity == 0 and bits == 32").iloc[0]
         best = frontier(table)
@@ -97,6 +100,7 @@ def layer_dots(ax: Axes, losses: pd.DataFrame) -> None:
 
     `losses` has the columns part, kind, lost, low and high, a row a layer.
     """
+    _check.table("losses", losses, "part", "kind", "lost", "low", "high")
     colours = [KIND_COLOURS[kind] for kind in losses["kind"]]
     x, lost, low, high = np.arange(len(losses)), *(lost_scale(losses[c].to_numpy()) for c in ("lost", "low", "high"))
     ax.vlines(x, low, high, colors=colours, lw=2)
@@ -112,6 +116,8 @@ def layer_dots(ax: Axes, losses: pd.DataFrame) -> None:
 
 def scan_picture(scans: Mapping[str, pd.DataFrame], changes: Sequence[str]) -> Picture:
     """`layer_dots` of several networks side by side, a row for each change; scans as `scan_losses` gives them."""
+    for name, scan in scans.items():
+        _check.table(f"scans[{name!r}]", scan, "part", "kind", "lost", "low", "high", "change", rows=1)
     picture = Picture(figsize=(12, 1 + 1.9 * len(changes)), layout="constrained", dpi=100)
     picture.alt = f"points lost by each layer alone, in the order of each network, for {'; '.join(changes)}"
     wide = [max(6, scan["part"].nunique()) for scan in scans.values()]

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from labkit import _check
 from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, seed_band, tidy
 
 PARAMETERS = {"W1": (BLUE, "o"), "b1": (SKY, "v"), "W2": (ORANGE, "s"), "b2": (RED, "D")}
@@ -50,6 +51,7 @@ def fault_curves(ax: Axes, records: pd.DataFrame) -> None:
 
     `records` has the columns code, lr, accuracy (a row a seed).
     """
+    _check.table("records", records, "code", "lr", "accuracy")
     _bands(ax, records, "code", "lr", CODES)
     ax.set_xscale("log")
     ticks = [1e-3, 1e-2, 1e-1, 1, 10]
@@ -66,6 +68,7 @@ def clipping_curves(ax: Axes, records: pd.DataFrame) -> None:
 
     `records` has the columns method, threshold, accuracy (a row a seed).
     """
+    _check.table("records", records, "method", "threshold", "accuracy", rows=1)
     _bands(ax, records, "method", "threshold", CLIPPED)
     threshold_axis(ax, records["threshold"].max())
     ax.legend(loc="lower left", fontsize=8, framealpha=0.9)
@@ -81,6 +84,7 @@ def threshold_axis(ax: Axes, highest: float) -> None:
 
 def step_curves(ax: Axes, records: pd.DataFrame) -> None:
     """Relative error of the gradient check against its step h, one line a precision; columns precision, h, error."""
+    _check.table("records", records, "precision", "h", "error")
     for (precision, rows), look in zip(records.groupby("precision", sort=False), ("-o", "--s"), strict=False):
         ax.loglog(rows["h"], rows["error"], look, ms=5, color=BLUE if look == "-o" else RED, label=precision)
     ax.set_xlabel("step h")

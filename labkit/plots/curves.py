@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from labkit import _check
 from labkit.plots._base import (
     BLACK,
     BLUE,
@@ -38,6 +39,7 @@ def sparsity_curves(ax: Axes, records: pd.DataFrame, dense_accuracy: float) -> N
 
     `records` has the columns method, sparsity, accuracy (a row a seed) and may be empty.
     """
+    _check.table("records", records, "method", "sparsity", "accuracy")
     for method, rows in records.groupby("method", sort=False):
         by = rows.groupby("sparsity")["accuracy"]
         x = -np.log10(1 - by.mean().index.to_numpy())
@@ -66,6 +68,7 @@ def width_curves(ax: Axes, records: pd.DataFrame, teacher_accuracy: float) -> No
 
     `records` has the columns method, width, accuracy (a row a seed).
     """
+    _check.table("records", records, "method", "width", "accuracy", rows=1)
     for method, rows in records.groupby("method", sort=False):
         by = rows.groupby("width")["accuracy"]
         look = LESSONS.get(str(method), (PURPLE, "d", "-"))
@@ -92,6 +95,7 @@ def scheme_curves(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accur
 
     `records` has the columns symmetric, granularity, bits, accuracy, size_bytes and may be empty.
     """
+    _check.table("records", records, "symmetric", "granularity", "bits", "accuracy", "size_bytes")
     looks = {("symmetric", "tensor"): (BLUE, "o"), ("symmetric", "channel"): (GREEN, "s"),
              ("affine", "tensor"): (ORANGE, "^"), ("affine", "channel"): (PURPLE, "D")}  # fmt: skip
     for (symmetric, granularity), rows in records.groupby(["symmetric", "granularity"], sort=False):
@@ -133,6 +137,7 @@ def macs_curves(ax: Axes, records: pd.DataFrame, dense_macs: int, dense_accuracy
     A line is the mean over the seeds, its band reaches from the worst to the best. `records` has the columns method
     ("l1"; "l1, fine-tuned"; …), sparsity, accuracy, macs (a row a seed) and may be empty.
     """
+    _check.table("records", records, "method", "sparsity", "accuracy", "macs")
     names = {"random": "one-shot, random", "random, fine-tuned": "fine-tuned, random"}
     names = {criterion: "one-shot", f"{criterion}, fine-tuned": "fine-tuned"} | names
     for method, rows in records.groupby("method", sort=False):
@@ -185,6 +190,7 @@ def sharing_curves(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accu
 
     `records` has the columns method, bits, accuracy, size_bytes (a row a seed) and may be empty.
     """
+    _check.table("records", records, "method", "bits", "accuracy", "size_bytes")
     for method, rows in records.groupby("method", sort=False):
         colour, marker, line = FEW_BITS[str(method)]
         mean = rows.groupby("bits")[["size_bytes", "accuracy"]].mean()

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
+from labkit import _check
 from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, accuracy_axis, root_shares, seed_band, tidy
 
 ROUNDED_LOOKS = {  # of a sweep's methods: (its look, its label)
@@ -24,6 +25,7 @@ def bits_curves(ax: Axes, records: pd.DataFrame, column: str, bits: Sequence[int
 
     `records` has the columns `column` (the method), bits, accuracy (a row a seed) and may be empty. 32 bits are float.
     """
+    _check.table("records", records, column, "bits", "accuracy")
     for method, rows in records.groupby(column, sort=False) if len(records) else ():
         by = rows.groupby("bits")["accuracy"]
         x = np.array([list(bits).index(b) for b in by.mean().index])

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from labkit import _check
 from labkit.plots._base import (
     BLACK,
     BLUE,
@@ -103,6 +104,7 @@ def fill_lr_range(
         for line in (raw, smoothed, *dots):
             line.set_data([], [])
         return
+    _check.table("test", test, "lr", "loss", "smoothed_loss", rows=1)
     lr = test["lr"].to_numpy()
     raw.set_data(lr, _clipped(test["loss"].to_numpy()))
     smoothed.set_data(lr, _clipped(test["smoothed_loss"].to_numpy()))
@@ -119,6 +121,7 @@ def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
 
     `records` has the columns schedule, lr, accuracy (a row a seed) and may be empty; what is below `lowest` is cut off.
     """
+    _check.table("records", records, "schedule", "lr", "accuracy")
     for schedule, rows in records.groupby("schedule", sort=False):
         by = rows.groupby("lr")["accuracy"]
         seed_band(ax, by.mean().index.to_numpy(), by, SCHEDULE_LOOKS[str(schedule)], str(schedule), alpha=0.12)
@@ -128,6 +131,7 @@ def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
 
 def lr_background(ax: Axes, records: pd.DataFrame) -> None:
     """The means of `lr_curves` in grey, to draw on; `records` may be empty."""
+    _check.table("records", records, "schedule", "lr", "accuracy")
     for _, rows in records.groupby("schedule") if len(records) else ():
         mean = rows.groupby("lr")["accuracy"].mean()
         ax.plot(mean.index.to_numpy(), logit(mean.to_numpy()), "-", color="#d0d0d0", lw=1.2)
@@ -147,6 +151,7 @@ def lr_smaller_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> 
     `records` has the columns lr and those of SMALLER_LOOKS, a row a seed; "accuracy" is that of the dense network.
     What is below `lowest` is cut off.
     """
+    _check.table("records", records, "lr", *SMALLER_LOOKS)
     for column, look in SMALLER_LOOKS.items():
         label, by = "dense" if column == "accuracy" else column, records.groupby("lr")[column]
         seed_band(ax, by.mean().index.to_numpy(), by, look, label, alpha=0.15, lw=1.6)

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from labkit import _check
 from labkit.plots._base import (
     BLACK,
     BLUE,
@@ -94,6 +95,7 @@ def rate_curves(ax: Axes, records: pd.DataFrame, legend: bool = True) -> None:
 
     `records` has the columns optimizer, lr, accuracy (a row a seed) and may be empty.
     """
+    _check.table("records", records, "optimizer", "lr", "accuracy")
     for name, rows in records.groupby("optimizer", sort=False) if len(records) else ():
         colour, marker = OPTIMIZERS[str(name)]
         by = rows.groupby("lr")["accuracy"]
@@ -111,6 +113,7 @@ def optimizer_dots(ax: Axes, table: pd.DataFrame, columns: Mapping[str, str]) ->
 
     `table` has the column optimizer (a row a seed); `columns` maps columns of accuracies to labels.
     """
+    _check.table("table", table, "optimizer", *columns)
     looks = [(BLACK, "o"), (BLUE, "s"), (SKY, "^"), (ORANGE, "D"), (GREY, "v")]
     names = list(dict.fromkeys(table["optimizer"]))
     for i, ((column, label), (colour, marker)) in enumerate(zip(columns.items(), looks, strict=False)):

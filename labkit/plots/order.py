@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from labkit import _check
 from labkit.plots._base import BLACK, BLUE, GREY, ORANGE, RED, accuracy_axis, kilobytes, logit, size_axis, tidy
 
 ORDER_LOOKS = {"prune before quantize": (BLUE, "o"), "quantize before prune": (ORANGE, "^"), "not both": (GREY, "x")}
@@ -18,6 +19,7 @@ def order_of(steps: str) -> str:
 
 def composed_means(records: pd.DataFrame) -> pd.DataFrame:
     """The mean size_bytes and accuracy over the seeds of an order sweep: a row for each (steps, bits), mild first."""
+    _check.table("records", records, "steps", "bits", "size_bytes", "accuracy")
     mean = records.groupby(["steps", "bits"])[["size_bytes", "accuracy"]].mean()
     return mean.sort_index(ascending=[True, False]).reset_index()
 
@@ -43,6 +45,7 @@ def order_plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accurac
 
 def effects(ax: Axes, table: pd.DataFrame, label: str) -> None:
     """Effects with their intervals, one row each from the top; `table` has the columns mean, low and high."""
+    _check.table("table", table, "mean", "low", "high")
     y, mean = np.arange(len(table)), table["mean"].to_numpy()
     reach = np.stack([mean - table["low"].to_numpy(), table["high"].to_numpy() - mean])
     sure = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from labkit import _check
 from labkit.frontier import frontier
 from labkit.plots._base import (
     BITS_COLOURS,
@@ -33,6 +34,7 @@ def plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: flo
 
     `records` has the columns size_bytes, accuracy and bits (one row a setting) and may be empty.
     """
+    _check.table("records", records, "size_bytes", "accuracy", "bits")
     for bits, rows in records.groupby("bits"):
         name = "float" if bits == 32 else f"{bits} bit"
         colour = BITS_COLOURS.get(cast(int, bits), GREY)
@@ -67,6 +69,7 @@ def published_plane(ax: Axes, published: pd.DataFrame, dense_bytes: int, dense_a
     `published` has the columns method, year, size_bytes and error_pct (on test); rows of method "labkit…" are our own.
     They are scored on test, all else on validation: the axis says so.
     """
+    _check.table("published", published, "method", "year", "size_bytes", "error_pct")
     dense = logit(np.array([dense_accuracy]))
     ax.plot([dense_bytes], dense, "D", ms=8, color=RED, label="dense fp32 (validation)", zorder=4)
     ours = published["method"].str.startswith("labkit")

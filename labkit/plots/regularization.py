@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from labkit import _check
 from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, logit, root_shares, seed_band, tidy
 
 PENALTY_LOOKS = {
@@ -74,6 +75,7 @@ def penalty_curves(ax: Axes, records: pd.DataFrame, column: str, methods: Sequen
 
     `records` has the columns method, strength, accuracy and `column`, a row a seed; "none" is drawn as two levels.
     """
+    _check.table("records", records, "method", "strength", "accuracy", column, rows=1)
     for method in methods:
         rows = records[records["method"] == method]
         colour, _, line = PENALTY_LOOKS[method]
@@ -97,6 +99,7 @@ def prunable_plane(ax: Axes, records: pd.DataFrame, column: str) -> None:
 
     `records` has the columns method, strength, accuracy and `column`, a row a seed; a cross spans the seeds.
     """
+    _check.table("records", records, "method", "strength", "accuracy", column, rows=1)
     for method, rows in records.groupby("method", sort=False):
         colour, marker, line = PENALTY_LOOKS[str(method)]
         by = rows.groupby("strength")[["accuracy", column]]

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from labkit import _check
 from labkit.plots._base import (
     BLACK,
     BLUE,
@@ -136,6 +137,7 @@ def sampler_curves(ax: Axes, records: pd.DataFrame, epochs: np.ndarray, column: 
 
     `records` has the columns sampler, seed, state, trained, accuracy and `column`. Returns what is drawn: the means.
     """
+    _check.table("records", records, "sampler", "seed", "state", "trained", "accuracy", column)
     means = {}
     for sampler, rows in records.groupby("sampler", sort=False):
         colour, marker, line, label = SAMPLERS[str(sampler)]
@@ -156,6 +158,7 @@ def optimism_curves(ax: Axes, records: pd.DataFrame) -> None:
 
     The mean over the draws with its 95 % interval. `records` has the columns images, trials, accuracy and fresh.
     """
+    _check.table("records", records, "images", "trials", "accuracy", "fresh")
     colours, markers = (RED, ORANGE, BLUE, GREEN, SKY), ("o", "s", "D", "^", "x")
     gaps = 100 * (records["accuracy"] - records["fresh"])
     for (images, rows), colour, marker in zip(gaps.groupby(records["images"]), colours, markers, strict=False):

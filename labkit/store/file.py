@@ -53,12 +53,14 @@ def save(model: nn.Module, path: str | Path, coders: Collection[str] = QUICK) ->
 
     `coders` may compete for each tensor (see `encode`). ValueError where `path` is a folder, a device or a pipe.
     """
+    _check.kind(str | Path, path=path)
     replace(path, [entry.raw for entry in entries(model, coders)])
     return Path(path)
 
 
 def load(path: str | Path, into: nn.Module) -> nn.Module:
     """A new model: the architecture of `into`, the contents of the file. ValueError says what is wrong with it."""
+    _check.kind(str | Path, path=path)
     _check.module("into", into)
     try:
         return decode(Path(path).read_bytes(), into)
@@ -77,6 +79,7 @@ def encode(model: nn.Module, coders: Collection[str] = QUICK) -> bytes:
 
 def check_equal(model: nn.Module, again: nn.Module) -> None:
     """ValueError, naming the tensor, unless two models hold the same state, bit for bit."""
+    _check.kind(nn.Module, model=model, again=again)
     ours, theirs = parts(model), parts(again)
     if ours.keys() != theirs.keys():
         raise ValueError(f"the models differ in {', '.join(sorted(ours.keys() ^ theirs.keys()))}")
@@ -208,6 +211,7 @@ def decode(raw: bytes, into: nn.Module) -> nn.Module:
     so that a hostile file cannot claim more memory than that model.
     """
     _check.module("into", into)
+    _check.kind(bytes | bytearray | memoryview, raw=raw)
     into = unwrapped(into)
     ours, stored = input_quantizers(into), dict[str, Part]()
     expected = {name: part for name, part in parts(into).items() if name.rpartition(".")[0] not in ours}

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from labkit import _check
 from labkit._module import unwrapped
 from labkit.compress.parts import Part, Quantized, Shared, floats_of, input_quantizers, parts, shape_of
 from labkit.store.coding import QUICK, entropy_bits
@@ -76,6 +77,7 @@ def comparison(model: nn.Module) -> pd.DataFrame:
     "theory" is the entropy of independent symbols: for each tensor n · H(share of zeros) for the mask plus the entropy
     of its non-zero values (32 bits each for floats), without any header. Our file may undercut it where zeros cluster.
     """
+    _check.module("model", model)
     model = unwrapped(model)
     rounding = input_quantizers(model)
     stored = {name: part for name, part in parts(model).items() if name.rpartition(".")[0] not in rounding}
@@ -93,6 +95,7 @@ def comparison(model: nn.Module) -> pd.DataFrame:
 
 def compression_ratio(dense_model: nn.Module, model: nn.Module) -> float:
     """The float file ÷ our file: len(encode(dense_model)) / len(encode(model))."""
+    _check.kind(nn.Module, dense_model=dense_model, model=model)
     return len(encode(dense_model)) / len(encode(model))
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from labkit import _check
 from labkit._files import locked, replace
-from labkit.data import verified, working_on
+from labkit.data import manifest, verified, working_on
 
 Key = tuple[float | str, ...]  # settings as they compare after a CSV file
 Row = dict[str, Any]
@@ -38,6 +39,15 @@ def sweep(
     a run raises, so does the sweep, and the rows before it are in the file. ValueError for a result that the file would
     give back as another, or that contradicts a setting of its name.
     """
+    _check.kind(Callable, function=function)
+    _check.kind(Mapping, grid=grid)
+    _check.kind(str | Path | None, path=path)
+    n_jobs = _check.whole("n_jobs", n_jobs, -1024, 1024)
+    if n_jobs == 0:
+        raise ValueError("n_jobs is 0; allowed: how many processes, or -1 for one a processor")
+    for name, values in grid.items():
+        if isinstance(values, str) or not isinstance(values, Collection):
+            raise TypeError(f"grid[{name!r}] is {_check.shown(values)}; allowed: a list of values")
     path, names = Path(path) if path else None, list(grid)
     settings = {_key(values): dict(zip(names, values, strict=True)) for values in itertools.product(*grid.values())}
     rows = _finished(path.read_bytes(), names, path) if path and path.exists() else {}
@@ -143,12 +153,17 @@ def _number_or_text(text: str) -> float | str:
 
 def sweep_path(kind: str, model_name: str, data_name: str) -> str:
     """Where a shipped sweep lies below data/; `kind` says of what: "frontier", "distillation", …"""
+    _check.kind(str, kind=kind, model_name=model_name, data_name=data_name)
     return f"sweeps/{kind}--{model_name}--{data_name}.csv"
 
 
 def shipped_sweep(kind: str, model_name: str, data_name: str) -> pd.DataFrame:
     """A sweep that ships with the lab, as a table; ValueError if its file is damaged."""
-    return pd.read_csv(io.BytesIO(verified(sweep_path(kind, model_name, data_name))))
+    path = sweep_path(kind, model_name, data_name)
+    if path not in manifest():
+        said = f"kind, model_name and data_name are {kind!r}, {model_name!r} and {data_name!r}"
+        raise ValueError(f"{said}; allowed: a sweep in data/sweeps")
+    return pd.read_csv(io.BytesIO(verified(path)))
 
 
 def kept(

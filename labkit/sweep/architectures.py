@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
+from labkit import _check
 from labkit.compress._weights import weights
 from labkit.compress.magnitude import prune, random_importance
-from labkit.compress.quantize import quantize, quantize_inputs
+from labkit.compress.quantize import GRANULARITIES, quantize, quantize_inputs
 from labkit.data import load_data, manifest, take
 from labkit.measure import Change, accuracy, against, difference, kinds, right, size_bytes
 from labkit.sweep._run import kept, shipped_sweep, sweep_path
@@ -35,14 +36,18 @@ def squeeze(
     *,
     granularity: str = "tensor",
     calibration: Tensor | None = None,
-    layers: Sequence[str] | None = None,
+    layers: list[str] | tuple[str, ...] | None = None,
 ) -> nn.Module:
     """The three knobs in a row: prune globally, round the weights, round what enters the layers; 32 bits: left alone.
 
     `calibration` images are needed below 32 `activation_bits`; the rest, a mapping from layer to sparsity too, as
     `prune` and `quantize` take it.
     """
-    names = None if layers is None else list(layers)
+    _check.whole("bits", bits, 1, 32)
+    _check.whole("activation_bits", activation_bits, 1, 32)
+    _check.one_of("granularity", granularity, GRANULARITIES)
+    _check.kind(Tensor | None, calibration=calibration)
+    names = list(layers) if isinstance(layers, tuple) else layers
     small = prune(model, sparsity, layers=names)
     if bits < 32:
         small = quantize(small, bits, granularity=granularity, layers=names)
@@ -140,6 +145,7 @@ def scan_losses(table: pd.DataFrame) -> pd.DataFrame:
     `low` and `high` are the 95 % interval of a paired difference; for the random masks, which are one change here,
     `lost` is the mean over the masks, `low` and `high` are the least and the most.
     """
+    _check.table("table", table, "part", "kind", "weights", "change", "lost", "won", "images", rows=1)
     found = [difference(*counts) for counts in table[["lost", "won", "images"]].to_numpy(int).tolist()]
     points = table[["part", "kind", "weights"]].assign(
         change=table["change"].str.replace(r", mask \d+", "", regex=True)

@@ -5,8 +5,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from labkit import _check
 from labkit.compress.distill import answers, best_offset, distill, raise_logit
 from labkit.data import Split, load_data, take
+from labkit.losses import check_distillation
 from labkit.measure import accuracy, size_bytes
 from labkit.models import mlp
 from labkit.sweep._run import kept
@@ -63,6 +65,12 @@ def student_of(
     said: torch.Tensor | None, width: int, train: Split, images: int, temperature: float, alpha: float, seed: int
 ) -> torch.nn.Module:
     """A student 784-width-10, trained as many steps as BUDGET epochs over `images` have; alone if `said` is None."""
+    seed = _check.seed(seed)
+    if said is not None:
+        _check.shaped(torch.Tensor, 2, said=said)
+    _check.kind(Split, train=train)
+    images = _check.whole("images", images, 1, 2**31)
+    check_distillation(temperature, alpha)
     torch.manual_seed(seed)
     student, settings = mlp(784, width, 10), STUDENT | dict(epochs=round(BUDGET * images / len(train)), seed=seed)
     if said is None:

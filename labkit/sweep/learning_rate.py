@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from labkit import optim
+from labkit import _check, optim
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, load_data, take
@@ -68,6 +68,7 @@ def chosen_rates_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 def best_rates(table: pd.DataFrame) -> dict[str, float]:
     """The peak learning rate with the highest mean accuracy over the seeds, by schedule."""
+    _check.table("table", table, "schedule", "lr", "accuracy", rows=1)
     mean = table.groupby(["schedule", "lr"], sort=False)["accuracy"].mean().unstack("lr")
     return {str(schedule): float(lr) for schedule, lr in mean.idxmax(axis=1).items()}
 

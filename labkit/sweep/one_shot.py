@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from labkit import _check
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.data import load_data
@@ -31,6 +32,7 @@ def frontier_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 def compress(model: torch.nn.Module, sparsity: float, bits: int) -> torch.nn.Module:
     """Prune globally, then round the weights to `bits` bits per layer; 32 bits leaves them as they are."""
+    _check.whole("bits", bits, 1, 32)
     pruned = prune(model, sparsity)
     return pruned if bits == 32 else quantize(pruned, bits)
 

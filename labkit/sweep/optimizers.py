@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labkit import _check
 from labkit._module import evaluating
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
@@ -74,6 +75,7 @@ def slice_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 def tuned(table: pd.DataFrame) -> dict[str, float]:
     """The learning rate with the best mean accuracy over the seeds, by optimizer."""
+    _check.table("table", table, "optimizer", "lr", "accuracy", rows=1)
     mean = table.groupby(["optimizer", "lr"])["accuracy"].mean()
     return dict(mean.groupby("optimizer").idxmax().tolist())
 

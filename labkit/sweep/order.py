@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from labkit import _check
 from labkit.compress.compose import STEPS, compose
 from labkit.data import load_data, take
 from labkit.measure import accuracy, size_bytes
@@ -79,6 +80,7 @@ def over_seeds(figures: pd.DataFrame) -> pd.DataFrame:
 
     ValueError for fewer than two seeds, which have no interval, and for a row that lacks one.
     """
+    _check.table("figures", figures, rows=1)
     seeds = figures.shape[1]
     if seeds < 2:
         raise ValueError(
@@ -102,6 +104,7 @@ def accuracies(table: pd.DataFrame) -> pd.DataFrame:
 
 def logits(table: pd.DataFrame) -> pd.DataFrame:
     """log(p / (1 - p)) of the accuracies p of an order sweep: a row for each (bits, steps), a column for each seed."""
+    _check.table("table", table, "bits", "steps", "seed", "accuracy", rows=1)
     p = table["accuracy"]
     y = table.assign(logit=np.log(p / (1 - p)))
     return y.pivot(index=["bits", "steps"], columns="seed", values="logit")

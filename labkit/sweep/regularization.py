@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from labkit import augment, losses, optim
+from labkit import _check, augment, losses, optim
 from labkit.compress.magnitude import keep_zeros, prune
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, load_data, take, working_on
@@ -130,6 +130,7 @@ def described(model: nn.Module, train: Split, held_out: Split) -> dict[str, floa
 
 def chosen_strengths(table: pd.DataFrame) -> dict[str, float]:
     """For every method the strength whose mean validation accuracy over the seeds is highest."""
+    _check.table("table", table, "method", "strength", "accuracy", rows=1)
     mean = table.groupby(["method", "strength"], sort=False)["accuracy"].mean().reset_index()
     best = mean.loc[mean.groupby("method", sort=False)["accuracy"].idxmax()]
     return dict(zip(best["method"], best["strength"], strict=True))

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from labkit import _check
 from labkit.compress.structured import prune_channels
 from labkit.data import load_data, take
 from labkit.measure import accuracy, counts, macs, size_bytes
@@ -58,6 +59,8 @@ def structured_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 def fresh(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     """A new model of the same shapes with new weights, as its layers draw them."""
+    _check.module("model", model)
+    seed = _check.seed(seed)
     model = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from labkit import _check
 from labkit.compress.distill import Hint, answers, distill
 from labkit.data import load_data, take
 from labkit.measure import accuracy
@@ -47,6 +48,11 @@ def gains(table: pd.DataFrame, group: str, method: str, base: str) -> pd.DataFra
 
     `group` and `method` name columns of `table`, beside seed and accuracy; a row for each (group, method) but `base`.
     """
+    _check.table("table", table, "seed", "accuracy")
+    _check.one_of("group", group, list(table))
+    _check.one_of("method", method, list(table))
+    _check.table("table", table, group, method, "seed", "accuracy", rows=1)
+    _check.one_of("base", base, table[method].unique().tolist())
     points = 100 * table.pivot(index=[group, method], columns="seed", values="accuracy")
     others = points.drop(base, level=method)
     return over_seeds(others - points.xs(base, level=method).loc[others.index.get_level_values(group)].to_numpy())

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from labkit import augment, losses
+from labkit import _check, augment, losses
 from labkit._files import replace
 from labkit.data import load_data, partial, publish, verified
 from labkit.models import build
@@ -58,14 +58,16 @@ RECIPES = {
 
 def checkpoint(name: str, data_name: str) -> str:
     """The checkpoint's path below data/."""
+    _check.kind(str, name=name, data_name=data_name)
     if (name, data_name) not in RECIPES:
         pairs = ", ".join(f"{m} on {d}" for m, d in RECIPES)
-        raise ValueError(f"there is no checkpoint of {name!r} on {data_name!r}; allowed: {pairs}")
+        raise ValueError(f"name and data_name are {name!r} and {data_name!r}; allowed: {pairs}")
     return f"checkpoints/{name}--{data_name}.safetensors"
 
 
 def record(path: str) -> str:
     """The path below data/ of what a checkpoint reached."""
+    _check.kind(str, path=path)
     return path.replace(".safetensors", ".json")
 
 

@@ -88,7 +88,7 @@ def test_a_teacher_helps_where_labels_are_few(trained, digits):
     [
         ({"temperature": 0}, ValueError, "temperature is 0; allowed: a number in (0, inf)"),
         ({"alpha": 2}, ValueError, "alpha is 2; allowed: a number in [0, 1]"),
-        ({"teacher": 3}, TypeError, "teacher is a int; allowed: a torch.nn.Module"),
+        ({"teacher": 3}, TypeError, "teacher is a int; allowed: a torch.nn.Module or a torch.Tensor"),
         ({"teacher": torch.zeros(7, 10)}, ValueError, "teacher has the shape (7, 10); allowed: logits (1197, classes)"),
         (
             {"teacher": torch.full((1197, 10), float("nan"))},
@@ -192,8 +192,12 @@ def test_a_map_is_taught_by_a_map_of_its_size(trained, digits):
     ],
 )
 def test_a_hint_refuses(trained, digits, refuses, changes, said):
-    hint = dataclasses.replace(hint_of(trained, digits.train.x), **changes)
-    refuses(ValueError, said, distill, trained, student(), digits.train, hint=hint, **SETTINGS)
+    hint = hint_of(trained, digits.train.x)
+
+    def distilled():
+        return distill(trained, student(), digits.train, hint=dataclasses.replace(hint, **changes), **SETTINGS)
+
+    refuses(ValueError, said, distilled)
 
 
 # a class that was never seen

@@ -93,8 +93,8 @@ REFUSED = {
     "a tuple": (lambda: Head(lambda z: (z, z)), TypeError, f"model Head returns a tuple; {LOGITS}"),
     "other examples": (
         lambda: by_conv(nn.Flatten(), nn.Linear(63, 10)), ValueError,
-        "model Sequential does not run on examples of shape (1, 8, 8), torch.float32: mat1 and mat2 shapes cannot be "
-        "multiplied (2x64 and 63x10)",
+        "x has the shape (2, 1, 8, 8) and the dtype torch.float32; model Sequential does not run on that: mat1 and "
+        "mat2 shapes cannot be multiplied (2x64 and 63x10)",
     ),
     "more classes": (
         lambda: by_conv(nn.Flatten(), nn.Linear(64, 12)), ValueError,

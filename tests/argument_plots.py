@@ -1,0 +1,77 @@
+"""Good arguments for every public picture. The Axes themselves are matplotlib's own, and not tried."""
+
+import inspect
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+from arguments import Case, Fresh
+
+from labkit import plots
+
+
+def axes():
+    return matplotlib.figure.Figure().add_subplot()
+
+
+AX = Fresh(axes)
+DENSE = dict(dense_bytes=1000, dense_accuracy=0.97)
+RECORDS = pd.DataFrame(dict(
+    size_bytes=[300, 500], accuracy=[0.8, 0.9], bits=[2, 4], method="one-shot", sparsity=[0.5, 0.9], width=[4, 8],
+    symmetric=True, granularity="tensor", macs=[300, 500], seed=0, steps="prune", lr=[0.1, 0.2], optimizer="SGD",
+    schedule="step", threshold=[0.1, 0.2], code="mended", precision="float32", h=[0.1, 0.2], error=[0.1, 0.2],
+    sampler="tpe", state="complete", trained=1, images=100, trials=[5, 10], fresh=[0.7, 0.8], strength=[0.1, 0.2],
+    error_pct=[2.0, 3.0], year=2020, mean=0.1, low=0.0, high=0.2, part="1.weight", kind="linear", lost=1.0, change="x",
+    **{name: [0.5, 0.6] for name in ("80 % zeros", "90 % zeros", "4 bits", "3 bits")},
+))  # fmt: skip
+BITS, L1 = RECORDS.assign(method="QAT"), RECORDS.assign(method=["L1", "none"])
+SHARING, TRAINED = RECORDS.assign(method="grid"), RECORDS.assign(sampler="tpe")
+DENSE_ROW = RECORDS.assign(sparsity=[0.0, 0.5], bits=[32, 4])
+DENSE_ROW = RECORDS.assign(sparsity=[0.0, 0.5], bits=[32, 4])
+LR_TEST = pd.DataFrame(dict(lr=[0.1, 0.2], loss=[1.0, 2.0], smoothed_loss=[1.0, 2.0]))
+READINGS = {"steepest": 0.1, "tenth of minimum": 0.15}
+
+
+def drawn(function, **good):
+    """A case in which only the table is tried."""
+    given = inspect.signature(function).parameters
+    good = ({"ax": AX} if "ax" in given else {}) | good
+    return Case(function, good, free=tuple(k for k in given if not isinstance(good.get(k), pd.DataFrame)))
+
+
+def of_one(function, name, table, **good):
+    """A case of a mapping of tables, as if it took one."""
+
+    def call(**tables):
+        return function(**{"ax": axes()} if "ax" in inspect.signature(function).parameters else {}, **tables, **good)
+
+    ax = {"ax": AX} if "ax" in inspect.signature(function).parameters else {}
+    free = ("ax", *good, "most")
+    return Case(function, ax | {name: table} | good, free=free, call=lambda **t: call(**{name: {"a": t[name]}}))
+
+
+CASES = [
+    drawn(plots.layer_dots, losses=RECORDS),
+    drawn(plots.clipping_curves, records=RECORDS),
+    drawn(plots.fault_curves, records=RECORDS),
+    drawn(plots.step_curves, records=RECORDS),
+    drawn(plots.composed_means, records=RECORDS),
+    drawn(plots.effects, table=RECORDS, label="a"),
+    *(drawn(f, records=RECORDS, **DENSE) for f in (plots.order_plane, plots.plane)),
+    *(drawn(f, records=r, **DENSE) for f, r in ((plots.scheme_curves, RECORDS), (plots.sharing_curves, SHARING))),
+    drawn(plots.published_plane, published=RECORDS, **DENSE),
+    drawn(plots.sparsity_curves, records=RECORDS, dense_accuracy=0.97),
+    drawn(plots.width_curves, records=RECORDS, teacher_accuracy=0.97),
+    drawn(plots.macs_curves, records=RECORDS, dense_macs=1000, dense_accuracy=0.97),
+    drawn(plots.bits_curves, records=BITS, column="method", bits=[2, 4], lowest=0.1),
+    *(drawn(f, records=RECORDS) for f in (plots.lr_background, plots.lr_curves, plots.lr_smaller_curves)),
+    drawn(plots.penalty_curves, records=L1, column="90 % zeros", methods=["L1"]),
+    drawn(plots.prunable_plane, records=L1, column="90 % zeros"),
+    drawn(plots.optimism_curves, records=RECORDS),
+    drawn(plots.sampler_curves, records=TRAINED, epochs=np.arange(1, 3)),
+    drawn(plots.optimizer_dots, table=RECORDS, columns={"accuracy": "a"}),
+    drawn(plots.rate_curves, records=RECORDS),
+    drawn(plots.fill_lr_range, lines=plots.lr_range_axis(axes()), test=LR_TEST, readings=READINGS),
+    of_one(plots.lost_plane, "tables", DENSE_ROW, shown="a"),
+    of_one(plots.scan_picture, "scans", RECORDS, changes=["x"]),
+]  # fmt: skip
