@@ -173,9 +173,11 @@ def labels(y: Tensor, logits: Tensor) -> None:
 
 
 def table(name: str, value: object, *columns: str, rows: int = 0) -> None:
-    """Refuse anything but a table, a pandas.DataFrame, of these columns and at least so many rows."""
+    """Refuse anything but a table, a pandas.DataFrame, of at least so many rows; where it has any, of these columns."""
     kind(pd.DataFrame, **{name: value})
     found = cast(pd.DataFrame, value)
+    if not len(found) and not rows:
+        return
     if missing := [column for column in columns if column not in found]:
         raise ValueError(f"{name} lacks the columns {missing}; allowed: a table with {', '.join(columns)}")
     if len(found) < rows:

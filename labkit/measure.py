@@ -41,16 +41,21 @@ def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, 
     return max(0.0, min(low, p)), min(1.0, max(high, p))  # rounding must not push an end past 0, 1 or p
 
 
-def accuracy(model: nn.Module, split: Split) -> dict[str, float]:
-    """Share of `split` that is classified right: accuracy, accuracy_low and accuracy_high (95 %), correct, images."""
-    return _shares(int(_right(split, model=model).sum()), len(split))
+def accuracy(model: nn.Module, split: Split, *, diverged: bool = False) -> dict[str, float]:
+    """Share of `split` that is classified right: accuracy, accuracy_low and accuracy_high (95 %), correct, images.
+
+    ValueError for logits that are NaN, unless the training may have `diverged`: then they stand for class 0.
+    """
+    _check.flags(diverged=diverged)
+    hits = right(model, split) if diverged else _right(split, model=model)
+    return _shares(int(hits.sum()), len(split))
 
 
 def _right(split: Split, **model: nn.Module) -> Tensor:
     """`right` of a model, given by its name; ValueError if its logits are not numbers."""
     ((name, network),) = model.items()
     _check.module(name, network)
-    return right(network, split, finite=True)
+    return right(network, split, refuse_nan=True)
 
 
 def _shares(correct: int, images: int) -> dict[str, float]:

@@ -360,7 +360,7 @@ def fit_trial(
 
     Raises optuna.TrialPruned when the study's pruner sees no use in going on, Cancelled as soon as `cancel()` says so.
     """
-    _check.kind(optuna.Trial, trial=trial)
+    _check.kind(optuna.trial.BaseTrial, trial=trial)
     _check.kind(Split, train=train, validation=validation)
     batch_size = _check.whole("batch_size", batch_size, 1, len(train))
     steps = itertools.count(1)

@@ -141,36 +141,36 @@ def _set_lr(stepper: torch.optim.Optimizer, lr: float) -> None:
 
 
 @torch.no_grad()  # not inference_mode: a table that the model keeps from here could not be trained with
-def predict(model: nn.Module, x: Tensor, batch_size: int = 250, label: int = 0, finite: bool = False) -> Tensor:
+def predict(model: nn.Module, x: Tensor, batch_size: int = 250, label: int = 0, refuse_nan: bool = False) -> Tensor:
     """The class that `model`, in evaluation mode, gives each image: (n,) int64.
 
     ValueError or TypeError unless it returns logits (n, classes), or names them, among which class `label` is; with
-    `finite` also if a logit is NaN or infinite.
+    `refuse_nan` also if a logit is NaN.
     """
     _check.module("model", model)
     _check.filled(x=x)
     batch_size, label = _check.whole("batch_size", batch_size, 1, 2**31), _check.whole("label", label, 0, 2**31)
-    _check.flags(finite=finite)
+    _check.flags(refuse_nan=refuse_nan)
     layout = fastest_layout(model, x)
     with evaluating(model):
         batches = (batch.clone(memory_format=layout) for batch in x.split(batch_size))
-        return torch.cat([_classes(model, logits_of(model, batch, label), finite) for batch in batches])
+        return torch.cat([_classes(model, logits_of(model, batch, label), refuse_nan) for batch in batches])
 
 
-def _classes(model: nn.Module, logits: Tensor, finite: bool) -> Tensor:
-    if finite:
-        _check.finite(f"what model {type(model).__name__} returns", logits)
+def _classes(model: nn.Module, logits: Tensor, refuse_nan: bool) -> Tensor:
+    if refuse_nan and (bad := int(logits.isnan().sum())):
+        raise ValueError(f"model {type(model).__name__} returns {bad} logits that are NaN; allowed: numbers")
     return logits.argmax(1)
 
 
-def right(model: nn.Module, split: Split, finite: bool = False) -> Tensor:
+def right(model: nn.Module, split: Split, refuse_nan: bool = False) -> Tensor:
     """Which images of a split `model` classifies right, in evaluation mode: (n,) booleans.
 
-    Logits of NaN stand for class 0, for a training that diverges goes on; with `finite` they are a ValueError.
+    Logits of NaN stand for class 0, for a training that diverges goes on; with `refuse_nan` they are a ValueError.
     """
-    _check.flags(finite=finite)
+    _check.flags(refuse_nan=refuse_nan)
     _check.kind(Split, split=split)
-    return predict(model, split.x, label=int(split.y.max()), finite=finite) == split.y
+    return predict(model, split.x, label=int(split.y.max()), refuse_nan=refuse_nan) == split.y
 
 
 def count_correct(model: nn.Module, split: Split) -> int:

@@ -54,7 +54,7 @@ BAD: dict[str, tuple[list[Any], list[Any]]] = {
          2, 3)]),
     "array": ([None, "x", {}], [np.zeros(0), np.full((2, 3), nan), np.array(["a"]), 3]),
     "function": ([None, 3, "relu", {}], []),
-    "table": ([None, {}, [], "x", pd.DataFrame(), pd.DataFrame({"other": [1]})], []),
+    "table": ([None, {}, [], "x", pd.DataFrame({"other": [1]})], [pd.DataFrame()]),
     "mapping": ([None, 3, "x", ["x"]], [{}]),
     "space": ([None, {}, "x", {"a": (nan, 1)}, {"a": (1, inf)}, {"a": (2, 1)}, {"a": 3}, {"a": []}, {3: [1]}], []),
     "path": ([None, 3, {}], []),

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -125,12 +126,14 @@ def measured(chosen: Seed, raw: bytes, load: Load, counts: Counts, *, closely: b
     What NumPy and Python claim is known only where it is looked at closely, what the process holds always.
     """
     before, began = peak_memory(), time.process_time()
+    signal.setitimer(signal.ITIMER_VIRTUAL, 2 * SECONDS)  # ends a file that would never end
     if closely:
         tracemalloc.start()
     try:
         accepted = check(chosen, raw, load, closely=closely)
         claimed = tracemalloc.get_traced_memory()[1] if closely else 0
     finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         tracemalloc.stop()
     seconds, rise = time.process_time() - began, peak_memory() - before
     values = sum(t.numel() for t in [*chosen.into.parameters(), *chosen.into.buffers()])
@@ -145,6 +148,11 @@ def measured(chosen: Seed, raw: bytes, load: Load, counts: Counts, *, closely: b
     counts.slowest, counts.largest = max(counts.slowest, seconds), max(counts.largest, claimed)
 
 
+def endless(_signal: int, _frame: object) -> None:
+    """What the timer of `measured` does."""
+    raise AssertionError(f"the file has taken {2 * SECONDS:g} s and has not ended; allowed: {SECONDS:g}")
+
+
 def peak_memory() -> int:
     """The most bytes that this process ever held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -153,6 +161,7 @@ def peak_memory() -> int:
 def run(first: int, step: int, files: int, minutes: float, folder: Path, load: Load = decode) -> Counts:
     """Files first, first + step, …: so many, or until the time is up, or a fault."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGVTALRM, endless)
     every, counts, ends = seeds(), Counts(), time.monotonic() + 60 * minutes
     for seed in every:
         check(seed, seed.raw, decode)  # what the first call of anything costs is no file's fault

@@ -63,7 +63,7 @@ def test_a_network_of_all_of_cifar_on_the_images_that_ship(name, data_name):
 
 def test_there_is_no_other_checkpoint(refuses):
     pairs = ", ".join(f"{m} on {d}" for m, d in zoo.RECIPES)
-    said = f"there is no checkpoint of 'lenet-5' on 'digits'; allowed: {pairs}"
+    said = f"name and data_name are 'lenet-5' and 'digits'; allowed: {pairs}"
     refuses(ValueError, said, zoo.load_model, "lenet-5", "digits")
     refuses(ValueError, said, zoo.retrain, "lenet-5", "digits")
 

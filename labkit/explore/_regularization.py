@@ -146,7 +146,7 @@ class Regularization:
         if not ended:
             return
         model, run = ended
-        trial = replace(seen(run, model), train_accuracy=accuracy(model, train)["accuracy"])
+        trial = replace(seen(run, model), train_accuracy=accuracy(model, train, diverged=True)["accuracy"])
         for sparsity in SPARSITIES if not run.diverged else ():
             *_, score = scores(prune(model, sparsity), validation)
             trial = replace(trial, pruned=(*trial.pruned, score))

@@ -17,7 +17,7 @@ from labkit.store.range_coder import tail
 
 TOP = 15  # the largest magnitude: larger ones would be too many questions
 MAX_COLUMNS = 1024  # that are walked: each takes up to 1 ms, however few its rows
-MAX_ENTRIES = 1 << 22  # each takes 1 to 3 µs
+MAX_ENTRIES = 1 << 19  # each takes 1 to 3 µs, and reading walks twice: 3 s
 _CROWDED = np.array([1, 3, 6, 10, 16, 26, 42])  # kept entries in neighbouring columns, in halves, at the class limits
 _BUSY = np.array([1, 2, 4, 6, 10, 16, 32])  # kept entries of a row over the mean of all rows, in eighths
 

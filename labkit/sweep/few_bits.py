@@ -82,6 +82,6 @@ def gradients_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         rounded = integer_gradients(min(bits, 16), stochastic=rounding == "stochastic", seed=seed)
         settings: dict[str, Any] = {} if bits == 32 else dict(optimizer=rounded)
         net, _ = fit(build(model_name), data.train, epochs=2, lr=2e-3, seed=seed, progress=False, **settings)
-        return accuracy(net, data.validation)
+        return accuracy(net, data.validation, diverged=True)
 
     return kept(run, GRADIENTS_GRID, "gradients", model_name, data_name)

@@ -49,7 +49,7 @@ def learning_rate_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
     def run(schedule: str, lr: float, seed: int) -> dict[str, Any]:
         model = trained_by(schedule, lr, seed, model_name, data)
-        return accuracy(model, data.validation) | afterwards(model, data.validation)
+        return accuracy(model, data.validation, diverged=True) | afterwards(model, data.validation)
 
     return kept(run, LEARNING_RATE_GRID, "learning-rate", model_name, data_name)
 
@@ -60,7 +60,7 @@ def chosen_rates_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
     def run(schedule: str, seed: int) -> dict[str, Any]:
         model = trained_by(schedule, best[schedule], seed, model_name, data)
-        return dict(lr=best[schedule]) | accuracy(model, data.test) | afterwards(model, data.test)
+        return dict(lr=best[schedule]) | accuracy(model, data.test, diverged=True) | afterwards(model, data.test)
 
     grid = {name: LEARNING_RATE_GRID[name] for name in ("seed", "schedule")}
     return kept(run, grid, "chosen-learning-rate", model_name, data_name)
@@ -96,5 +96,5 @@ def afterwards(model: nn.Module, split: Split) -> dict[str, float]:
     figures = dict(loss=mean_loss(model, split), weight_norm=norm, peak_to_rms=statistics.mean(peaks))
     broken = not math.isfinite(norm)  # nothing to prune or to round: it guesses as it does anyway
     for name, smaller in SMALLER.items():
-        figures[name] = accuracy(model if broken else smaller(model), split)["accuracy"]
+        figures[name] = accuracy(model if broken else smaller(model), split, diverged=True)["accuracy"]
     return figures

@@ -85,8 +85,11 @@ def _trained(train: Split, held_out: Split, optimizer: str, lr: float, seed: int
     torch.manual_seed(seed)
     how: dict[str, Any] = dict(epochs=PASSES, batch_size=BATCH, seed=seed, progress=False)
     model, _ = fit(build("lenet-300-100"), train, lr=lr, optimizer=TORCHS[optimizer], **how)
-    row = dict(train_loss=_mean_loss(model, train.x, train.y), train_accuracy=accuracy(model, train)["accuracy"])
-    return row | accuracy(model, held_out) | made_smaller(model, held_out)
+    row = dict(
+        train_loss=_mean_loss(model, train.x, train.y),
+        train_accuracy=accuracy(model, train, diverged=True)["accuracy"],
+    )
+    return row | accuracy(model, held_out, diverged=True) | made_smaller(model, held_out)
 
 
 @torch.inference_mode()

@@ -80,7 +80,7 @@ def over_seeds(figures: pd.DataFrame) -> pd.DataFrame:
 
     ValueError for fewer than two seeds, which have no interval, and for a row that lacks one.
     """
-    _check.table("figures", figures, rows=1)
+    _check.table("figures", figures)
     seeds = figures.shape[1]
     if seeds < 2:
         raise ValueError(

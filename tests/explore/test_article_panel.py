@@ -262,5 +262,5 @@ def test_the_panel_opens_on_images_of_ones_own_and_is_settled(digits):
 
 
 def test_bad_input_is_refused_in_a_sentence(refuses, digits):
-    said = "data is a Split; allowed: a labkit.Data, as load_data gives"
+    said = "data is a Split; allowed: a labkit.Data or None"
     refuses(TypeError, said, explore.article_mlp, digits.train)

@@ -144,13 +144,15 @@ def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
 
 
 def test_what_cannot_be_followed_is_told_in_the_panel(monkeypatch):
-    panel = explore.structured()
+    def refuse(dense, criterion):
+        if criterion == "l2":
+            raise ValueError("channels cannot be followed through permute")
+        return ranked(dense, criterion)
 
-    def refuse(*arguments):
-        raise ValueError("channels cannot be followed through permute")
-
+    ranked = _structured.ranked
     monkeypatch.setattr(_structured, "ranked", refuse)
-    panel.controls["sparsity"].value = 0.3
+    panel = explore.structured()
+    panel.controls["criterion"].value = "l2"
     assert panel.live.status == "⚠ ValueError: channels cannot be followed through permute"
 
 
