@@ -172,15 +172,18 @@ def labels(y: Tensor, logits: Tensor) -> None:
         raise ValueError(f"y holds the label {highest}; allowed: 0 to {logits.shape[1] - 1}, the classes of the logits")
 
 
-def table(name: str, value: object, *columns: str, rows: int = 0) -> None:
-    """Refuse anything but a table, a pandas.DataFrame, of at least so many rows; where it has any, of these columns."""
+def table(name: str, value: object, *columns: str, rows: int | None = 0) -> None:
+    """Refuse anything but a table, a pandas.DataFrame, of these columns and at least so many rows.
+
+    `rows` None: an empty one may lack the columns, too.
+    """
     kind(pd.DataFrame, **{name: value})
     found = cast(pd.DataFrame, value)
-    if not len(found) and not rows:
+    if rows is None and not len(found):
         return
     if missing := [column for column in columns if column not in found]:
         raise ValueError(f"{name} lacks the columns {missing}; allowed: a table with {', '.join(columns)}")
-    if len(found) < rows:
+    if len(found) < (rows or 0):
         raise ValueError(f"{name} has {len(found)} rows; allowed: {rows} or more")
 
 

@@ -137,10 +137,10 @@ def macs_curves(ax: Axes, records: pd.DataFrame, dense_macs: int, dense_accuracy
     A line is the mean over the seeds, its band reaches from the worst to the best. `records` has the columns method
     ("l1"; "l1, fine-tuned"; …), sparsity, accuracy, macs (a row a seed) and may be empty.
     """
-    _check.table("records", records, "method", "sparsity", "accuracy", "macs")
+    _check.table("records", records, "method", "sparsity", "accuracy", "macs", rows=None)
     names = {"random": "one-shot, random", "random, fine-tuned": "fine-tuned, random"}
     names = {criterion: "one-shot", f"{criterion}, fine-tuned": "fine-tuned"} | names
-    for method, rows in records.groupby("method", sort=False):
+    for method, rows in records.groupby("method", sort=False) if len(records) else ():
         name = names.get(str(method), str(method))
         if name not in UNIT_METHODS:  # another criterion
             continue

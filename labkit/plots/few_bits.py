@@ -25,7 +25,7 @@ def bits_curves(ax: Axes, records: pd.DataFrame, column: str, bits: Sequence[int
 
     `records` has the columns `column` (the method), bits, accuracy (a row a seed) and may be empty. 32 bits are float.
     """
-    _check.table("records", records, column, "bits", "accuracy")
+    _check.table("records", records, column, "bits", "accuracy", rows=None)
     for method, rows in records.groupby(column, sort=False) if len(records) else ():
         by = rows.groupby("bits")["accuracy"]
         x = np.array([list(bits).index(b) for b in by.mean().index])

@@ -121,8 +121,8 @@ def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
 
     `records` has the columns schedule, lr, accuracy (a row a seed) and may be empty; what is below `lowest` is cut off.
     """
-    _check.table("records", records, "schedule", "lr", "accuracy")
-    for schedule, rows in records.groupby("schedule", sort=False):
+    _check.table("records", records, "schedule", "lr", "accuracy", rows=None)
+    for schedule, rows in records.groupby("schedule", sort=False) if len(records) else ():
         by = rows.groupby("lr")["accuracy"]
         seed_band(ax, by.mean().index.to_numpy(), by, SCHEDULE_LOOKS[str(schedule)], str(schedule), alpha=0.12)
     _rate_axes(ax, records, lowest)
@@ -131,7 +131,7 @@ def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
 
 def lr_background(ax: Axes, records: pd.DataFrame) -> None:
     """The means of `lr_curves` in grey, to draw on; `records` may be empty."""
-    _check.table("records", records, "schedule", "lr", "accuracy")
+    _check.table("records", records, "schedule", "lr", "accuracy", rows=None)
     for _, rows in records.groupby("schedule") if len(records) else ():
         mean = rows.groupby("lr")["accuracy"].mean()
         ax.plot(mean.index.to_numpy(), logit(mean.to_numpy()), "-", color="#d0d0d0", lw=1.2)

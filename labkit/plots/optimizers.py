@@ -95,7 +95,7 @@ def rate_curves(ax: Axes, records: pd.DataFrame, legend: bool = True) -> None:
 
     `records` has the columns optimizer, lr, accuracy (a row a seed) and may be empty.
     """
-    _check.table("records", records, "optimizer", "lr", "accuracy")
+    _check.table("records", records, "optimizer", "lr", "accuracy", rows=None)
     for name, rows in records.groupby("optimizer", sort=False) if len(records) else ():
         colour, marker = OPTIMIZERS[str(name)]
         by = rows.groupby("lr")["accuracy"]
