@@ -23,7 +23,7 @@ COMMANDS = {
     "quick": [*PYTEST, "tests", *TWO_WORKERS, "-m", "not browser and not slow"],
     "tests": [*PYTEST, "tests", *TWO_WORKERS, "-m", "not browser"],
     "browser": [*PYTEST, "tests/browser"],
-    "notebooks": [*PYTEST, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1200",
+    "notebooks": [*PYTEST, *TWO_WORKERS, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1200",
                   *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("notebooks/*.ipynb")))],
 }  # fmt: skip
 ALL = [part for part in COMMANDS if part != "quick"]
