@@ -4,8 +4,8 @@ import contextlib
 import os
 import secrets
 import stat
+import sys
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +23,8 @@ def replace(path: str | Path, pieces: Iterable[bytes | memoryview]) -> None:
     """
     target = Path(os.path.realpath(path))
     mode = _mode(target)
+    if str(path).endswith(os.sep):
+        raise ValueError(f"path is {path}, which names a folder; allowed: a regular file or a name that is free")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{path} cannot be written: its folder {target.parent} does not exist")
     part = target.with_name(f".labkit-{secrets.token_hex(8)}.part")  # only a rename within one folder is atomic
@@ -40,6 +42,12 @@ def replace(path: str | Path, pieces: Iterable[bytes | memoryview]) -> None:
     finally:
         part.unlink(missing_ok=True)
     _remove_abandoned(target.parent)
+
+
+def read(path: str | Path) -> bytes:
+    """The contents of a regular file. ValueError for a folder, a device or a pipe, which may have no end."""
+    _mode(Path(os.path.realpath(path)))
+    return Path(path).read_bytes()
 
 
 def _mode(target: Path) -> int | None:
@@ -79,11 +87,12 @@ def locked(path: str | Path) -> Iterator[None]:
     `path` may be a file that does not exist yet. The lock is the file `.<name>.lock` beside it, and it stays there.
     """
     target = Path(os.path.realpath(path))
-    lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
+    # for everybody who may write into the folder, and not only for who was first
+    lock = filelock.FileLock(target.with_name(f".{target.name}.lock"), mode=0o666)
     try:
         lock.acquire(timeout=PATIENCE)
     except filelock.Timeout:
-        warnings.warn(f"waiting for another process to be done with {path}", stacklevel=3)
+        sys.stderr.write(f"waiting for another process to be done with {path}\n")  # a warning might be made an error
         lock.acquire()
     try:
         yield

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from labkit import _files
-from labkit._files import locked, replace
+from labkit._files import locked, read, replace
 from tests.killing import child, killed_at
 from tests.waiting import until
 
@@ -63,6 +63,9 @@ def test_nothing_but_a_regular_file_is_replaced(tmp_path, refuses):
     said = f"path is {os.devnull}, a device, a pipe or a socket; {allowed}"
     refuses(ValueError, said, replace, tmp_path / "null", [NEW])
     refuses(ValueError, said, replace, os.devnull, [NEW])
+    refuses(ValueError, said, read, os.devnull)
+    said = f"path is {tmp_path}/a/, which names a folder; {allowed}"
+    refuses(ValueError, said, replace, f"{tmp_path}/a/", [NEW])
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
@@ -162,11 +165,12 @@ def hold(path, ready):
         time.sleep(600)
 
 
-def test_a_killed_process_holds_nothing_and_a_living_one_is_waited_for_in_words(tmp_path, monkeypatch):
+def test_a_killed_process_holds_nothing_and_a_living_one_is_waited_for_in_words(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_files, "PATIENCE", 0.1)
     path, ready = tmp_path / "a", tmp_path / "ready"
     with child(hold, path, ready) as holder:
         until(ready.exists)
         threading.Timer(0.5, holder.kill).start()
-        with pytest.warns(UserWarning, match=f"waiting for another process to be done with {path}"), locked(path):
+        with locked(path):
             assert not holder.is_alive()
+    assert capsys.readouterr().err == f"waiting for another process to be done with {path}\n"

@@ -13,7 +13,7 @@ import pytest
 
 from labkit import data, zoo
 from labkit._files import replace
-from labkit.data import damaged, load_data, partial, publish
+from labkit.data import damaged, load_data, partial, publish, working_on
 from labkit.store import encode, load, save
 from labkit.sweep import sweep
 from tests.conftest import perceptron
@@ -231,6 +231,19 @@ def test_a_reader_never_sees_a_half_published_file(small_data):
     with child(publish_some, ["digits/a.npy", "digits/a.npy"] * 50) as process:
         while process.is_alive():
             assert damaged() == []
+
+
+def test_work_that_began_before_a_file_changed_is_not_published_over_it(small_data):
+    file, work = data.data_dir() / "digits/train.webp", partial("digits/train.webp")
+    replace(work, [b"rows of an interrupted run"])
+    os.utime(work, (file.stat().st_mtime - 10,) * 2)
+    said = f"data/digits/train.webp is newer than {work}, which an interrupted run left; move that file away"
+    with pytest.raises(ValueError, match=said), working_on("digits/train.webp"):
+        pass
+    assert damaged() == []
+    with working_on("digits/nothing.csv"):  # a run that had nothing to do
+        pass
+    assert damaged() == []
 
 
 def test_unpublished_work_is_not_called_damaged(small_data):

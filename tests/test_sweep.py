@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -207,10 +208,81 @@ def test_a_result_survives_the_file(tmp_path, kind):
 )
 def test_a_result_that_the_file_would_change_is_refused(tmp_path, refuses, values, again):
     path = tmp_path / "t.csv"
-    allowed = "numbers, truth values, None, and texts that are not empty and do not look like one of these"
+    allowed = "in a column numbers, truth values, or texts that look like neither; None for what is missing"
     said = f"the result value={values[-1]!r} comes back from the file as {again}; allowed: {allowed}"
     refuses(ValueError, said, sweep, lambda n: {"value": values[n]}, {"n": range(len(values))}, path)
     assert path.exists() == (len(values) > 1)  # the rows before it are there
+
+
+@pytest.mark.parametrize(
+    ("values", "changed", "again"),
+    [((1, "a"), 1, "'1'"), ((True, "yes"), True, "'True'"), ((2**53 + 1, None), 2**53 + 1, "9007199254740992.0")],
+    ids=["number, then text", "truth, then text", "long number, then nothing"],
+)
+def test_a_row_that_a_later_one_would_change_is_refused_too(tmp_path, values, changed, again):
+    path = tmp_path / "t.csv"
+    with pytest.raises(
+        ValueError, match=re.escape(f"the result value={changed!r} comes back from the file as {again}")
+    ):
+        sweep(lambda n: {"value": values[n]}, {"n": (0, 1)}, path)
+    assert len(pd.read_csv(path)) == 1
+
+
+def test_a_file_with_more_settings_is_kept_as_it_is(tmp_path, refuses):
+    path = tmp_path / "t.csv"
+    sweep(result_of, GRID, path)
+    before = path.read_bytes()
+    said = f"{path} has two rows for {{'a': '1'}}; allowed: the file of a sweep over ['a'] alone"
+    refuses(ValueError, said, sweep, lambda a: {"third": a}, {"a": (7,)}, path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("values", [("1_000", "1000"), (None, ""), (True, "True"), (1, 1.0), (2, 2)])
+def test_settings_that_a_table_cannot_tell_apart_are_refused(values):
+    with pytest.raises(ValueError, match="twice, as a table sees it; allowed: settings that a table tells apart"):
+        sweep(lambda n: {"x": 0}, {"n": values})
+    assert len(sweep(lambda n: {"x": 0}, {"n": (2**53, 2**53 + 1, "--5", "-5", -5.5)})) == 5
+
+
+@pytest.mark.parametrize("raw", [b"", b"\n", b"\xef\xbb\xbfn,x\r\n1,5\r\n", b"n,x\n1,5,\n"])
+def test_a_table_as_spreadsheets_leave_it_is_read(tmp_path, raw):
+    path = tmp_path / "t.csv"
+    path.write_bytes(raw)
+    table = sweep(lambda n: {"x": 7}, {"n": (1, 2)}, path)
+    assert table["x"].tolist() == [5 if b"5" in raw else 7, 7]
+
+
+@pytest.mark.parametrize("raw", [b"n,x\n1,2\n1,2,3,4,5\n", b'n,x\n1,"2\n', "n,x\n1,é\n".encode("latin-1")])
+def test_a_damaged_table_is_refused_in_words_and_kept(tmp_path, raw):
+    path = tmp_path / "t.csv"
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=rf"^{path} is damaged \(.*\); allowed: the file of a sweep$"):
+        sweep(lambda n: {"x": 7}, {"n": (1, 2)}, path)
+    assert path.read_bytes() == raw
+
+
+def test_a_table_is_written_where_it_was_when_the_function_goes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner").mkdir()
+
+    def run(n):
+        os.chdir(tmp_path / "inner")
+        return {"x": n}
+
+    sweep(run, {"n": (1, 2)}, "t.csv")
+    assert len(pd.read_csv(tmp_path / "t.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (None, "the result is a NoneType; allowed: a mapping, such as a dict"),
+        ({1: 2}, "the result has the name 1; allowed: a text that is not empty"),
+        ({"": 2}, "the result has the name ''; allowed: a text that is not empty"),
+    ],
+)
+def test_what_a_function_gives_is_checked(refuses, result, said):
+    refuses(TypeError if result is None else ValueError, said, sweep, lambda n: result, {"n": (1,)})
 
 
 def test_a_result_must_not_contradict_a_setting_of_its_name(tmp_path, refuses):

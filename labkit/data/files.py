@@ -40,7 +40,7 @@ def manifest() -> dict[str, dict[str, Any]]:
         listed = json.loads(raw)
         if not listed or not all(isinstance(line["sha256"], str) and line["bytes"] >= 0 for line in listed.values()):
             raise ValueError("it is not an object of path: {sha256, bytes}")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"data/{MANIFEST} cannot be read ({error}); {_remedy(MANIFEST)}") from error
     return listed
 
@@ -60,7 +60,7 @@ def publish(*paths: str) -> None:
         made = {path: _line(partial(path).read_bytes()) for path in paths}
         listed = dict(sorted((manifest() | made).items()))
         replace(data_dir() / MANIFEST, [(json.dumps(listed, indent=1) + "\n").encode()])
-        for path in paths:
+        for path in made:
             os.replace(partial(path), data_dir() / path)
 
 
@@ -68,14 +68,19 @@ def publish(*paths: str) -> None:
 def working_on(path: str) -> Iterator[Path]:
     """`partial(path)`, which begins as `data/<path>` unless an interrupted run left it; published at the end.
 
-    A second process waits for the first.
+    A second process waits for the first. ValueError for what is left of a run that began before `data/<path>` changed:
+    published, it would undo the change.
     """
-    (data_dir() / path).parent.mkdir(parents=True, exist_ok=True)
-    with locked(data_dir() / path):
-        if not partial(path).exists() and (data_dir() / path).exists():
-            replace(partial(path), [verified(path)])
-        yield partial(path)
-        publish(path)
+    file, work = data_dir() / path, partial(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file):
+        if work.exists() and file.exists() and file.stat().st_mtime > work.stat().st_mtime:
+            raise ValueError(f"data/{path} is newer than {work}, which an interrupted run left; move that file away")
+        if not work.exists() and file.exists():
+            replace(work, [verified(path)])
+        yield work
+        if work.exists():  # else there was nothing to do
+            publish(path)
 
 
 def _line(raw: bytes) -> dict[str, Any]:

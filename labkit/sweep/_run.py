@@ -3,6 +3,7 @@
 The jobs are joblib's, so that a Dask or Ray cluster is one `joblib.parallel_config(backend=…)` around the call.
 """
 
+import contextlib
 import io
 import itertools
 import math
@@ -10,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from labkit import _check
-from labkit._files import locked, replace
+from labkit._files import locked, read, replace
 from labkit.data import manifest, verified, working_on
 
 Key = tuple[float | str, ...]  # settings as they compare after a CSV file
@@ -36,8 +37,9 @@ def sweep(
 
     With `path`, a CSV file, each row is written as soon as it is there, and rows found in the file are not run again.
     Several processes may fill one file: each adds its rows, and of a setting that two have run the first row stays. If
-    a run raises, so does the sweep, and the rows before it are in the file. ValueError for a result that the file would
-    give back as another, or that contradicts a setting of its name.
+    a run raises, so does the sweep; what other jobs were at is lost, the rows before are in the file. ValueError for a
+    result that the file would give back as another or that contradicts a setting of its name, for settings that a table
+    cannot tell apart, and for the file of another sweep.
     """
     _check.kind(Callable, function=function)
     _check.kind(Mapping, grid=grid)
@@ -48,11 +50,16 @@ def sweep(
     for name, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Collection):
             raise TypeError(f"grid[{name!r}] is {_check.shown(values)}; allowed: a list of values")
-    path, names = Path(path) if path else None, list(grid)
-    settings = {_key(values): dict(zip(names, values, strict=True)) for values in itertools.product(*grid.values())}
-    rows = _finished(path.read_bytes(), names, path) if path and path.exists() else {}
+    path, names = Path(path).absolute() if path else None, list(grid)  # the function may go to another folder
+    settings: dict[Key, Row] = {}
+    for values in itertools.product(*grid.values()):
+        if (key := _key(values)) in settings:
+            raise ValueError(f"grid has {values} twice, as a table sees it; allowed: settings that a table tells apart")
+        settings[key] = dict(zip(names, values, strict=True))
+    rows = _finished(read(path), names, path) if path and path.exists() else {}
     todo = {key: setting for key, setting in settings.items() if key not in rows}
-    jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")  # as they end: none waits for a slower one
+    # as they end, one by one: none waits for a slower one, nor for others of a batch
+    jobs = joblib.Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
     try:
         for key, result in jobs(joblib.delayed(_run)(function, key, todo[key], os.getpid()) for key in todo):
             rows[key] = _joined(todo[key], result)
@@ -67,23 +74,34 @@ def sweep(
 
 
 def _run(function: Callable[..., Mapping[str, Any]], key: Key, setting: Row, parent: int) -> tuple[Key, Row]:
-    if os.getppid() == parent:
-        _become_a_worker(parent)
-    return key, {name: v.item() if isinstance(v, np.generic) else v for name, v in function(**setting).items()}
+    with _worker_of(parent):
+        result = function(**setting)
+    _check.kind(Mapping, **{"the result": result})
+    for name in result:
+        if not (isinstance(name, str) and name):
+            raise ValueError(f"the result has the name {name!r}; allowed: a text that is not empty")
+    return key, {name: v.item() if isinstance(v, np.generic) else v for name, v in result.items()}
 
 
-def _become_a_worker(parent: int) -> None:
+@contextlib.contextmanager
+def _worker_of(parent: int) -> Iterator[None]:
     """Leave Ctrl-C to the process that collects the rows, and end when that one does: joblib's workers outlive it."""
-    if any(thread.name == "labkit-worker" for thread in threading.enumerate()):
+    if os.getppid() != parent or threading.current_thread() is not threading.main_thread():
+        yield  # no worker of joblib's own
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.2)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="labkit-worker").start()
+    if not any(thread.name == "labkit-worker" for thread in threading.enumerate()):
+        threading.Thread(target=watch, daemon=True, name="labkit-worker").start()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _joined(setting: Row, result: Row) -> Row:
@@ -100,25 +118,36 @@ def _add(key: Key, rows: dict[Key, Row], settings: Mapping[Key, Row], names: lis
     """Write the row of `key`, and those that others wrote meanwhile; return all of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        there = _finished(path.read_bytes(), names, path) if path.exists() else {}
+        there = _finished(read(path), names, path) if path.exists() else {}
         rows = rows | there
         rows = {k: rows[k] | settings.get(k, {}) for k in dict.fromkeys([*settings, *there, *rows]) if k in rows}
         raw = pd.DataFrame(list(rows.values())).to_csv(index=False).encode()
-        if key not in there:
-            _check_same(rows[key], _finished(raw, names, path)[key], names)
+        again = _finished(raw, names, path)
+        for k in rows if key not in there else ():  # the new row may also change what stands in a column
+            _check_same(rows[k], again[k], names)
         replace(path, [raw])
     return rows
 
 
 def _finished(raw: bytes, names: list[str], path: Path | None) -> dict[Key, Row]:
     """The rows of a sweep's file, by their settings. Only an empty field is missing: "NA" and "None" are texts."""
-    texts = pd.read_csv(io.BytesIO(raw), dtype=str, keep_default_na=False)
-    table = pd.read_csv(io.BytesIO(raw), keep_default_na=False, na_values=[""])
+    if not raw.strip():
+        return {}
+    how: dict[str, Any] = dict(keep_default_na=False, index_col=False, encoding="utf-8-sig")
+    try:
+        texts = pd.read_csv(io.BytesIO(raw), dtype=str, **how)
+        table = pd.read_csv(io.BytesIO(raw), na_values=[""], **how)
+    except ValueError as error:  # of pandas' parser, or text that is not UTF-8
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); allowed: the file of a sweep") from error
     missing = [name for name in names if name not in texts]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; allowed: the file of a sweep over {names}")
-    settings, rows = texts[names].to_dict("records"), table.to_dict("records")
-    return {_key(s.values()): {str(k): v for k, v in (row | s).items()} for s, row in zip(settings, rows, strict=True)}
+    rows: dict[Key, Row] = {}
+    for setting, row in zip(texts[names].to_dict("records"), table.to_dict("records"), strict=True):
+        if (key := _key(setting.values())) in rows:
+            raise ValueError(f"{path} has two rows for {setting}; allowed: the file of a sweep over {names} alone")
+        rows[key] = {str(name): value for name, value in (row | setting).items()}
+    return rows
 
 
 def _check_same(row: Row, again: Row, names: list[str]) -> None:
@@ -126,7 +155,7 @@ def _check_same(row: Row, again: Row, names: list[str]) -> None:
     for name in row.keys() - set(names):
         value, found = row[name], again[name]
         if _is_missing(value) != _is_missing(found) or not (_is_missing(value) or _equal(value, found)):
-            allowed = "numbers, truth values, None, and texts that are not empty and do not look like one of these"
+            allowed = "in a column numbers, truth values, or texts that look like neither; None for what is missing"
             raise ValueError(f"the result {name}={value!r} comes back from the file as {found!r}; allowed: {allowed}")
 
 
@@ -144,6 +173,8 @@ def _key(values: Iterable[Any]) -> Key:
 
 
 def _number_or_text(text: str) -> float | str:
+    if text.removeprefix("-").isdecimal():
+        return int(text)  # a float would make one of two long numbers
     try:
         number = float(text)
     except ValueError:
