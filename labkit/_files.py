@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, by one process at a time. Whatever labkit writes goes through here."""
 
 import contextlib
+import math
 import os
 import secrets
 import stat
@@ -44,9 +45,11 @@ def replace(path: str | Path, pieces: Iterable[bytes | memoryview]) -> None:
     _remove_abandoned(target.parent)
 
 
-def read(path: str | Path) -> bytes:
-    """The contents of a regular file. ValueError for a folder, a device or a pipe, which may have no end."""
+def read(path: str | Path, longest: float = math.inf) -> bytes:
+    """The contents of a regular file of at most so many bytes; a device or a pipe may have no end. ValueError else."""
     _mode(Path(os.path.realpath(path)))
+    if (size := Path(path).stat().st_size) > longest:
+        raise ValueError(f"it has {size} bytes; allowed: {longest} at most")
     return Path(path).read_bytes()
 
 

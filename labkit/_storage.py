@@ -47,8 +47,11 @@ class Journal(JournalFileBackend):
             with locked(self._file_path):
                 _cut(self._file_path)
         try:
-            yield from super().read_logs(log_number_from)
-        except json.JSONDecodeError as error:
+            for log in super().read_logs(log_number_from):
+                if not isinstance(log, dict) or "op_code" not in log:
+                    raise ValueError("no entry of a study")
+                yield log
+        except ValueError as error:  # JSON's, and that of text that is not UTF-8, too
             told = f"storage is {self._file_path}, in which a line is damaged; allowed: a journal of whole lines"
             raise ValueError(told) from error
 
@@ -87,7 +90,7 @@ def _cut(path: str) -> None:
 def file_of(storage: Storage) -> Path | None:
     """The file that holds a study; None for a study in memory, on a server, or in a storage object of Optuna's."""
     if isinstance(storage, Path) or (isinstance(storage, str) and "://" not in storage):
-        file = Path(storage)
+        file = Path(storage).absolute()  # an objective may go to another folder
     elif isinstance(storage, str) and storage.startswith("sqlite"):
         database = sqlalchemy.engine.make_url(storage).database
         if database in (None, "", ":memory:") or database.startswith("file:"):
@@ -95,7 +98,7 @@ def file_of(storage: Storage) -> Path | None:
         file = Path(database)
     else:
         return None
-    if not file.parent.is_dir():
+    if not file.parent.is_dir() or (file.exists() and not file.is_file()):
         raise ValueError(f"storage is {storage}; allowed: a file in a folder that exists")
     return Path(os.path.realpath(file))
 
@@ -108,7 +111,7 @@ def connect(storage: Storage) -> optuna.storages.BaseStorage | None:
         kinds = "a path, the URL of a database, a storage object of Optuna's or None"
         raise TypeError(f"storage is {storage!r}; allowed: {kinds}")
     if isinstance(storage, Path):
-        return optuna.storages.JournalStorage(Journal(storage))
+        return optuna.storages.JournalStorage(Journal(storage.absolute()))
     if "://" not in storage:
         return connect(Path(storage))
     patience: dict[str, Any] = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
@@ -118,6 +121,9 @@ def connect(storage: Storage) -> optuna.storages.BaseStorage | None:
             return optuna.storages.RDBStorage(storage, patience, heartbeat_interval=10, grace_period=30)
         except sqlalchemy.exc.ArgumentError as error:
             told = f"storage is {storage}; allowed: a path, or the URL of a database that SQLAlchemy knows"
+            raise ValueError(told) from error
+        except sqlalchemy.exc.DBAPIError as error:
+            told = f"storage is {storage}, which cannot be used ({error.orig}); allowed: a database, or a free name"
             raise ValueError(told) from error
 
 

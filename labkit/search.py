@@ -96,9 +96,12 @@ def search(
     _check_known(study, space)
 
     def run(trial: optuna.Trial) -> list[float]:
-        record = {key: _plain(value) for key, value in objective(trial, **suggest(trial, space)).items()}
+        record = objective(trial, **suggest(trial, space))
+        _check.kind(Mapping, **{"the record of the objective": record})
+        record = {key: _plain(value) for key, value in record.items()}
+        if missing := goals.keys() - record.keys():
+            raise ValueError(f"the record of the objective lacks {sorted(missing)}; allowed: each of {list(goals)}")
         trial.set_user_attr("record", record)
-        _check.known("goals", goals, record)
         for goal in goals:
             if record[goal] != record[goal]:
                 trial.set_user_attr("reason", f"{goal} is NaN")
@@ -288,6 +291,9 @@ def check_space(space: Space, lists_only: bool = False) -> None:
         raise ValueError("space is empty; allowed: at least one name with a list or a range")
     for name, values in space.items():
         if isinstance(values, list) and values:
+            labels = [label(value) for value in values]
+            if len(set(labels)) < len(labels):
+                raise ValueError(f"space[{name!r}] is {values!r}; allowed: a list of values of which no two are equal")
             continue
         if lists_only:
             raise ValueError(f"space[{name!r}] is {values!r}; allowed for a grid: a list of values; see `grid`")

@@ -85,6 +85,7 @@ def fit(
         torch.manual_seed(seed)
         _process.load("torch._dynamo")  # as every optimizer of torch does
         stepper = optimizer(trained, lr=lr)
+        _check.kind(torch.optim.Optimizer, **{"what optimizer gives": stepper})
         for epoch in range(epochs):
             started, sums = time.perf_counter(), torch.zeros(2, device=train.y.device)
             order = torch.randperm(len(train), generator=order_rng)
@@ -92,7 +93,7 @@ def fit(
                 if cancel():
                     return _finish(model, rows, cancelled=True)
                 step = epoch * steps_per_epoch + i
-                _set_lr(stepper, lr * schedule(step / total))
+                _set_lr(stepper, lr * _multiple(schedule, step / total))
                 x, y = train.x[batch], train.y[batch]
                 x = augment(x, order_rng) if augment else x
                 sums += len(batch) * _step(model, stepper, loss, x, y, label)
@@ -129,10 +130,18 @@ def _step(model: nn.Module, stepper: torch.optim.Optimizer, loss: Loss, x: Tenso
     )
     with hook:  # also an interrupt removes it
         value = loss(model, x, y)
+    if not isinstance(value, Tensor) or value.ndim or not value.requires_grad or not seen:
+        raise ValueError("loss gives no scalar tensor that depends on model(x); allowed: loss(model, x, y) -> scalar")
     stepper.zero_grad(set_to_none=True)
     value.backward()
     stepper.step()
     return torch.stack([value.detach().float(), (seen[0].argmax(1) == y).float().mean()])
+
+
+def _multiple(schedule: Callable[[float], float], progress: float) -> float:
+    multiple = schedule(progress)
+    _check.numbers(**{f"what schedule gives at {progress:g}": multiple})
+    return multiple
 
 
 def _set_lr(stepper: torch.optim.Optimizer, lr: float) -> None:

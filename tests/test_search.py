@@ -212,7 +212,7 @@ def test_nan_is_a_failed_row_with_its_reason_and_the_grid_ends(place):
 def test_a_result_that_is_no_number_or_missing_is_an_error(refuses):
     said = "accuracy is 'high'; allowed: a number in [-inf, inf]"
     refuses(TypeError, said, search, lambda trial, **settings: {"accuracy": "high"}, SPACE)
-    said = "goals is 'accuracy'; allowed: 'loss'"
+    said = "the record of the objective lacks ['accuracy']; allowed: each of ['accuracy']"
     refuses(ValueError, said, search, lambda trial, **settings: {"loss": 1.0}, SPACE)
 
 
@@ -489,3 +489,14 @@ def test_importance_finds_the_setting_that_matters():
     assert list(found)[0] == "lr"
     assert found["lr"] > 0.5
     assert sum(found.values()) == pytest.approx(1)
+
+
+def test_choices_that_are_equal_are_refused(refuses):
+    for values in ([True, 1], [1, 1.0], [0, False], ["a", "a"]):
+        said = f"space['a'] is {values!r}; allowed: a list of values of which no two are equal"
+        refuses(ValueError, said, search, lambda trial, a: {"accuracy": 1}, {"a": values}, trials=2)
+
+
+def test_a_record_that_is_none_is_refused(refuses):
+    said = "the record of the objective is a NoneType; allowed: a mapping, such as a dict"
+    refuses(TypeError, said, search, lambda trial, a: None, {"a": [1, 2]}, trials=1)

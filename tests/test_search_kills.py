@@ -205,3 +205,37 @@ def test_nothing_but_the_locks_of_a_study_is_left_beside_it(place):
     name = os.path.basename(file)
     hidden = {f".{name}.ask.lock"} | ({f".{name}.lock"} if "://" not in place else set())
     assert set(os.listdir(os.path.dirname(file))) == {name} | hidden
+
+
+@pytest.mark.parametrize("line", [b'{"x":1}', b"5", b'{"op_code":\xff}'])
+def test_a_line_that_is_whole_but_of_no_study_is_refused(tmp_path, refuses, line):
+    place = tmp_path / "study.journal"
+    run("random", place, trials=2)
+    place.write_bytes(place.read_bytes() + line + b"\n")
+    said = f"storage is {place}, in which a line is damaged; allowed: a journal of whole lines"
+    refuses(ValueError, said, open_study, storage=place)
+
+
+def test_what_is_no_database_and_no_regular_file_is_refused(tmp_path, refuses):
+    (tmp_path / "text.db").write_text("some text that is long enough to be no database" * 9)
+    said = f"storage is sqlite:///{tmp_path}/text.db, which cannot be used (file is not a database); "
+    refuses(
+        ValueError, said + "allowed: a database, or a free name", open_study, storage=f"sqlite:///{tmp_path}/text.db"
+    )
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe", f"sqlite:///{tmp_path}"):
+        said = f"storage is {place}; allowed: a file in a folder that exists"
+        refuses(ValueError, said, open_study, storage=place)
+
+
+def test_a_journal_stays_where_it_was_when_the_objective_goes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner").mkdir()
+
+    def wanders(trial, **settings):
+        os.chdir(tmp_path / "inner")
+        return bowl(trial, **settings)
+
+    study = search(wanders, SPACE, trials=3, sampler="random", storage="study.journal")
+    assert settings_of(study) == settings_of(open_study(storage=tmp_path / "study.journal"))
+    assert os.listdir(tmp_path / "inner") == []

@@ -1,6 +1,7 @@
 """The loop: it learns, repeats itself exactly, keeps its hands off the caller's model, and can be stopped."""
 
 import copy
+import math
 from functools import partial
 
 import numpy as np
@@ -454,3 +455,24 @@ def test_batch_norm_trains_when_a_single_image_is_left_over(digits):
 
 def test_right_says_which(trained, digits):
     assert right(trained, digits.test).equal(trained(digits.test.x).argmax(1) == digits.test.y)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [lambda m, x, y: None, lambda m, x, y: 1.0, lambda m, x, y: torch.zeros((), requires_grad=True),
+     lambda m, x, y: m(x).sum(1), lambda m, x, y: m(x).sum().detach()],
+    ids=["nothing", "a float", "without the model", "a vector", "detached"],
+)  # fmt: skip
+def test_a_loss_that_is_none_is_refused(mlp, digits, refuses, loss):
+    said = "loss gives no scalar tensor that depends on model(x); allowed: loss(model, x, y) -> scalar"
+    refuses(ValueError, said, fit, mlp, digits.train, epochs=1, lr=0.1, loss=loss, progress=False)
+
+
+def test_what_a_schedule_and_an_optimizer_give_is_checked(mlp, digits, refuses):
+    settings = dict(epochs=1, lr=0.1, progress=False)
+    said = "what schedule gives at 0 is None; allowed: a number in (-inf, inf)"
+    refuses(TypeError, said, fit, mlp, digits.train, schedule=lambda progress: None, **settings)
+    said = "what schedule gives at 0 is nan; allowed: a number in (-inf, inf)"
+    refuses(ValueError, said, fit, mlp, digits.train, schedule=lambda progress: math.nan, **settings)
+    said = "what optimizer gives is a NoneType; allowed: a torch.Optimizer"
+    refuses(TypeError, said, fit, mlp, digits.train, optimizer=lambda parameters, lr: None, **settings)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit._files import replace
+from labkit._files import read, replace
 from labkit._module import unwrapped
 from labkit.compress.parts import Part, Quantized, Shared, assemble, input_quantizers, parts, rounding_parts, shape_of
 from labkit.compress.quantize import Grid, QuantizeInput, check_grid, grid_shapes
@@ -63,9 +63,14 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
     _check.kind(str | Path, path=path)
     _check.module("into", into)
     try:
-        return decode(Path(path).read_bytes(), into)
+        return decode(read(path, longest=_longest_file(into)), into)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _longest_file(into: nn.Module) -> int:
+    """More bytes than any file of this architecture: float64 for each value, its grid or codebook, its header."""
+    return sum(20 * math.prod(shape_of(part)) + 10_000 for part in parts(unwrapped(into)).values()) + 10_000
 
 
 def encode(model: nn.Module, coders: Collection[str] = QUICK) -> bytes:

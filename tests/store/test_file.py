@@ -284,3 +284,20 @@ def test_check_equal_sees_the_sign_of_zero_the_bits_and_the_names() -> None:
         check_equal(one, minus)
     with pytest.raises(ValueError, match="weight is not the same"):
         check_equal(quantize(one, 4), quantize(one, 5))
+
+
+def test_what_has_no_end_or_is_too_long_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "long.lk").open("wb") as file:
+        file.write(encode(tiny()))
+        file.truncate(20 << 30)  # a hole: it takes no room on the disk
+    kinds = {
+        "pipe": "a device, a pipe or a socket",
+        ".": "a folder",
+        "long.lk": r"it has 21474836480 bytes; allowed: \d+",
+    }
+    for name, said in kinds.items():
+        with pytest.raises(ValueError, match=said):
+            load(tmp_path / name, into=tiny())
+    with pytest.raises(ValueError, match="a device, a pipe or a socket; allowed: a regular file"):
+        load("/dev/zero", into=tiny())
