@@ -136,11 +136,12 @@ class Panel(widgets.VBox):
                     self._job, button.description = None, label
 
         def pressed(_: object) -> None:
-            running = self._job == self._newest
-            number = self._newest = next(self._numbers)
-            if running:
-                self.live.status = "stopped"
-            else:
+            with DRAWING:  # a picture that is being drawn would say afterwards that the run goes on
+                running = self._job == self._newest
+                number = self._newest = next(self._numbers)
+                if running:
+                    self.live.status = "stopped"
+            if not running:
                 self._job, button.description = number, "stop"
                 threading.Thread(target=run, args=(number, self.settings()), daemon=True).start()
 

@@ -365,6 +365,29 @@ def test_a_job_streams_and_a_second_press_stops_it(training):
     assert panel.view.drawn[-1] == (3, 2, "training")
 
 
+def test_a_picture_that_is_being_drawn_does_not_take_stopped_back(training, monkeypatch):
+    job, panel, button = training
+    button.click()
+    until(lambda: panel.live.alt == "dot at 3, training")
+    gate, tell = Gate(), panel.view.tell
+
+    def slow(result):
+        gate()
+        return tell(result)
+
+    monkeypatch.setattr(panel.view, "tell", slow)
+    job.step.release()
+    assert gate.reached.wait(PATIENCE)  # the second picture is on its way
+    pressing = in_thread(button.click)
+    pressing.join(0.3)
+    gate.opened.set()
+    pressing.join(PATIENCE)
+    assert panel.live.status == "stopped"
+    job.step.release()
+    until(lambda: button.description == "train")
+    assert panel.live.status == "stopped"
+
+
 def test_a_move_overtakes_a_job(training):
     job, panel, button = training
     button.click()
