@@ -37,14 +37,18 @@ def alive() -> collections.Counter:
 @pytest.mark.parametrize("name", explore.__all__)
 def test_opening_a_panel_again_leaves_nothing_behind(name: str, conv: nn.Module, digits: Data):
     opened(name, conv, digits)  # the first fills the caches that serve all panels
-    threads, shown = threading.active_count(), len(INSTANCES)
-    before = alive()
-    views = [weakref.ref(opened(name, conv, digits).view) for _ in range(3)]
-    until(lambda: threading.active_count() <= threads)
-    grown = {kind: n for kind, n in (alive() - before).items() if n >= 3 and kind not in OWN}
+    for _ in range(3):  # a leak grows every time; what other tests of this process still do does not
+        threads, shown = threading.active_count(), len(INSTANCES)
+        before = alive()
+        views = [weakref.ref(opened(name, conv, digits).view) for _ in range(3)]
+        until(lambda at_most=threads: threading.active_count() <= at_most)
+        grown = {kind: n for kind, n in (alive() - before).items() if n >= 3 and kind not in OWN}
+        left = [view() is not None for view in views]
+        if not grown and left == [False, False, True]:
+            break
     assert grown == {}  # what every opening leaves is there three times
     assert len(INSTANCES) == shown
-    assert [view() is None for view in views] == [True, True, False]
+    assert left == [False, False, True]
 
 
 def resident() -> int:
