@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,11 @@ hypothesis.settings.register_profile(
     "search", deadline=None, max_examples=2_000, suppress_health_check=slow, print_blob=True
 )
 hypothesis.settings.load_profile("same")
+
+
+def pytest_sessionstart() -> None:
+    """Hear Ctrl-C, also where a shell began us in the background: what is ignored, every child would ignore too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def perceptron(seed: int = 0) -> nn.Module:

@@ -37,18 +37,14 @@ def alive() -> collections.Counter:
 @pytest.mark.parametrize("name", explore.__all__)
 def test_opening_a_panel_again_leaves_nothing_behind(name: str, conv: nn.Module, digits: Data):
     opened(name, conv, digits)  # the first fills the caches that serve all panels
-    for _ in range(3):  # a leak grows every time; what other tests of this process still do does not
-        threads, shown = threading.active_count(), len(INSTANCES)
-        before = alive()
-        views = [weakref.ref(opened(name, conv, digits).view) for _ in range(3)]
-        until(lambda at_most=threads: threading.active_count() <= at_most)
-        grown = {kind: n for kind, n in (alive() - before).items() if n >= 3 and kind not in OWN}
-        left = [view() is not None for view in views]
-        if not grown and left == [False, False, True]:
-            break
+    threads, shown = threading.active_count(), len(INSTANCES)
+    before = alive()
+    views = [weakref.ref(opened(name, conv, digits).view) for _ in range(3)]
+    until(lambda: threading.active_count() <= threads)
+    grown = {kind: n for kind, n in (alive() - before).items() if n >= 3 and kind not in OWN}
     assert grown == {}  # what every opening leaves is there three times
     assert len(INSTANCES) == shown
-    assert left == [False, False, True]
+    assert [view() is None for view in views] == [True, True, False]
 
 
 def resident() -> int:
@@ -66,7 +62,7 @@ def test_memory_stays_flat(conv: nn.Module, digits: Data):
         if number in (10, 40):
             alive()
             sizes.append(resident())
-    assert sizes[1] - sizes[0] < 60e6  # 2 MB an opening: other tests of this process leave some too
+    assert sizes[1] - sizes[0] < 16e6
 
 
 def test_what_died_before_a_panel_is_opened_does_not_stay(conv: nn.Module, digits: Data):
