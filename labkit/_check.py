@@ -142,20 +142,19 @@ def finite(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} holds {bad} NaN or infinite values; allowed: finite numbers")
 
 
-def module(name: str, value: object) -> None:
-    """Refuse anything but a torch module."""
-    kind(nn.Module, **{name: value})
-
-
 def examples(x: Tensor, y: Tensor) -> None:
     """Refuse anything but examples `x` (n, …) and a class number, from 0 up, for each: `y` (n,) of integers."""
     kind(Tensor, x=x, y=y)
+    _classes(y)
+    if x.ndim == 0 or len(x) != len(y):
+        raise ValueError(f"x has the shape {tuple(x.shape)}; allowed: ({len(y)}, …), one example per label in y")
+
+
+def _classes(y: Tensor) -> None:
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise TypeError(f"y has the dtype {y.dtype}; allowed: class numbers of an integer dtype")
     if y.ndim != 1 or not len(y):
         raise ValueError(f"y has the shape {tuple(y.shape)}; allowed: (n,), one class number per example, n ≥ 1")
-    if x.ndim == 0 or len(x) != len(y):
-        raise ValueError(f"x has the shape {tuple(x.shape)}; allowed: ({len(y)}, …), one example per label in y")
     if (low := int(y.long().min())) < 0:
         raise ValueError(f"y holds the label {low}; allowed: class numbers from 0")
 
@@ -163,7 +162,7 @@ def examples(x: Tensor, y: Tensor) -> None:
 def labels(y: Tensor, logits: Tensor) -> None:
     """Refuse anything but labels (n,) of whole numbers for logits (n, classes)."""
     kind(Tensor, y=y)
-    examples(y, y)
+    _classes(y)
     if len(y) != len(logits):
         raise ValueError(
             f"y has the shape {tuple(y.shape)}; allowed: ({len(logits)},), one label for each row of logits"

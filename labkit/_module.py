@@ -74,10 +74,10 @@ def logits_of(model: nn.Module, x: Tensor, label: int = 0) -> Tensor:
     A model that cannot run on x is refused: TypeError if its forward takes more than x, ValueError if x is on another
     device, or of another dtype or shape than the model takes.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.kind(Tensor, x=x)
     try:
-        with running(model, x=x):
+        with running(model, "x", x):
             output = model(x)
     except TypeError as error:
         try:
@@ -89,12 +89,11 @@ def logits_of(model: nn.Module, x: Tensor, label: int = 0) -> Tensor:
 
 
 @contextmanager
-def running(model: nn.Module, **given: Tensor) -> Iterator[None]:
-    """Where `model` runs on a tensor, given by its name: torch's words for a misfit become a ValueError."""
+def running(model: nn.Module, name: str, x: Tensor) -> Iterator[None]:
+    """Where `model` runs on x, the argument `name`: torch's words for a misfit become a ValueError."""
     try:
         yield
     except (RuntimeError, IndexError) as error:
-        ((name, x),) = given.items()
         said, torchs = f"{name} has the shape {tuple(x.shape)} and the dtype {x.dtype}", f"{error}".partition("\n")[0]
         said = _misfit(model, name, x) or f"{said}; model {type(model).__name__} does not run on that: {torchs}"
         raise ValueError(said) from error

@@ -157,7 +157,7 @@ def distillation(teacher: nn.Module, temperature: float = 4.0, alpha: float = 0.
 
 def _still(teacher: nn.Module) -> nn.Module:
     """A copy of a teacher that stays as it is: in evaluation mode, and laid out for the images that it will see."""
-    _check.module("teacher", teacher)
+    _check.kind(nn.Module, teacher=teacher)
     teacher = clone(unwrapped(teacher)).eval()
     lay_out_at_first_call(teacher)
     return teacher
@@ -206,7 +206,7 @@ def distance(wanted: Tensor, given: Tensor) -> Tensor:
 def output_of(model: nn.Module, layer: str, x: Tensor) -> Tensor:
     """What a layer, named as in named_modules(), gives while `model` sees x; ValueError for another name."""
     _check.kind(Tensor, x=x)
-    with watching(model, layer) as seen, running(model, x=x):
+    with watching(model, layer) as seen, running(model, "x", x):
         model(x)
     return seen[0]
 
@@ -214,7 +214,7 @@ def output_of(model: nn.Module, layer: str, x: Tensor) -> Tensor:
 @contextmanager
 def watching(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
     """A list of what a layer of `model` gives inside the block, one entry a forward pass."""
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.one_of("layer", layer, dict(model.named_modules()))
     seen: list[Tensor] = []
     hook = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: seen.append(output))

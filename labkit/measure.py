@@ -47,15 +47,14 @@ def accuracy(model: nn.Module, split: Split, *, diverged: bool = False) -> dict[
     ValueError for logits that are NaN, unless the training may have `diverged`: then they stand for class 0.
     """
     _check.flags(diverged=diverged)
-    hits = right(model, split) if diverged else _right(split, model=model)
+    hits = right(model, split) if diverged else _right("model", model, split)
     return _shares(int(hits.sum()), len(split))
 
 
-def _right(split: Split, **model: nn.Module) -> Tensor:
-    """`right` of a model, given by its name; ValueError if its logits are not numbers."""
-    ((name, network),) = model.items()
-    _check.module(name, network)
-    return right(network, split, refuse_nan=True)
+def _right(name: str, model: nn.Module, split: Split) -> Tensor:
+    """`right` of the argument `name`; ValueError if its logits are not numbers."""
+    _check.kind(nn.Module, **{name: model})
+    return right(model, split, refuse_nan=True)
 
 
 def _shares(correct: int, images: int) -> dict[str, float]:
@@ -94,11 +93,11 @@ def macs(model: nn.Module, image: Tensor) -> int:
     Counted are products of matrices: convolutions, linear, bilinear and recurrent layers, attention. What adds, scales,
     normalises or looks up counts as 0. ValueError names the layer that multiplies by an operation not known here.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.kind(Tensor, image=image)
     counter = FlopCounterMode(display=False, custom_mapping=FLOPS)
     model = clone(unwrapped(model)).eval().requires_grad_(False)  # the counter trips over a view that wants a gradient
-    with _attention_written_out(), _NothingMissed(model, counter), counter, running(model, image=image):
+    with _attention_written_out(), _NothingMissed(model, counter), counter, running(model, "image", image):
         model(image[None])
     return counter.get_total_flops() // 2
 
@@ -168,11 +167,11 @@ def _attention_written_out() -> Iterator[None]:
 @torch.inference_mode()
 def latency_ms(model: nn.Module, images: Tensor, repeats: int = 20) -> float:
     """Median wall-clock milliseconds of one forward pass over the batch `images`, after two passes to warm up."""
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.kind(Tensor, images=images)
     repeats = _check.whole("repeats", repeats, 1, 100_000)
     times = []
-    with evaluating(model), running(model, images=images):
+    with evaluating(model), running(model, "images", images):
         for _ in range(repeats + 2):
             started = time.perf_counter()
             model(images)
@@ -185,7 +184,7 @@ def measure(model: nn.Module, split: Split, *, latency_batch: int = 1) -> dict[s
 
     Latency is that of this machine with torch's current number of threads, which the record names.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.kind(Split, split=split)
     _check.whole("latency_batch", latency_batch, 1, len(split))
     score = accuracy(model, split)
@@ -217,7 +216,7 @@ def compare(before: nn.Module, after: nn.Module, split: Split) -> dict[str, floa
 
     Intervals of two accuracies may overlap although one model is plainly worse; image by image it shows.
     """
-    return _pairs(_right(split, before=before), _right(split, after=after))
+    return _pairs(_right("before", before, split), _right("after", after, split))
 
 
 def _pairs(before: Tensor, after: Tensor) -> dict[str, float]:
@@ -228,7 +227,7 @@ def _pairs(before: Tensor, after: Tensor) -> dict[str, float]:
 def against(before: Tensor, model: nn.Module, split: Split) -> dict[str, float]:
     """`accuracy` of a model, and `compare` with one that was asked already: `before` is what `right` said of it."""
     _check.kind(Tensor, before=before)
-    now = _right(split, model=model)
+    now = _right("model", model, split)
     if before.shape != now.shape or before.dtype != torch.bool:
         was = f"{tuple(before.shape)}, {before.dtype}"
         raise ValueError(f"before is a tensor {was}; allowed: what `right` says of {len(split)} images")
@@ -279,14 +278,14 @@ def sensitivity(
     `kinds`), weights (how many), change, accuracy with its interval, and as `compare` against the whole network lost,
     won and p. ValueError for a layer that does not exist.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.kind(Mapping, changes=changes)
     _check.kind(Mapping | None, parts=parts)
     _check.kind(Callable, **{f"changes[{name!r}]": change for name, change in changes.items()})
     model = unwrapped(model)
     every, names = _weights.weights(model), kinds(model)
     parts = parts or {name: [name] for name in every}
-    before, rows = _right(split, model=model), []
+    before, rows = _right("model", model, split), []
     for part, layers in parts.items():
         chosen = _weights.chosen(model, list(layers))
         about = dict(part=part, kind=names[next(iter(chosen))], weights=sum(w.numel() for w in chosen.values()))

@@ -129,7 +129,7 @@ def filter_direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
     "Filter normalised" (Li et al. 2018, section 4): without it a network with large weights looks flat. Biases and
     BatchNorm do not move.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     seed = _check.seed(seed)
     generator = torch.Generator().manual_seed(seed)
     direction = {}
@@ -144,7 +144,7 @@ def filter_direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
 @torch.inference_mode()
 def slice_loss(model: nn.Module, split: Split, x: float, y: float, seed: int = 0) -> float:
     """The mean cross-entropy on `split` of `model` moved by (x a + y b) / FRAME, a and b two filter directions."""
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.kind(Split, split=split)
     _check.numbers(x=x, y=y)
     seed = _check.whole("seed", seed, 0, 2**62 - 1)

@@ -62,7 +62,7 @@ def fit(
     moved), validation_accuracy (NaN without `validation`), seconds. ValueError for settings out of range, and for a
     model with nothing to train.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.kind(Split, train=train)
     _check.kind(Split | None, validation=validation)
     _check.kind(Callable, optimizer=optimizer, schedule=schedule, loss=loss, cancel=cancel)
@@ -156,7 +156,7 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 250, label: int = 0, 
     ValueError or TypeError unless it returns logits (n, classes), or names them, among which class `label` is; with
     `refuse_nan` also if a logit is NaN.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.filled(x=x)
     batch_size, label = _check.whole("batch_size", batch_size, 1, 2**31), _check.whole("label", label, 0, 2**31)
     _check.flags(refuse_nan=refuse_nan)
@@ -191,7 +191,7 @@ def count_correct(model: nn.Module, split: Split) -> int:
 def mean_loss(model: nn.Module, split: Split, batch_size: int = 1_000) -> float:
     """The mean cross-entropy of a split, in evaluation mode."""
     _check.kind(Split, split=split)
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     batch_size = _check.whole("batch_size", batch_size, 1, 2**31)
     label = int(split.y.max())
     with evaluating(model):

@@ -81,5 +81,5 @@ def test_finite_counts_what_is_not(refuses):
 
 
 def test_module(refuses):
-    _check.module("model", nn.Linear(1, 1))
-    refuses(TypeError, "model is a dict; allowed: a torch.nn.Module", _check.module, "model", {})
+    _check.kind(nn.Module, model=nn.Linear(1, 1))
+    refuses(TypeError, "model is a dict; allowed: a torch.nn.Module", _check.kind, nn.Module, model={})

@@ -73,7 +73,7 @@ def opened(model: nn.Module) -> nn.Module:
     a copy in which that weight is an ordinary parameter, with the values of evaluation mode. ValueError for a scripted
     module and for tensors without values.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     model = unwrapped(model)
     if any(isinstance(part, torch.jit.ScriptModule) for part in model.modules()):
         raise ValueError(f"model {type(model).__name__} is scripted or traced; allowed: the torch module it came from")

@@ -49,7 +49,7 @@ def compose(
     `as_stored(model)` is what a file would hold then. The history has the column phase, the name of the step.
     ValueError for an unknown step, epochs that the steps cannot share, and settings out of range.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.kind(Split, train=train)
     _check.known("steps", steps, STEPS)
     _check.whole("bits", bits, 1, 8)

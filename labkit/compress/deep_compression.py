@@ -59,7 +59,7 @@ def deep_compress(
     _check.number("lr", lr, 0, float("inf"), open_high=True)
     if not isinstance(epochs, tuple) or len(epochs) != 2:
         raise TypeError(f"epochs is {_check.shown(epochs)}; allowed: two whole numbers, for the two trainings")
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     model = clone(model) if biases else without_biases(model)
     steps = epochs[0] * len(train) // settings.get("batch_size", 128)
     every = min(50, steps // 20 + 1)  # a small data set has few steps to rise in
@@ -109,7 +109,7 @@ def _padded(part: Part, shape: torch.Size) -> Part:
 @torch.no_grad()
 def without_biases(model: nn.Module) -> nn.Module:
     """A new model whose biases are zero and stay so in training, but for the last layer's."""
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     model = clone(model)
     biases = [p for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"]
     for bias in biases[:-1]:

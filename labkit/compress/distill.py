@@ -25,7 +25,7 @@ from labkit.train import fit
 @torch.no_grad()
 def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "") -> Tensor:
     """The logits (n, classes) that `teacher`, in evaluation mode, gives images x, or what its `layer` gives them."""
-    _check.module("teacher", teacher)
+    _check.kind(nn.Module, teacher=teacher)
     _check.filled(x=x)
     _check.kind(str, layer=layer)
     batch_size = _check.whole("batch_size", batch_size, 1, 2**31)

@@ -25,7 +25,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     BatchNorm works along dimension 1, a linear layer along the last: a folded linear layer takes (n, features) only,
     and raises ValueError for (n, tokens, features), whose tokens the BatchNorm would have normalized.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     pairs = _pairs(model)
     model = _weights.clone(model).eval()
     for name, norm_name in pairs.items():

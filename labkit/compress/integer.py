@@ -110,7 +110,7 @@ def integer_only(model: nn.Module) -> nn.Module:
     with symmetric weights and with activation_bits; fold BatchNorm before that. The result has no float weights and
     cannot be trained or saved. ValueError names the operation or the layer that does not fit.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     model = unwrapped(model)
     chain = _chain(model)
     layers = [cast(nn.Linear | nn.Conv2d, model.get_submodule(stage.name)) for stage in chain]

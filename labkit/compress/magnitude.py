@@ -133,7 +133,7 @@ def _masks(
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """w ← M ⊙ w for each named weight, in place."""
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     _check.kind(Mapping, masks=masks)
     model = unwrapped(model)
     for name, mask in masks.items():

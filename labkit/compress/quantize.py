@@ -330,7 +330,7 @@ def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: i
             seen.setdefault(layer, []).extend(x.float().flatten() for x in _entering(layer, args, kwargs).values())
 
     hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
-    with evaluating(model), running(model, calibration=images):
+    with evaluating(model), running(model, "calibration", images):
         model(images)
     for hook in hooks:
         hook.remove()

@@ -56,7 +56,7 @@ def prune_channels(
     _check.one_of("criterion", criterion, CRITERIA)
     _check.kind(Split | None, calibration=calibration)
     seed = _check.seed(seed)
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     model = _weights.plain(model)
     uses = channels(model, example, layers)
     ranks = importance(model, uses, criterion, calibration, seed)
@@ -121,7 +121,7 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
     with evaluating(model), torch.enable_grad():
         for x, y in zip(images.x.split(250), images.y.split(250), strict=True):
             heard.clear()
-            with running(model, calibration=x):
+            with running(model, "calibration", x):
                 loss = F.cross_entropy(model(x), y, reduction="sum")
             if unheard := set(readers) - {use.layer for use, _ in heard}:
                 raise ValueError(

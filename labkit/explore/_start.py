@@ -78,7 +78,7 @@ def start(
     if (model is None) != (data is None):
         raise ValueError("model and data belong together: give both or neither")
     if model is not None and data is not None:
-        _check.module("model", model)
+        _check.kind(nn.Module, model=model)
         _check.kind(Data, data=data)
         for name in ("train", "validation"):
             if (device := getattr(data, name).x.device).type != "cpu":

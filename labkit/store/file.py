@@ -61,7 +61,7 @@ def save(model: nn.Module, path: str | Path, coders: Collection[str] = QUICK) ->
 def load(path: str | Path, into: nn.Module) -> nn.Module:
     """A new model: the architecture of `into`, the contents of the file. ValueError says what is wrong with it."""
     _check.kind(str | Path, path=path)
-    _check.module("into", into)
+    _check.kind(nn.Module, into=into)
     try:
         return decode(read(path, longest=_longest_file(into)), into)
     except ValueError as error:
@@ -111,7 +111,7 @@ def entries(model: nn.Module, coders: Collection[str] = QUICK) -> list[Entry]:
     Floats without zeros are views of the model's own memory: use them before the model changes.
     """
     _check.known("coders", coders, CODERS)
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     stored, head = parts(model), bytearray()
     _check_grids(unwrapped(model), stored)
     body: list[Entry] = []
@@ -215,7 +215,7 @@ def decode(raw: bytes, into: nn.Module) -> nn.Module:
     ValueError says what is wrong with the file. Nothing is unpacked before its name and its shape were found in `into`,
     so that a hostile file cannot claim more memory than that model.
     """
-    _check.module("into", into)
+    _check.kind(nn.Module, into=into)
     _check.kind(bytes | bytearray | memoryview, raw=raw)
     into = unwrapped(into)
     ours, stored = input_quantizers(into), dict[str, Part]()

@@ -77,7 +77,7 @@ def comparison(model: nn.Module) -> pd.DataFrame:
     "theory" is the entropy of independent symbols: for each tensor n · H(share of zeros) for the mask plus the entropy
     of its non-zero values (32 bits each for floats), without any header. Our file may undercut it where zeros cluster.
     """
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     model = unwrapped(model)
     rounding = input_quantizers(model)
     stored = {name: part for name, part in parts(model).items() if name.rpartition(".")[0] not in rounding}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from labkit import _check
 from labkit.compress.structured import prune_channels
@@ -59,7 +60,7 @@ def structured_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 def fresh(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     """A new model of the same shapes with new weights, as its layers draw them."""
-    _check.module("model", model)
+    _check.kind(nn.Module, model=model)
     seed = _check.seed(seed)
     model = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):

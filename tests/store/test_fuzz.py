@@ -21,7 +21,7 @@ def test_thousands_of_changed_files_do_no_harm(tmp_path: Path) -> None:
     counts = fuzz.run(0, 1, 3_000, 10, tmp_path)
     assert counts.fault == ""
     assert counts.files == counts.refused + counts.accepted == 3_000
-    assert counts.accepted > 300  # a fuzzer whose files are all refused at the door tests nothing behind it
+    assert counts.accepted > 300  # a fuzzer whose files are all refused at once tests nothing more
 
 
 def test_every_seed_is_put_together_as_it_was_and_accepted(seeds: list[fuzz.Seed]) -> None:
