@@ -59,6 +59,13 @@ def test_of_equal_weights_every_neuron_loses_alike(rows, columns, sparsity):
     assert left.max() - left.min() <= 1
 
 
+@pytest.mark.parametrize("sparsity", [0, 0.5, 1])
+def test_an_importance_that_is_no_number_is_refused(refuses, sparsity):
+    importance = torch.tensor([1.0, float("nan"), 2.0, -float("inf")])
+    refuses(ValueError, "importance holds NaN; allowed: numbers", keep_mask, importance, sparsity)
+    assert keep_mask(importance[2:], sparsity).tolist() == [sparsity < 1, sparsity < 0.5]
+
+
 def test_the_model_gets_the_mask_it_should():
     model = nn.Linear(4, 1, bias=False)
     model.weight.data = torch.tensor([[0.5, -0.1, -3.0, 0.2]])
