@@ -28,9 +28,7 @@ from torch import Tensor, nn
 
 from benchmarks.machine import machine
 from labkit import load, prune, quantize, save, share
-from labkit.compress import codebook
-from labkit.compress import quantize as grids
-from labkit.compress.parts import Part, Quantized, Shared, parts
+from labkit.compress.parts import parts
 
 KINDS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "dense": lambda model: model,
@@ -61,32 +59,17 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
     """What a file must hold, as plain tensors."""
     found: dict[str, Tensor] = {}
     for name, part in parts(model).items():
-        if isinstance(part, Quantized):
-            found |= {name: part.q, f"{name}.scale": part.grid.scale, f"{name}.zero_point": part.grid.zero_point}
-        elif isinstance(part, Shared):
-            found |= {name: part.indices, f"{name}.codebook": part.codebook}
-        else:
-            found[name] = part
+        found |= {f"{name}.{what}": tensor for what, tensor in part.tensors().items()}
     return found
-
-
-def put(model: nn.Module, name: str, part: Part) -> None:
-    """Give a model without memory its tensors, so that no other copy of them was ever made."""
-    if isinstance(part, Quantized):
-        grids.install(model, name, part.q, part.grid)
-    elif isinstance(part, Shared):
-        codebook.install(model, name, part.indices, part.codebook)
-    else:
-        path, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(path), attribute, nn.Parameter(part))
 
 
 def stored(folder: Path, weights: int) -> nn.Module:
     """The model that the step "build" left in `folder`."""
     with torch.device("meta"):
         model = net(weights)
+    model.to_empty(device="cpu")  # memory that nobody writes to is free
     for name, part in torch.load(folder / "parts.pt", weights_only=False).items():
-        put(model, name, part)
+        part.install(model, name)
     return model
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from labkit.compress.parts import parts
-from labkit.store import _wire
-from labkit.store import file as lk
+from labkit.store import _wire, container
+from labkit.store.file import describe
 
 ODD_NUMBERS = (0, 1, 2, 3, 4, 7, 8, 9, 31, 35, 36, 127, 128, 255, 256, 257, 2**16, 2**31, 2**32, 2**62, 2**63, 2**69)
 ODD_FLOATS = (0.0, -0.0, -1.0, 1e-45, 3e38, float("inf"), float("-inf"), float("nan"))
@@ -31,13 +31,12 @@ def taken_apart(model: nn.Module, coders: tuple[str, ...]) -> list[Record]:
     """The parts of the file of a model, in order."""
     records = []
     for name, part in parts(model).items():
-        head = bytearray()
-        body = b"".join(entry.raw for entry in lk._put_part(head, name, part, coders))
-        reader, numbers = _wire.Reader(bytes(head), "header"), []
+        head, entries = describe(name, part, coders)
+        reader, numbers = _wire.Reader(head, "header"), []
         reader.text()
         while reader.peek() is not None:
             numbers.append(reader.varint())
-        records.append(Record(name, numbers, body))
+        records.append(Record(name, numbers, b"".join(entry.raw for entry in entries)))
     return records
 
 
@@ -51,8 +50,8 @@ def put_together(records: list[Record], count: int | None = None) -> bytes:
 
 def closed(head: bytes, body: bytes) -> bytes:
     """The file of an inflated header and a body."""
-    deflated = lk._deflate(head)
-    return with_checksum(lk.MAGIC + bytes([lk.VERSION]) + _wire.varint(len(deflated)) + deflated + body)
+    deflated = container.deflate(head)
+    return with_checksum(container.MAGIC + bytes([container.VERSION]) + _wire.varint(len(deflated)) + deflated + body)
 
 
 def with_checksum(raw: bytes) -> bytes:
@@ -71,7 +70,7 @@ def change(rng: random.Random, records: list[Record], others: list[Record]) -> b
             if records:
                 rng.choice(CHANGES)(rng, records, others)
         return put_together(records, rng.choice(ODD_NUMBERS) if rng.random() < 0.02 else None)
-    head, body = map(bytes, (part.raw for part in lk._open(put_together(records), 1 << 20)))
+    head, body = map(bytes, (part.raw for part in container.opened(put_together(records), 1 << 20)))
     if kind < 0.9:
         return closed(edited(rng, head), body)
     raw = put_together(records)

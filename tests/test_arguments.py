@@ -53,10 +53,10 @@ EXEMPT = {
          "integer.IntegerNetwork", "integer.fixed_point", "integer.times", "qat.FakeQuantize", "qat.straight_through",
          "quantize.Grid", "quantize.Dequantize", "quantize.QuantizeInput", "quantize.install",
          "quantize.has_input_quantizer", "quantize.install_input_quantizer", "quantize.remove_input_quantizers",
-         "structured.importance", "structured.least_important", "parts.Quantized", "parts.Shared", "parts.parts",
-         "parts.input_quantizers", "parts.rounding_parts", "quantize.grid_shapes",
-         "quantize.check_grid", "quantize.can_round_input", "parts.assemble", "parts.shape_of",
-         "parts.floats_of"], "between parts"),
+         "structured.importance", "structured.least_important", "parts.Plain", "parts.Quantized", "parts.Shared",
+         "parts.parts", "parts.input_quantizers", "parts.rounding_parts", "quantize.grid_shapes",
+         "quantize.check_grid", "quantize.can_round_input", "parts.assemble"],
+        "between parts"),
 }  # fmt: skip
 
 

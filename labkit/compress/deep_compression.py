@@ -21,7 +21,7 @@ from labkit import _check
 from labkit._module import clone
 from labkit.compress import _weights
 from labkit.compress.magnitude import crowded_importance, prune_gradually
-from labkit.compress.parts import Part, Quantized, assemble, floats_of, parts, shape_of
+from labkit.compress.parts import assemble, parts
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.structured import prune_channels
 from labkit.data import Split
@@ -91,19 +91,11 @@ def keep_units(model: nn.Module, example: Tensor, layer: str, kept: int) -> nn.M
 def embed(small: nn.Module, whole: nn.Module) -> nn.Module:
     """A new model of the shapes of `whole` that computes what `small` does, which was cut from it: zeros elsewhere."""
     _check.kind(nn.Module, small=small, whole=whole)
-    stored, shapes = parts(small), {name: shape_of(part) for name, part in parts(whole).items()}
+    stored, shapes = parts(small), {name: part.shape for name, part in parts(whole).items()}
     for name, shape in shapes.items():
-        if name not in stored or len(shape) != len(own := shape_of(stored[name])) or any(map(operator.gt, own, shape)):
+        if name not in stored or len(shape) != len(own := stored[name].shape) or any(map(operator.gt, own, shape)):
             raise ValueError(f"small has no {name} that fits into {tuple(shape)}; allowed: a network cut from whole")
-    return assemble(whole, {name: _padded(stored[name], shape) for name, shape in shapes.items()})
-
-
-def _padded(part: Part, shape: torch.Size) -> Part:
-    """The part in the first rows and columns of a larger one."""
-    values = part.q if isinstance(part, Quantized) else floats_of(part)
-    larger = torch.zeros(shape, dtype=values.dtype)
-    larger[tuple(slice(size) for size in values.shape)] = values
-    return Quantized(larger, part.grid) if isinstance(part, Quantized) else larger
+    return assemble(whole, {name: stored[name].padded(shape) for name, shape in shapes.items()})
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,48 @@ from labkit.compress.quantize import (
     remove_input_quantizers,
 )
 
+Settings = tuple[int, bool, torch.dtype] | tuple[()]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A tensor as it is: floats, whole numbers or booleans."""
+
+    values: Tensor
+    kind: ClassVar[str] = "tensor"
+    settings: ClassVar[Settings] = ()
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the values."""
+        return self.values.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the network computes with."""
+        return self.values.dtype
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything it consists of."""
+        return {"values": self.values}
+
+    def floats(self) -> Tensor:
+        """The values that the network computes with."""
+        return self.values
+
+    def padded(self, shape: torch.Size) -> "Plain":
+        """The same values in the first rows and columns of a larger tensor, zeros elsewhere."""
+        return Plain(_put_into(torch.zeros(shape, dtype=self.dtype), self.values))
+
+    def install(self, model: nn.Module, name: str) -> None:
+        """Make it the parameter or buffer `name` of `model`, in place."""
+        owner, attribute = _weights.owner_of(model, name)
+        values = _laid_out(self.values, getattr(owner, attribute))
+        if attribute in owner._parameters:
+            getattr(owner, attribute).data = values
+        else:
+            owner._buffers[attribute] = values
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -29,6 +71,44 @@ class Quantized:
 
     q: Tensor
     grid: Grid
+    kind: ClassVar[str] = "quantized"
+
+    @property
+    def settings(self) -> Settings:
+        """What it consists of besides tensors."""
+        return self.grid.bits, self.grid.symmetric, self.grid.dtype
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the integers."""
+        return self.q.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the network computes with."""
+        return self.grid.dtype
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything it consists of."""
+        return {"q": self.q, "scale": self.grid.scale, "zero_point": self.grid.zero_point}
+
+    def floats(self) -> Tensor:
+        """The values that the network computes with."""
+        return quantize.to_floats(self.q, self.grid)
+
+    def padded(self, shape: torch.Size) -> "Quantized":
+        """The same integers in the first rows and columns of a larger tensor, zero points elsewhere."""
+        zero_point = self.grid.zero_point
+        if any(size not in (1, larger) for size, larger in zip(zero_point.shape, shape, strict=False)):
+            raise ValueError(
+                f"a weight with one scale per channel of {tuple(zero_point.shape)} cannot become {tuple(shape)}; "
+                "allowed: as many channels, or one scale"
+            )
+        return Quantized(_put_into(zero_point.expand(shape).to(self.q.dtype, copy=True), self.q), self.grid)
+
+    def install(self, model: nn.Module, name: str) -> None:
+        """Make it the weight `name` of `model`, in place."""
+        quantize.install(model, name, _laid_out(self.q, _there(model, name)), self.grid)
 
 
 @dataclass(frozen=True)
@@ -37,9 +117,37 @@ class Shared:
 
     indices: Tensor
     codebook: Tensor
+    kind: ClassVar[str] = "codebook"
+    settings: ClassVar[Settings] = ()
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the indices."""
+        return self.indices.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the network computes with."""
+        return self.codebook.dtype
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything it consists of."""
+        return {"indices": self.indices, "codebook": self.codebook}
+
+    def floats(self) -> Tensor:
+        """The values that the network computes with."""
+        return codebook.to_floats(self.indices, self.codebook)
+
+    def padded(self, shape: torch.Size) -> "Shared":
+        """The same indices in the first rows and columns of a larger tensor, zeros elsewhere."""
+        return Shared(_put_into(torch.zeros(shape, dtype=self.indices.dtype), self.indices), self.codebook)
+
+    def install(self, model: nn.Module, name: str) -> None:
+        """Make it the weight `name` of `model`, in place."""
+        codebook.install(model, name, _laid_out(self.indices, _there(model, name)), self.codebook)
 
 
-Part = Tensor | Quantized | Shared
+Part = Plain | Quantized | Shared
 ROUNDING = ("scale", "zero_point", "bits")  # the parts of an input quantizer
 
 
@@ -101,7 +209,7 @@ def _part(path: str, value: object) -> Part:
             return Shared(original, rule.codebook.detach())
         if isinstance(rule, FakeQuantize):
             raise ValueError(f"{path} trains for a grid; a file holds what finish_qat makes of it")
-    return value.detach()  # type: ignore[attr-defined]
+    return Plain(cast(Tensor, value).detach())
 
 
 def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True) -> nn.Module:
@@ -122,9 +230,8 @@ def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True
             raise ValueError(
                 f"the file has no {name}, which {type(into).__name__} needs; give the model it was saved from"
             )
-        shape = shape_of(stored[name])
-        if shape != shape_of(value):
-            raise ValueError(f"{name} has shape {tuple(shape)} in the file and {tuple(shape_of(value))} in `into`")
+        if (shape := stored[name].shape) != value.shape:
+            raise ValueError(f"{name} has shape {tuple(shape)} in the file and {tuple(value.shape)} in `into`")
     known = {*expected, *(name for names in rounding.values() for name in names)}
     unknown = [k for k in stored if k not in known]
     if unknown:
@@ -132,37 +239,15 @@ def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True
             f"the file holds {unknown[0]}, which {type(into).__name__} has not; give the model it was saved from"
         )
     for name in [name for name in expected if name in stored]:
-        _put(model, name, copy.deepcopy(stored[name]) if copies else stored[name])
+        (copy.deepcopy(stored[name]) if copies else stored[name]).install(model, name)
     for layer, names in rounding.items():
         _put_input_quantizer(model.get_submodule(layer), names, stored)
     return model
 
 
-def shape_of(part: Part) -> torch.Size:
-    """The shape of a part's tensor."""
-    if isinstance(part, Quantized):
-        return part.q.shape
-    return part.indices.shape if isinstance(part, Shared) else part.shape
-
-
-def floats_of(part: Part) -> Tensor:
-    """The values that the network computes with."""
-    if isinstance(part, Quantized):
-        return quantize.to_floats(part.q, part.grid)
-    return codebook.to_floats(part.indices, part.codebook) if isinstance(part, Shared) else part
-
-
-def _put(model: nn.Module, name: str, part: Part) -> None:
+def _there(model: nn.Module, name: str) -> Tensor:
     owner, attribute = _weights.owner_of(model, name)
-    there = getattr(owner, attribute)
-    if isinstance(part, Quantized):
-        quantize.install(model, name, _laid_out(part.q, there), part.grid)
-    elif isinstance(part, Shared):
-        codebook.install(model, name, _laid_out(part.indices, there), part.codebook)
-    elif attribute in owner._parameters:
-        there.data = _laid_out(part, there)
-    else:
-        owner._buffers[attribute] = _laid_out(part, there)
+    return cast(Tensor, getattr(owner, attribute))
 
 
 def _laid_out(values: Tensor, there: Tensor) -> Tensor:
@@ -172,10 +257,16 @@ def _laid_out(values: Tensor, there: Tensor) -> Tensor:
     return torch.empty_like(there, dtype=values.dtype, requires_grad=False).copy_(values)
 
 
+def _put_into(larger: Tensor, values: Tensor) -> Tensor:
+    """`larger`, with the values in its first rows and columns."""
+    larger[tuple(slice(size) for size in values.shape)] = values
+    return larger
+
+
 def _put_input_quantizer(layer: nn.Module, names: list[str], stored: Mapping[str, Part]) -> None:
     if missing := [name for name in names if name not in stored]:
         raise ValueError(f"the file has no {missing[0]}; allowed: all of {', '.join(names)}, or none")
-    scale, zero_point, bits = (cast(Tensor, stored[name]) for name in names)
+    scale, zero_point, bits = (cast(Plain, stored[name]).values for name in names)
     grid = Grid(scale, zero_point, int(bits), symmetric=False, dtype=scale.dtype)
     try:
         check_grid(grid, ())

@@ -2,13 +2,14 @@
 
 file = encode(model)          again = decode(file, into=model)        in memory
 save(model, "net.lk")         again = load("net.lk", into=model)      on disk, all of it or nothing
-ledger(model)                 one row a tensor and component; the rows sum to len(file)
+ledger(model)                 one row per tensor and component; the rows sum to len(file)
 comparison(model)             the file beside theory, torch.save, gzip and raw float32
 """
 
 from labkit.store.coding import CODERS, QUICK
-from labkit.store.file import check_equal, decode, encode, load, save
+from labkit.store.file import check_equal, encode, load, save
 from labkit.store.ledger import COMPONENTS, comparison, compression_ratio, encode_with_ledger, ledger
+from labkit.store.reading import decode
 
 __all__ = [
     "CODERS", "COMPONENTS", "QUICK", "check_equal", "comparison", "compression_ratio", "decode", "encode",

@@ -74,4 +74,4 @@ class Reader:
     def end(self) -> None:
         """Refuse bytes that nobody read."""
         if self.position != len(self.raw):
-            raise ValueError(f"the {self.what} goes on for {len(self.raw) - self.position} bytes behind its end")
+            raise ValueError(f"the {self.what} goes on for {len(self.raw) - self.position} bytes after its end")

@@ -1,4 +1,4 @@
-"""Context-modelled range coding of a sparse matrix of small whole numbers: what lies around a weight foretells it.
+"""Context-modelled range coding of a sparse matrix of small whole numbers: its neighbours predict each weight.
 
 The matrix is walked column by column, all rows of a column at once. Each entry is a few yes-or-no questions: is it
 kept; is it positive; is its magnitude above 1, above 2, … The probability of a yes is counted, as coding goes on, over
@@ -23,7 +23,7 @@ _BUSY = np.array([1, 2, 4, 6, 10, 16, 32])  # kept entries of a row over the mea
 
 
 class Question:
-    """The counts behind one kind of question, over ever finer contexts; a rare context leans on the coarser one."""
+    """The counts behind one kind of question, over ever finer contexts; a rare context backs off to the coarser one."""
 
     def __init__(self, sizes: Sequence[int], first: float, trust: float) -> None:
         self.counts = [np.zeros((size, 2)) for size in sizes]
@@ -66,7 +66,7 @@ class Writer:
 
 
 class Reader:
-    """Finds out the answers that a writer was given."""
+    """Decodes the answers that a writer was given."""
 
     def __init__(self, raw: Bytes) -> None:
         words = np.frombuffer(b"".join([raw, bytes(-len(raw) % 4)]), ">u4").astype(np.uint32)

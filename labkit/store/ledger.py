@@ -8,22 +8,24 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from labkit import _check
 from labkit._module import unwrapped
-from labkit.compress.parts import Part, Quantized, Shared, floats_of, input_quantizers, parts, shape_of
-from labkit.store.coding import QUICK, entropy_bits
+from labkit.compress.parts import input_quantizers, parts
+from labkit.store.coding import QUICK
 from labkit.store.file import encode, entries
+from labkit.store.kinds import FORMATS
+from labkit.store.packed import INDEX, VALUES
 
 COMPONENTS = (
-    "values", "mask or indices", "scales", "codebook", "biases", "BatchNorm", "input quantizers", "header"
+    VALUES, INDEX, "scales", "codebook", "biases", "BatchNorm", "input quantizers", "header"
 )  # fmt: skip
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def ledger(model: nn.Module, coders: Collection[str] = QUICK) -> pd.DataFrame:
-    """Every byte of the file of `model`, one row a tensor and component: name, component, coder, bytes.
+    """Every byte of the file of `model`, one row per tensor and component: name, component, coder, bytes.
 
     The rows sum to `len(encode(model, coders))`: they are what the encoder notes while it writes. `component` is one
     of COMPONENTS: "values" and "mask or indices" of weights (two or more dimensions); "scales", with the zero points;
@@ -34,26 +36,18 @@ def ledger(model: nn.Module, coders: Collection[str] = QUICK) -> pd.DataFrame:
 
 
 def encode_with_ledger(model: nn.Module, coders: Collection[str] = QUICK) -> tuple[bytes, pd.DataFrame]:
-    """The file and its ledger, for the price of one."""
+    """The file and its ledger, in one pass."""
     written, kinds = entries(model, coders), _kinds(model)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in written:
-        component = _component(entry.part, entry.component, kinds.get(entry.name, ""))
+        # scales and codebooks are counted as such wherever they are
+        component = kinds.get(entry.name, entry.component) if entry.component in (VALUES, INDEX) else entry.component
         empty = dict(name=entry.name, component=component, coder=[], bytes=0)
         row = rows.setdefault((entry.name, component), empty)
         row["coder"].append(entry.coder)
         row["bytes"] += len(entry.raw)
     table = pd.DataFrame([row | dict(coder="; ".join(dict.fromkeys(row["coder"]))) for row in rows.values()])
     return b"".join(entry.raw for entry in written), table
-
-
-def _component(part: str, component: str, kind: str) -> str:
-    """A weight's pieces keep their component, its zero point counts as "scales"; other tensors are of one kind."""
-    if part in ("scale", "zero_point"):
-        return "scales"
-    if part == "codebook":
-        return "codebook"
-    return component if part == "header" or not kind else kind
 
 
 def _kinds(model: nn.Module) -> dict[str, str]:
@@ -66,7 +60,7 @@ def _kinds(model: nn.Module) -> dict[str, str]:
             kinds[name] = "input quantizers"
         elif name.rpartition(".")[0] in norms:
             kinds[name] = "BatchNorm"
-        elif isinstance(part, Tensor) and part.ndim < 2:
+        elif part.kind == "tensor" and len(part.shape) < 2:
             kinds[name] = "biases"
     return kinds
 
@@ -82,13 +76,14 @@ def comparison(model: nn.Module) -> pd.DataFrame:
     rounding = input_quantizers(model)
     stored = {name: part for name, part in parts(model).items() if name.rpartition(".")[0] not in rounding}
     buffers = {name for name, _ in model.named_buffers()}
-    raw = b"".join(_floats(part).contiguous().numpy().tobytes() for part in stored.values())
+    raw = b"".join(part.floats().float().cpu().contiguous().numpy().tobytes() for part in stored.values())
+    theory = sum(FORMATS[part.kind].theory_bits(part) for part in parts(model).values())
     sizes = {
         "labkit file": len(encode(model)),
-        "theory: entropy of mask and values": math.ceil(sum(map(_theory_bits, parts(model).values())) / 8),
+        "theory: entropy of mask and values": math.ceil(theory / 8),
         "torch.save of the state_dict": _torch_size(model),
         "gzip of raw float32": len(gzip.compress(raw, mtime=0)),
-        "raw float32, 4 bytes a parameter": sum(4 * shape_of(v).numel() for k, v in stored.items() if k not in buffers),
+        "raw float32, 4 bytes a parameter": sum(4 * v.shape.numel() for k, v in stored.items() if k not in buffers),
     }
     return pd.DataFrame({"what": list(sizes), "bytes": list(sizes.values())})
 
@@ -97,28 +92,6 @@ def compression_ratio(dense_model: nn.Module, model: nn.Module) -> float:
     """The float file ÷ our file: len(encode(dense_model)) / len(encode(model))."""
     _check.kind(nn.Module, dense_model=dense_model, model=model)
     return len(encode(dense_model)) / len(encode(model))
-
-
-def _floats(part: Part) -> Tensor:
-    """The values that the network computes with, float32."""
-    return floats_of(part).float().cpu()
-
-
-def _theory_bits(part: Part) -> float:
-    """n · H(mask) + kept · H(value): what no coder of independent symbols can go below."""
-    if isinstance(part, Quantized):
-        levels = part.q.int() - part.grid.zero_point
-        return _bits_of(levels != 0) + _bits_of(levels[levels != 0])
-    if isinstance(part, Shared):
-        return _bits_of(part.indices != 0) + _bits_of(part.indices[part.indices != 0]) + _theory_bits(part.codebook)
-    if part.is_floating_point():
-        kept = int(part.count_nonzero())
-        return _bits_of(part != 0) + kept * 8 * part.element_size()
-    return _bits_of(part)
-
-
-def _bits_of(values: Tensor) -> float:
-    return entropy_bits(values.unique(return_counts=True)[1].numpy())
 
 
 def _torch_size(model: nn.Module) -> int:

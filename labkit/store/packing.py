@@ -131,7 +131,7 @@ def table_size(values: np.ndarray) -> int:
 
 
 def read_table(raw: Bytes) -> tuple[np.ndarray, int, Bytes]:
-    """(the table, its note, the bytes behind it)."""
+    """(the table, its note, the bytes after it)."""
     reader = Reader(raw, "table of an entropy-coded stream")
     n, bits = reader.varint() + 1, reader.take(1)[0]
     if n > MAX_ALPHABET:
@@ -143,5 +143,5 @@ def read_table(raw: Bytes) -> tuple[np.ndarray, int, Bytes]:
 def nothing(raw: Bytes) -> np.ndarray:
     """The symbols of an empty stream; ValueError where it is not empty."""
     if raw:
-        raise ValueError(f"a stream goes on for {len(raw)} bytes behind its last symbol")
+        raise ValueError(f"a stream goes on for {len(raw)} bytes after its last symbol")
     return np.zeros(0, np.int64)

@@ -291,7 +291,7 @@ KINDS = {
     ),
     "sparse buffer": Kind(
         build=with_buffer("graph", torch.eye(3).to_sparse()), x=ROW, weights=FC,
-        refused=refuses("graph is of type sparse_coo; allowed in a .lk file", FILES),
+        refused=refuses("graph cannot be saved: it is of type sparse_coo; allowed in a .lk file", FILES),
     ),
     "buffer that is not persistent": Kind(build=with_buffer("table", torch.ones(3), False), x=ROW, weights=FC),
     "complex buffer": Kind(
@@ -324,7 +324,7 @@ KINDS = {
         x=ROW.to(torch.complex64), weights=FC,
         refused=refuses("fc.weight is torch.complex64, torch.strided; allowed: dense floats of 16, 32 or 64 bits",
                         tuple(op for op in EVERYTHING if op not in (*FILES, "names")))
-        | refuses("fc.weight is of type complex64; allowed in a .lk file", FILES),
+        | refuses("fc.weight cannot be saved: it is of type complex64; allowed in a .lk file", FILES),
     ),
     "no elements": Kind(
         build=lambda: Calls(lambda self, x: self.fc(x) + self.none(x[:, :0]), fc=nn.Linear(6, 5), none=nn.Linear(0, 5)),

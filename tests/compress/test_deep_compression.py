@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 import labkit as lk
+from labkit.compress.codebook import share
 from labkit.compress.deep_compression import deep_compress, embed, keep_units, without_biases
 from labkit.compress.magnitude import sparsity_of
+from labkit.compress.parts import parts
 from labkit.store import CODERS
 from labkit.store.file import check_equal
 
@@ -95,6 +97,26 @@ def test_an_embedded_network_computes_what_the_small_one_does(digits, layer, kep
     assert [p.shape for p in again.parameters()] == [p.shape for p in conv.parameters()]
     x = digits.validation.x[:50]
     torch.testing.assert_close(again.eval()(x), small.eval()(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["one affine scale", "one per channel", "shared"])
+def test_an_embedded_layer_keeps_its_integers(how):
+    torch.manual_seed(0)
+    small, whole = nn.Linear(4, 3), nn.Linear(7, 3)
+    if how == "shared":
+        small = share(small, 2)
+    else:
+        small = lk.quantize(small, 3, symmetric=False, granularity="channel" if "channel" in how else "tensor")
+    again = embed(small, whole)
+    assert again.weight[:, :4].equal(small.weight)
+    assert not again.weight[:, 4:].any()
+    assert type(parts(again)["weight"]) is type(parts(small)["weight"])
+
+
+def test_a_scale_per_channel_that_leaves_channels_without_one_is_refused(refuses):
+    small = lk.quantize(nn.Linear(4, 3), 3, granularity="channel")
+    said = "a weight with one scale per channel of (3, 1) cannot become (5, 4); allowed: as many channels, or one scale"
+    refuses(ValueError, said, embed, small, nn.Linear(4, 5))
 
 
 def test_the_units_with_the_largest_weights_stay(digits):

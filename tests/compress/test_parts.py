@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrizations
 
 from labkit.compress.magnitude import prune
-from labkit.compress.parts import Quantized, assemble, parts, shape_of
+from labkit.compress.parts import Plain, Quantized, assemble, parts
 from labkit.compress.quantize import quantize
 from labkit.models import build
 
@@ -59,14 +59,10 @@ def assert_equal_parts(ours, theirs):
     for name, part in ours.items():
         other = theirs[name]
         assert type(part) is type(other)
-        if isinstance(part, Tensor):
-            assert part.equal(other)
-            assert part.dtype == other.dtype
-        else:
-            assert part.q.equal(other.q)
-            assert (part.grid.bits, part.grid.symmetric) == (other.grid.bits, other.grid.symmetric)
-            assert part.grid.scale.equal(other.grid.scale)
-            assert part.grid.zero_point.equal(other.grid.zero_point)
+        assert part.settings == other.settings
+        for ours_, theirs_ in zip(part.tensors().values(), other.tensors().values(), strict=True):
+            assert ours_.equal(theirs_)
+            assert ours_.dtype == theirs_.dtype
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -80,8 +76,8 @@ def test_a_compressed_model_serves_as_the_architecture_too(variant):
 def test_parts_of_a_plain_model_are_its_state(mlp):
     found = parts(mlp)
     assert list(found) == list(mlp.state_dict())
-    assert all(value.equal(mlp.state_dict()[name]) for name, value in found.items())
-    assert not any(value.requires_grad for value in found.values())
+    assert all(part.values.equal(mlp.state_dict()[name]) for name, part in found.items())
+    assert not any(part.values.requires_grad for part in found.values())
     assert list(parts(build("resnet-20"))) == list(build("resnet-20").state_dict())
 
 
@@ -94,8 +90,8 @@ def test_a_quantized_weight_is_one_part():
     assert weight.q.abs().max() <= 8
     assert weight.grid.bits == 4
     assert weight.grid.scale.shape == (4, 1, 1, 1)
-    assert shape_of(weight) == (4, 1, 3, 3)
-    assert isinstance(found["1.running_mean"], Tensor)
+    assert weight.shape == (4, 1, 3, 3)
+    assert isinstance(found["1.running_mean"], Plain)
 
 
 def test_the_parts_stored_are_not_shared_with_the_model_built():
@@ -104,7 +100,7 @@ def test_the_parts_stored_are_not_shared_with_the_model_built():
     again = assemble(convnet(), stored)
     again[0].bias.data.zero_()
     again[0].parametrizations.weight.original.data.zero_()
-    assert stored["0.bias"].any()
+    assert stored["0.bias"].values.any()
     assert stored["0.weight"].q.any()
 
 
@@ -149,12 +145,12 @@ def test_what_does_not_fit_is_refused(refuses):
     fit = "give the model it was saved from"
     short = {k: v for k, v in found.items() if k != "4.bias"}
     refuses(ValueError, f"the file has no 4.bias, which Sequential needs; {fit}", assemble, convnet(), short)
-    extra = found | {"9.weight": torch.zeros(1)}
+    extra = found | {"9.weight": Plain(torch.zeros(1))}
     refuses(ValueError, f"the file holds 9.weight, which Sequential has not; {fit}", assemble, convnet(), extra)
-    other = found | {"4.bias": torch.zeros(11)}
+    other = found | {"4.bias": Plain(torch.zeros(11))}
     said = "4.bias has shape (11,) in the file and (10,) in `into`"
     refuses(ValueError, said, assemble, convnet(), other)
-    stray = found | {"7.input_quantizer.scale": torch.ones(())}
+    stray = found | {"7.input_quantizer.scale": Plain(torch.ones(()))}
     said = f"the file holds 7.input_quantizer.scale, which Sequential has not; {fit}"
     refuses(ValueError, said, assemble, convnet(), stray)
 
@@ -162,7 +158,7 @@ def test_what_does_not_fit_is_refused(refuses):
 def test_of_a_parametrization_of_others_the_values_are_stored():
     model = nn.Sequential(parametrizations.orthogonal(nn.Linear(3, 3)))
     assert list(parts(model)) == ["0.bias", "0.weight"]
-    assert parts(model)["0.weight"].equal(model[0].weight)
+    assert parts(model)["0.weight"].values.equal(model[0].weight)
     again = assemble(model, parts(model))
     assert type(again[0]) is nn.Linear
     assert again(torch.eye(3)).equal(model(torch.eye(3)))

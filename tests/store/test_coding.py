@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.store import _wire, coding, huffman, layout, packing
+from labkit.store import _wire, coding, huffman, index, packing
 
 symbol_lists = st.one_of(
     st.lists(st.integers(0, 1), max_size=300),
@@ -190,10 +190,10 @@ def test_a_changed_stream_is_refused_or_decoded_never_worse(coder: str, data: st
 
 
 @coders
-def test_bytes_behind_the_last_symbol_are_refused(coder: str) -> None:
+def test_bytes_after_the_last_symbol_are_refused(coder: str) -> None:
     encode, decode, _ = CODERS[coder]
     for symbols in (skewed(4, n=100), np.full(100, 3), np.zeros(0, np.int64)):
-        with pytest.raises(ValueError, match=r"behind|symbols take|its symbols make"):
+        with pytest.raises(ValueError, match=r"after its last|symbols take|its symbols make"):
             decode(encode(symbols) + b"\1", len(symbols))
 
 
@@ -219,14 +219,14 @@ def test_a_number_without_end_is_refused() -> None:
         _wire.Reader(b"\xff" * 50, "header").varint()
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=2000), st.integers(0, 3000), st.sampled_from(layout.GAP_BITS))
+@given(st.lists(st.booleans(), min_size=1, max_size=2000), st.integers(0, 3000), st.sampled_from(index.GAP_BITS))
 def test_gaps_are_counted_without_being_split_and_lead_back(keep: list[bool], run: int, gap_bits: int) -> None:
     mask = np.array([*keep, *[False] * run, True])
-    gaps = layout._gaps(mask)
-    symbols = layout._split(gaps, gap_bits)
+    gaps = index._gaps(mask)
+    symbols = index._split(gaps, gap_bits)
     assert symbols.max() < 2**gap_bits
     counted = np.bincount(symbols, minlength=2**gap_bits)
-    assert layout._gap_counts(np.bincount(gaps), gap_bits).tolist() == counted.tolist()
+    assert index._gap_counts(np.bincount(gaps), gap_bits).tolist() == counted.tolist()
     # by hand: a filler moves on 2^bits - 1 places, any other symbol moves on and marks one place
     here, found = 0, []
     for symbol in symbols.tolist():
@@ -241,5 +241,5 @@ def test_every_pair_of_layout_and_price_is_what_was_written() -> None:
     rng = np.random.default_rng(0)
     for share, run in itertools.product((0.02, 0.3, 0.9), (1, 40)):
         keep = np.repeat(rng.random(4000 // run) < share, run)
-        index = layout._cheapest_index(keep)
-        assert sum(len(p.raw) for p in layout._write_index(index).pieces) <= index.size + 2
+        cheapest = index.cheapest_index(keep)
+        assert sum(len(p.raw) for p in index.write_index(cheapest).pieces) <= cheapest.size + 2

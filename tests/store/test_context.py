@@ -15,6 +15,7 @@ from labkit.store import _wire, context
 from labkit.store.coding import CODERS, entropy_bits
 from labkit.store.context import TOP, context_decode, context_encode
 from labkit.store.file import check_equal
+from labkit.store.tensors import DTYPES
 from tests.store.test_hostile import put_together, refuses
 
 
@@ -151,8 +152,8 @@ def test_no_file_makes_the_reader_walk_further(shape):
     rows, columns = shape
     for turned in (0, 1):
         walks = context.can_walk((columns, rows) if turned else shape)
-        numbers = b"".join(map(_wire.varint, (1, lk.store.file.DTYPES.index("int8"), 2, rows, columns, 2, 1)))
-        scale = bytes([0, 0, 0, 0]) + bytes([lk.store.file.DTYPES.index("int32"), 0, 0, 0, 3])
+        numbers = b"".join(map(_wire.varint, (1, DTYPES.index("int8"), 2, rows, columns, 2, 1)))
+        scale = bytes([0, 0, 0, 0]) + bytes([DTYPES.index("int32"), 0, 0, 0, 3])
         head = b"\1" + _wire.text("weight") + numbers + scale + _wire.varint(3) + _wire.varint(2 + turned) + b"\0\0"
         raw = put_together(head, np.float32(1).tobytes())
         into = nn.Linear(columns, rows)

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from labkit.compress import codebook
 from labkit.compress.magnitude import prune
 from labkit.compress.parts import Quantized, parts
 from labkit.compress.quantize import Grid, install, quantize
 from labkit.models import build
-from labkit.store import check_equal, decode, encode, load, save
+from labkit.store import check_equal, container, decode, encode, load, save
 from tests.store.nets import small, tiny
 
 INPUTS = {"lenet-300-100": (4, 1, 28, 28), "lenet-5": (4, 1, 28, 28), "resnet-20": (2, 3, 32, 32)}
@@ -212,6 +214,41 @@ def test_a_file_of_version_1_is_still_read() -> None:
     check_equal(decode(VERSION_1, plain_net()), plain_net())
 
 
+def every_kind() -> dict[str, nn.Module]:
+    """Nets without a random number that together have every kind of part."""
+    few, shared = (torch.arange(240.0).view(4, 60) - 70) / 64 * (torch.arange(60) % 30 < 9), nn.Linear(60, 4)
+    for layer in (dense := nn.Linear(60, 4), shared):
+        layer.weight.data, layer.bias.data = few.clone(), torch.tensor([0.5, -0.25, 0.0, 2.0])
+    indices = (few * 64).to(torch.int16) % 4
+    codebook.install(shared, "weight", indices, torch.tensor([-0.5, 0.25, 1.0]))
+    how = dict(symmetric=False, granularity="channel", activation_bits=8, calibration=torch.arange(120.0).view(2, 60))
+    return {
+        "plain": dense,
+        "symmetric": quantize(dense, 4),
+        "affine by channel, inputs": quantize(dense, 3, **how),
+        "float16": quantize(dense, 4).half(),
+        "shared": shared,
+    }
+
+
+# CRC-32 of inflated header and body, written without entropy coders; what is written otherwise needs a new VERSION
+WRITTEN = {
+    "plain": 0x37D6FD8D,
+    "symmetric": 0x23D6B3D4,
+    "affine by channel, inputs": 0x66365CA9,
+    "float16": 0xFE760A4B,
+    "shared": 0xB0BD0801,
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_every_kind_of_part_is_written_as_it_always_was(kind: str) -> None:
+    model = every_kind()[kind]
+    head, body = container.opened(encode(model, coders=()), 1 << 20)
+    assert zlib.crc32(bytes(head.raw) + bytes(body.raw)) == WRITTEN[kind]
+    check_equal(decode(encode(model, coders=()), nn.Linear(60, 4)), model)
+
+
 def test_writing_leaves_the_model_alone_and_reading_leaves_into_alone() -> None:
     model, into = small(), tiny(seed=1)
     before, raw = encode(model), encode(into)
@@ -262,7 +299,8 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
 def test_a_type_that_a_file_cannot_hold_is_named() -> None:
     net = nn.Module()
     net.register_buffer("spectrum", torch.zeros(2, dtype=torch.complex64))
-    with pytest.raises(ValueError, match="spectrum is of type complex64; allowed in a .lk file: float32, float64"):
+    said = "spectrum cannot be saved: it is of type complex64; allowed in a .lk file: float32, float64"
+    with pytest.raises(ValueError, match=said):
         encode(net)
 
 

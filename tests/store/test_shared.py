@@ -111,7 +111,7 @@ HOSTILE = {
     ),
     "a buffer": (
         record("1.running_mean", 2, "int16", (2,)) + CODEBOOK + b"\0" + _wire.signed(1) + b"\3",
-        "it is a codebook's, but a buffer of `into` cannot be",
+        "it is of kind codebook; allowed for a buffer of `into`: tensor",
     ),
 }
 
