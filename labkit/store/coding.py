@@ -1,7 +1,7 @@
 """Lossless coders for small whole numbers: fixed-width bit packing, Huffman codes, range coding.
 
     packing        n · bits                                every symbol costs the same
-    Huffman        Σ counts · lengths                      a whole number of bits a symbol
+    Huffman        Σ counts · lengths                      a whole number of bits per symbol
     range coding   Σ counts · log2(1 / p)                  fractions of a bit; the entropy, all but reached
 
 `symbols` is always one-dimensional, from 0 up; `counts[s]` says how often s occurs. Every `…_encode` has an exact

@@ -1,4 +1,4 @@
-"""Huffman codes (Huffman 1952) in canonical form: the lengths alone say which code is whose."""
+"""Huffman codes (Huffman 1952) in canonical form: the lengths alone determine the codes."""
 
 import heapq
 

@@ -1,6 +1,6 @@
-"""Fixed-width bit packing, the joints it shares with the other coders, and the table an entropy coder begins with.
+"""Fixed-width bit packing, the helpers it shares with the other coders, and the table an entropy coder begins with.
 
-Symbols come and go in any type that holds them, best the smallest; all that is wider is made for one chunk at a time.
+Symbols may have any type that holds them, best the smallest; wider arrays are made for one chunk at a time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -120,7 +120,7 @@ def windows(five_bytes: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def write_table(values: np.ndarray, note: int = 0) -> bytes:
-    """A table by symbol: its last symbol, bits an entry with a 3-bit note, the entries packed."""
+    """A table by symbol: its last symbol, bits per entry with a 3-bit note, the entries packed."""
     bits = int(values.max()).bit_length()
     return varint(values.size - 1) + bytes([bits | note << 5]) + pack_bits(values, bits)
 

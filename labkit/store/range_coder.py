@@ -1,4 +1,4 @@
-"""Range coding (Martin 1979) under a fixed histogram: fractions of a bit a symbol; constriction does the arithmetic."""
+"""Range coding (Martin 1979) under a fixed histogram: fractions of a bit per symbol, by constriction."""
 
 import constriction
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from labkit.store import packing
 from labkit.store._wire import Bytes
 
-_STEPS = np.array([1, 2, 4, 8, 16, 32])  # values an octave in which a histogram may be stored
+_STEPS = np.array([1, 2, 4, 8, 16, 32])  # values per octave of a stored histogram
 
 
 def range_size(counts: np.ndarray) -> float:
@@ -23,7 +23,7 @@ def range_encode(symbols: np.ndarray) -> bytes:
         return b""
     resolution, stored, _ = _histogram(packing.counts_of(symbols))
     head = packing.write_table(stored, resolution)
-    if np.count_nonzero(stored) == 1:  # one symbol: the histogram has said it all
+    if np.count_nonzero(stored) == 1:  # one symbol: the histogram is enough
         return head
     return head + _narrow(symbols, _shares(stored, resolution))
 

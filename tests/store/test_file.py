@@ -1,6 +1,7 @@
 """The .lk file: bit for bit what was saved, all or nothing on disk, and one clear sentence for every bad file."""
 
 import base64
+import copy
 import os
 import zlib
 from pathlib import Path
@@ -227,6 +228,7 @@ def every_kind() -> dict[str, nn.Module]:
         "symmetric": quantize(dense, 4),
         "affine by channel, inputs": quantize(dense, 3, **how),
         "float16": quantize(dense, 4).half(),
+        "float16, scale in float32": quantize(copy.deepcopy(dense).half(), 4),
         "shared": shared,
     }
 
@@ -237,6 +239,7 @@ WRITTEN = {
     "symmetric": 0x23D6B3D4,
     "affine by channel, inputs": 0x66365CA9,
     "float16": 0xFE760A4B,
+    "float16, scale in float32": 0xBBE5FB39,
     "shared": 0xB0BD0801,
 }
 
@@ -247,6 +250,22 @@ def test_every_kind_of_part_is_written_as_it_always_was(kind: str) -> None:
     head, body = container.opened(encode(model, coders=()), 1 << 20)
     assert zlib.crc32(bytes(head.raw) + bytes(body.raw)) == WRITTEN[kind]
     check_equal(decode(encode(model, coders=()), nn.Linear(60, 4)), model)
+
+
+def test_models_of_other_bits_types_or_shapes_are_not_equal() -> None:
+    q, scale, zero = torch.zeros(2, 3, dtype=torch.int8), torch.tensor(1.0), torch.tensor(0, dtype=torch.int32)
+    grids = [Grid(scale, zero, 4, True), Grid(scale, zero, 5, True), Grid(scale, zero, 4, True, torch.float16)]
+    models = [nn.Linear(3, 2, bias=False) for _ in grids]
+    for model, grid in zip(models, grids, strict=True):
+        install(model, "weight", q, grid)
+    models += [nn.Linear(3, 2, bias=False), nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False).half()]
+    for model in models[3:]:
+        nn.init.zeros_(model.weight)
+    for i, model in enumerate(models):
+        check_equal(model, copy.deepcopy(model))
+        for other in models[:i]:
+            with pytest.raises(ValueError, match="weight is not the same in the two models"):
+                check_equal(model, other)
 
 
 def test_writing_leaves_the_model_alone_and_reading_leaves_into_alone() -> None:

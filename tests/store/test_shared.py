@@ -24,6 +24,13 @@ def tiny(seed: int = 0) -> nn.Module:
 SHARED = encode(share(prune(tiny(), 0.6), 2))
 
 
+def test_theory_counts_the_indices_and_the_codebook():
+    net = nn.Linear(4, 2, bias=False)
+    install(net, "weight", torch.tensor([[0, 0, 0, 0], [1, 1, 2, 2]], dtype=torch.int16), torch.tensor([-1.0, 0.5]))
+    sizes = comparison(net).set_index("what")["bytes"]
+    assert sizes["theory: entropy of mask and values"] == (8 + 4 + 2 * 32 + 4) // 8  # 8 bits of mask, 4 of indices
+
+
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.95])
 @pytest.mark.parametrize("init", ["linear", "random"])
