@@ -89,8 +89,8 @@ def test_a_cuda_build_is_a_note():
 
 def test_data(small_data):
     assert doctor.data_problems() == []
-    (small_data / "digits/test.webp").unlink()
-    said = "data/digits/test.webp is missing; run: git checkout -- data/digits/test.webp"
+    (small_data / "digits/test-0.webp").unlink()
+    said = "data/digits/test-0.webp is missing; run: git checkout -- data/digits/test-0.webp"
     assert doctor.data_problems() == [said]
     (small_data / "manifest.json").write_text("{")
     (problem,) = doctor.data_problems()

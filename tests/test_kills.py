@@ -234,11 +234,11 @@ def test_a_reader_never_sees_a_half_published_file(small_data):
 
 
 def test_work_that_began_before_a_file_changed_is_not_published_over_it(small_data):
-    file, work = data.data_dir() / "digits/train.webp", partial("digits/train.webp")
+    file, work = data.data_dir() / "digits/train-0.webp", partial("digits/train-0.webp")
     replace(work, [b"rows of an interrupted run"])
     os.utime(work, (file.stat().st_mtime - 10,) * 2)
-    said = f"data/digits/train.webp is newer than {work}, which an interrupted run left; move that file away"
-    with pytest.raises(ValueError, match=said), working_on("digits/train.webp"):
+    said = f"data/digits/train-0.webp is newer than {work}, which an interrupted run left; move that file away"
+    with pytest.raises(ValueError, match=said), working_on("digits/train-0.webp"):
         pass
     assert damaged() == []
     with working_on("digits/nothing.csv"):  # a run that had nothing to do
@@ -247,6 +247,6 @@ def test_work_that_began_before_a_file_changed_is_not_published_over_it(small_da
 
 
 def test_unpublished_work_is_not_called_damaged(small_data):
-    replace(partial("digits/train.webp"), [b"rows of an interrupted run"])
+    replace(partial("digits/train-0.webp"), [b"rows of an interrupted run"])
     assert damaged() == []
     load_data("digits")

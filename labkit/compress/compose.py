@@ -20,6 +20,7 @@ from labkit._module import clone
 from labkit.compress.distill import answers, distill
 from labkit.compress.magnitude import apply_masks, masks_of, prune
 from labkit.compress.qat import finish_qat, keep_grids, on_grids, prepare_qat
+from labkit.compress.quantize import quantize
 from labkit.data import Split
 from labkit.losses import check_distillation
 from labkit.train import fit
@@ -58,17 +59,29 @@ def compose(
     check_distillation(temperature, 1)
     _check.kind(Callable, after_step=after_step)
     share = _share(epochs, len(steps))
-    teacher = answers(model, train.x) if "distil" in steps and epochs else None
+    if not epochs:
+        return _at_once(model, steps, sparsity, bits), pd.DataFrame()
+    teacher = answers(model, train.x) if "distil" in steps else None
     model, histories = clone(model), []
     for i, step in enumerate(steps or ["fine-tune"]):
         model = _begin(model, step, sparsity, bits)
-        if epochs:
-            hook = _hold(model, after_step, i, max(1, len(steps)))
-            how = settings | dict(epochs=share, lr=lr, after_step=hook)
-            model, history = _train(model, train, teacher if step == "distil" else None, temperature, how)
-            histories.append(history.assign(phase=step))
+        hook = _hold(model, after_step, i, max(1, len(steps)))
+        how = settings | dict(epochs=share, lr=lr, after_step=hook)
+        model, history = _train(model, train, teacher if step == "distil" else None, temperature, how)
+        histories.append(history.assign(phase=step))
         model = as_stored(model)
-    return model, pd.concat(histories, ignore_index=True) if histories else pd.DataFrame()
+    return model, pd.concat(histories, ignore_index=True)
+
+
+def _at_once(model: nn.Module, steps: Sequence[str], sparsity: float, bits: int) -> nn.Module:
+    """A new model: what the steps do without training. A live panel asks for it, and prepares nothing to train."""
+    model = clone(model)
+    for step in steps:
+        if step == "prune":
+            model = prune(model, sparsity)
+        elif step == "quantize":
+            model = quantize(model, bits)
+    return model
 
 
 def as_stored(model: nn.Module) -> nn.Module:

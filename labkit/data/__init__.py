@@ -1,7 +1,8 @@
 """Data sets as plain tensors: train, validation and test, normalised, offline.
 
-`load_data("mnist")` reads `data/`, checks each file's SHA-256 and returns a `Data`. A picture file holds a whole split
-as one lossless mosaic, so that it is small, opens in any viewer and needs no format of our own.
+`load_data("mnist")` returns a `Data` that reads the images of a split from `data/` when they are first used; each file
+is held to its SHA-256. A picture file is a lossless mosaic of up to 10,000 images: it is small, opens in any viewer and
+needs no format of our own.
 
     python -m labkit.data                              what is here, and whether it is undamaged
     python -m labkit.data fetch cifar10 [--from DIR]   all 60,000 CIFAR-10 images, from the web or a local folder
@@ -10,7 +11,10 @@ as one lossless mosaic, so that it is small, opens in any viewer and needs no fo
 import functools
 import io
 import lzma
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +58,31 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def prototype(self) -> Tensor:
+        """No examples, (0, …), of the shape, dtype and device of `x`: to ask for those reads no image."""
+        return self.x[:0]
+
+
+class StoredSplit(Split):
+    """A split of a shipped data set: `x` is read when it is first used. Most users of a data set need one split."""
+
+    prototype: Tensor = torch.empty(0)
+
+    def __init__(self, y: Tensor, prototype: Tensor, read: Callable[[], Tensor]) -> None:
+        vars(self).update(y=y, prototype=prototype, _read=read)  # a frozen dataclass assigns in no other way
+
+    def __getattr__(self, name: str) -> Any:  # called only as long as there is no x
+        if name != "x":
+            raise AttributeError(f"a split has x and y, and no {name!r}")
+        with _reading:
+            if "x" not in vars(self):
+                vars(self)["x"] = self._read()
+        return self.x
+
+
+_reading = threading.Lock()  # one split at a time, for all that is read at once is in memory at once
+
 
 @dataclass(frozen=True)
 class Data:
@@ -81,19 +110,18 @@ class Data:
             if (highest := int(split.y.max())) >= len(self.classes):
                 allowed = f"{highest + 1} or more, for {part} has the label {highest}"
                 raise ValueError(f"classes has {len(self.classes)} names; allowed: {allowed}")
-            if split.x.shape[1:] != self.train.x.shape[1:]:
-                one, other = tuple(split.x.shape[1:]), tuple(self.train.x.shape[1:])
-                raise ValueError(f"{part} has examples of the shape {one}; allowed: {other}, as in train")
+            if (other := split.prototype.shape[1:]) != (one := self.train.prototype.shape[1:]):
+                raise ValueError(f"{part} has examples of the shape {tuple(other)}; allowed: {tuple(one)}, as in train")
 
     @property
     def of_text(self) -> bool:
         """Whether x are windows of text, and y the characters behind them."""
-        return not self.train.x.is_floating_point()
+        return not self.train.prototype.is_floating_point()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{k} {len(getattr(self, k)):,}" for k in ("train", "validation", "test"))
         what = "windows of text" if self.of_text else "images"
-        return f"Data({self.name!r}: {sizes}; {what} {'×'.join(map(str, self.train.x.shape[1:]))})"
+        return f"Data({self.name!r}: {sizes}; {what} {'×'.join(map(str, self.train.prototype.shape[1:]))})"
 
 
 @dataclass(frozen=True)
@@ -102,7 +130,6 @@ class Source:
 
     folder: str
     shape: tuple[int, ...]  # of one image, height first
-    validation: int  # images carved from train; 0 where the folder ships its own validation split
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[str, ...]
@@ -114,12 +141,14 @@ _CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 _CIFAR_STATS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 # Grey images are only scaled, not shifted, as in Caffe's LeNets that papers report on: their background stays 0.
 SOURCES = {
-    "mnist": Source("mnist", (28, 28), 5_000, (0.0,), (0.3081,), _DIGITS),
-    "fashion-mnist": Source("fashion-mnist", (28, 28), 5_000, (0.0,), (0.3530,), _CLOTHES),
-    "cifar10": Source("cifar10", (32, 32, 3), 0, *_CIFAR_STATS, _CIFAR),
-    "cifar10-full": Source("cifar10-full", (32, 32, 3), 5_000, *_CIFAR_STATS, _CIFAR),
-    "digits": Source("digits", (8, 8), 300, (0.0,), (0.3760,), _DIGITS),
+    "mnist": Source("mnist", (28, 28), (0.0,), (0.3081,), _DIGITS),
+    "fashion-mnist": Source("fashion-mnist", (28, 28), (0.0,), (0.3530,), _CLOTHES),
+    "cifar10": Source("cifar10", (32, 32, 3), *_CIFAR_STATS, _CIFAR),
+    "cifar10-full": Source("cifar10-full", (32, 32, 3), *_CIFAR_STATS, _CIFAR),
+    "digits": Source("digits", (8, 8), (0.0,), (0.3760,), _DIGITS),
 }
+HELD = 5_000  # validation images: the first of cifar10-full's training images, in `split_order`
+SHEET = 10_000  # images in a picture file at most: to decode one takes 16 bytes a pixel for a moment
 TEXTS = {"shakespeare": "shakespeare/input.txt.xz"}
 WINDOW = 48  # characters of a window; the class is the one behind it
 # The text is cut twice, no window crosses a cut, and a window begins so many characters behind the one before it.
@@ -128,21 +157,18 @@ PARTS = {"train": (0.0, 0.9, 16), "validation": (0.9, 0.95, 11), "test": (0.95, 
 
 @functools.cache
 def load_data(name: str) -> Data:
-    """Load a data set, normalised and split; the same call twice gives the same object.
+    """A data set, normalised and split; the same call twice gives the same object.
 
     `name` is "mnist", "fashion-mnist", "digits", "cifar10" (the 6,000 images that ship), "cifar10-full" (after `fetch`)
-    or "shakespeare" (text). Raises ValueError for another name or a damaged file, FileNotFoundError for a missing one.
+    or "shakespeare" (text). Raises ValueError for another name or a damaged file, FileNotFoundError for a missing one;
+    where that is a picture, only when `x` of its split is first used.
     """
     _check.one_of("name", name, [*SOURCES, *TEXTS])
     if name in TEXTS:
         return _read_text(name)
     source = SOURCES[name]
-    splits = {k: _read_split(source, k) for k in ("train", "test")}
-    if source.validation:
-        splits["train"], splits["validation"] = _carve(splits["train"], source.validation)
-    else:
-        splits["validation"] = _read_split(source, "validation")
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (source.mean, source.std))
+    splits = {part: _stored(source, part) for part in PARTS}
+    mean, std = _stats(source)
     return Data(name, classes=source.classes, mean=mean, std=std, **splits)
 
 
@@ -173,27 +199,57 @@ def split_order(n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(SPLIT_SEED))
 
 
-def _carve(split: Split, n_validation: int) -> tuple[Split, Split]:
-    order = split_order(len(split))
-    held, kept = order[:n_validation], order[n_validation:]
-    return Split(split.x[kept], split.y[kept]), Split(split.x[held], split.y[held])
+def _stored(source: Source, part: str) -> StoredSplit:
+    """A split with its classes; its images are read when they are used."""
+    y = _array(f"{source.folder}/{_file(source, part)}-labels.npy")
+    rows = _rows(source, part, len(y))
+    prototype = torch.empty(0, len(source.mean), *source.shape[:2])
+    read = functools.partial(_read_images, source, part, len(y))
+    return StoredSplit(torch.from_numpy(y[rows].astype(np.int64)), prototype, read)
 
 
-def _read_split(source: Source, part: str) -> Split:
-    labels = np.load(io.BytesIO(verified(f"{source.folder}/{part}-labels.npy")), allow_pickle=False)
-    pixels = _read_pixels(source, part, len(labels))
-    x = torch.from_numpy(pixels).float().div_(255).reshape(len(labels), *source.shape[:2], -1)
-    x = x.sub_(torch.tensor(source.mean)).div_(torch.tensor(source.std)).permute(0, 3, 1, 2)
+def _file(source: Source, part: str) -> str:
+    """The part of whose files a split is a part: cifar10-full is as its authors published it, without validation."""
+    return "train" if source.folder.endswith("-full") and part == "validation" else part
+
+
+def _rows(source: Source, part: str, n: int) -> slice | np.ndarray:
+    """Which of the n images of its files a split has."""
+    if not source.folder.endswith("-full") or part == "test":
+        return slice(None)
+    order = split_order(n).numpy()
+    return order[:HELD] if part == "validation" else order[HELD:]
+
+
+def _read_images(source: Source, part: str, n: int) -> Tensor:
+    """The images (n, channels, height, width) of a split, normalised; its files hold `n`."""
+    pixels = _read_pixels(source, _file(source, part), n)[_rows(source, part, n)]
+    x = torch.from_numpy(pixels).reshape(len(pixels), *source.shape[:2], -1).permute(0, 3, 1, 2)
     # of one channel, contiguous() would keep strides with which `view` fails on what a convolution returns
-    return Split(x.clone(memory_format=torch.contiguous_format), torch.from_numpy(labels.astype(np.int64)))
+    x = x.clone(memory_format=torch.contiguous_format).float()
+    mean, std = _stats(source)
+    return x.div_(255).sub_(mean).div_(std)
 
 
-def _read_pixels(source: Source, part: str, n: int) -> np.ndarray:
+def _stats(source: Source) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the channels, (channels, 1, 1)."""
+    return torch.tensor(source.mean).view(-1, 1, 1), torch.tensor(source.std).view(-1, 1, 1)
+
+
+def _read_pixels(source: Source, file: str, n: int) -> np.ndarray:
+    """The n images of a part's files, uint8; sheet after sheet, since decoding takes many times the memory of one."""
     if source.folder.endswith("-full"):
-        return np.load(io.BytesIO(verified(f"{source.folder}/{part}.npy")), allow_pickle=False)
-    picture = Image.open(io.BytesIO(verified(f"{source.folder}/{part}.webp")))
-    mosaic = np.asarray(picture.convert("RGB" if len(source.shape) == 3 else "L"))
-    return from_mosaic(mosaic, source.shape, n)
+        return _array(f"{source.folder}/{file}.npy")
+    pixels = np.empty((n, *source.shape), np.uint8)
+    for i, start in enumerate(range(0, n, SHEET)):
+        picture = Image.open(io.BytesIO(verified(f"{source.folder}/{file}-{i}.webp")))
+        mosaic = np.asarray(picture.convert("RGB" if len(source.shape) == 3 else "L"))
+        pixels[start : start + SHEET] = from_mosaic(mosaic, source.shape, min(SHEET, n - start))
+    return pixels
+
+
+def _array(path: str) -> np.ndarray:
+    return np.load(io.BytesIO(verified(path)), allow_pickle=False)
 
 
 def to_mosaic(images: np.ndarray) -> np.ndarray:

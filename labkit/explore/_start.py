@@ -81,7 +81,7 @@ def start(
         _check.kind(nn.Module, model=model)
         _check.kind(Data, data=data)
         for name in ("train", "validation"):
-            if (device := getattr(data, name).x.device).type != "cpu":
+            if (device := getattr(data, name).prototype.device).type != "cpu":
                 raise ValueError(f"data.{name}.x is on the device {device}; allowed: cpu, where panels work")
         return own(model, data), {}
     options = [(f"{m} on {d}", (m, d)) for m, d in networks]

@@ -76,7 +76,7 @@ def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits, kind):
     refuses(ValueError, together, PANELS[kind], data=digits)
     refuses(TypeError, "model is a Data; allowed: a torch.nn.Module", PANELS[kind], digits, conv)
     said = "data is a Split; allowed: a labkit.Data"
-    refuses(TypeError, said, PANELS[kind], conv, digits.train)
+    refuses(TypeError, said, PANELS[kind], conv, Split(digits.test.x, digits.test.y))
 
 
 # the overview
