@@ -106,7 +106,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "by 8 points or more": "= 95.1 - 86.8",
         "12 for the dense one": "labkit/zoo.py",
         "is 0.1 points": "= 97.9 - 97.8",
-        "and 2.3 ahead": "= 96.0 - 93.7",
+        "and 2.3 points": "= 96.0 - 93.7",
         "2.1 times less work": "= 266200 / 125600",
         "both 1.6 %": "Evci et al. 2020, table 2",
     },
