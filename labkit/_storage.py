@@ -39,7 +39,9 @@ class Journal(JournalFileBackend):
         with path.open("rb") as file:
             head = file.read(len(HEAD))
         if head != HEAD[: len(head)]:
-            raise ValueError(f"storage is {path}, which is not a journal of a study; allowed: a journal, or a free name")
+            raise ValueError(
+                f"storage is {path}, which is not a journal of a study; allowed: a journal, or a free name"
+            )
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """Every entry from line `log_number_from` on. ValueError for a damaged line."""
