@@ -1,7 +1,7 @@
 # make lab        set up .venv if it is not, then open the lab in JupyterLab
-# make test       everything that is checked: style, types, tests, browser, notebooks; then one summary
-# make quick      style, types, and the tests that need neither a browser nor much time
-# make lint       style and types only
+# make test       everything that is checked: style, types, words, tests, browser, notebooks; then one summary
+# make quick      style, types, words, and the tests that need neither a browser nor much time
+# make lint       style, types, and words that docs/plain_words.txt bans
 # make doctor     what is wrong with this installation, in words
 # make notebooks  run every notebook afresh and store its outputs
 # make fuzz       load changed files for five minutes, or: make fuzz MINUTES=60
@@ -30,10 +30,10 @@ test: $(VENV)/.test
 	@$(VENV)/bin/python tests/run.py
 
 quick: $(VENV)/.test
-	@$(VENV)/bin/python tests/run.py style format types quick
+	@$(VENV)/bin/python tests/run.py style format types words quick
 
 lint: $(VENV)/.test
-	@$(VENV)/bin/python tests/run.py style format types
+	@$(VENV)/bin/python tests/run.py style format types words
 
 # As a file, not as a module: importing the package needs what may be missing.
 doctor: $(VENV)/.python

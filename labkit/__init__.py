@@ -11,8 +11,8 @@
     lk.measure(again, data.validation)                # accuracy with its interval, bytes, MACs, latency
     lk.explore.overview()                             # the same, live
 
-Data flows one way: data → models → train → compress → store → measure → explore. Every module is an attribute, as
-`lk.sweep`; those that the functions here do not need load when they are first used.
+Data flows one way: data → models → train → compress → store → measure → explore. Every module is an attribute, such
+as `lk.sweep`; modules that the functions here do not need are loaded when they are first used.
 """
 
 import importlib
@@ -24,9 +24,9 @@ if sys.version_info < (3, 11):  # noqa: UP036 - a folder on the path is imported
     told = f"labkit needs Python 3.11 or newer, but this is {sys.version_info[0]}.{sys.version_info[1]}"
     raise ImportError(told, name="labkit")  # with its name, `python -m` shows the sentence alone
 
-# Its idle threads shall sleep, not spin; this has to be said before torch loads, so `make lab` says it too. Where a
-# browser or a training run shares the processor, spinning made a slider 14 times and a training step 18 times slower
-# here; on an idle machine, sleeping costs a tenth.
+# Let idle OpenMP threads sleep; this must be set before torch loads, so `make lab` sets it, too. With a browser or a
+# training run on the same processor, spinning made a slider 14 times and a training step 18 times slower here; on an
+# idle machine, sleeping costs a tenth.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from labkit.compress.codebook import share

@@ -1,4 +1,4 @@
-"""Guards on what a user passes in: one sentence that names the argument, what came and what is allowed."""
+"""Guards on arguments: one sentence that names the argument, the value that was given, and what is allowed."""
 
 import contextlib
 import math
@@ -31,7 +31,7 @@ def shown(value: object) -> str:
 
 
 def plain(value: object) -> object:
-    """NumPy's numbers, and arrays and tensors of no dimension, as Python's numbers; anything else as it is."""
+    """NumPy numbers, and arrays and tensors without dimensions, as Python numbers; any other value unchanged."""
     single = isinstance(value, np.generic) or (isinstance(value, np.ndarray | Tensor) and value.ndim == 0)
     return cast(Any, value).item() if single else value
 
@@ -46,7 +46,7 @@ def kind(wanted: Any, /, **values: object) -> None:
 
 
 def flags(**values: object) -> None:
-    """Refuse each of the named values that is neither True nor False: any other text would count as true."""
+    """Refuse each of the named values that is neither True nor False: any text would count as true."""
     for name, value in values.items():
         if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{name} is {shown(value)}; allowed: True or False")
@@ -70,7 +70,7 @@ def whole(name: str, value: object, low: int, high: int) -> int:
 
 
 def seed(value: object) -> int:
-    """The value of an argument `seed` as an int; refuse what torch and NumPy do not both take."""
+    """The value of an argument `seed` as an int; refuse values that torch and NumPy do not both accept."""
     return whole("seed", value, 0, 2**63 - 1)
 
 
@@ -85,7 +85,7 @@ def number(
     real = cast(float, value)
     above = real > low if open_low else real >= low
     below = real < high if open_high else real <= high
-    # a whole number may be too large for a float; NaN is refused too, for both comparisons are false
+    # a whole number may be too large for a float; NaN is refused, too, since both comparisons are false
     if not (above and below) or (isinstance(real, int) and abs(real) > 2**1000):
         raise ValueError(f"{name} is {shown(value)}; allowed: {allowed}")
     return real
@@ -98,7 +98,7 @@ def numbers(**values: object) -> None:
 
 
 def array(name: str, value: object) -> np.ndarray:
-    """The value as an array of floats; refuse what is no number, or not an array or a sequence of them."""
+    """The value as an array of floats; refuse anything but a number, or an array or a sequence of numbers."""
     if isinstance(value, np.ndarray | Collection | Real) and not isinstance(value, str | Mapping):
         with contextlib.suppress(ValueError, TypeError):
             return np.asarray(value, float)
@@ -106,7 +106,7 @@ def array(name: str, value: object) -> np.ndarray:
 
 
 def sizes(**values: object) -> None:
-    """Refuse each of the named values that is not a whole number from 1 up, or is a tensor: layers take none."""
+    """Refuse each of the named values that is not a whole number ≥ 1, or is a tensor, which layers do not accept."""
     for name, value in values.items():
         if isinstance(value, Tensor):
             raise TypeError(f"{name} is a Tensor; allowed: a whole number")
@@ -114,7 +114,7 @@ def sizes(**values: object) -> None:
 
 
 def shaped(wanted: Any, ndim: int, /, **values: Any) -> None:
-    """Refuse each of the named tensors or arrays, of type `wanted`, that is empty or has not `ndim` dimensions."""
+    """Refuse each of the named values that is not of type `wanted`, is empty, or does not have `ndim` dimensions."""
     kind(wanted, **values)
     for name, value in values.items():
         if value.ndim != ndim or 0 in value.shape:
@@ -143,7 +143,7 @@ def finite(name: str, tensor: Tensor) -> None:
 
 
 def examples(x: Tensor, y: Tensor) -> None:
-    """Refuse anything but examples `x` (n, …) and a class number, from 0 up, for each: `y` (n,) of integers."""
+    """Refuse anything but examples `x` (n, …) and a class number ≥ 0 for each: integers `y` (n,)."""
     kind(Tensor, x=x, y=y)
     _classes(y)
     if x.ndim == 0 or len(x) != len(y):
@@ -172,9 +172,9 @@ def labels(y: Tensor, logits: Tensor) -> None:
 
 
 def table(name: str, value: object, *columns: str, rows: int | None = 0) -> None:
-    """Refuse anything but a table, a pandas.DataFrame, of these columns and at least so many rows.
+    """Refuse anything but a table, a pandas.DataFrame, with these columns and at least `rows` rows.
 
-    `rows` None: an empty one may lack the columns, too.
+    `rows` None: an empty table may lack the columns, too.
     """
     kind(pd.DataFrame, **{name: value})
     found = cast(pd.DataFrame, value)
@@ -187,7 +187,7 @@ def table(name: str, value: object, *columns: str, rows: int | None = 0) -> None
 
 
 def known(name: str, values: Collection[str], allowed: Collection[str]) -> None:
-    """Refuse anything but a list of names that are all among `allowed`; a text is not a list."""
+    """Refuse anything but a list of names that are all in `allowed`; a text is not a list."""
     if isinstance(values, str) or not isinstance(values, Collection):
         raise TypeError(f"{name} is {shown(values)}; allowed: a list of {', '.join(map(repr, allowed))}")
     for value in values:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, by one process at a time. Whatever labkit writes goes through here."""
+"""Files that are written completely or not at all, by one process at a time. labkit writes every file through here."""
 
 import contextlib
 import math
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import filelock
 
-ABANDONED = 3600.0  # seconds after which an unfinished file is taken to be one of a process that was killed
-PATIENCE = 5.0  # seconds of silence before a process says that it waits for another
+ABANDONED = 3600.0  # seconds after which an unfinished file is assumed to belong to a killed process
+PATIENCE = 5.0  # seconds before a process says that it waits for another
 
 
 def replace(path: str | Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write `pieces`, end to end, as the file `path`: a crash, a full disk or another writer leave one whole file.
+    """Write `pieces`, end to end, as the file `path`: a crash, a full disk or another writer leaves one complete file.
 
-    A symbolic link stays and its target is replaced; a file that was there keeps its mode. The new file is on disk when
-    this returns. ValueError if `path` is something other than a regular file, OSError if it cannot be written.
+    A symbolic link stays and its target is replaced; an existing file keeps its mode. The new file is on disk when this
+    returns. ValueError if `path` is something other than a regular file, OSError if it cannot be written.
     """
     target = Path(os.path.realpath(path))
     mode = _mode(target)
@@ -30,7 +30,7 @@ def replace(path: str | Path, pieces: Iterable[bytes | memoryview]) -> None:
         raise FileNotFoundError(f"{path} cannot be written: its folder {target.parent} does not exist")
     part = target.with_name(f".labkit-{secrets.token_hex(8)}.part")  # only a rename within one folder is atomic
     try:
-        with part.open("xb") as file:  # "x" opens nothing that is there already, such as a link somebody planted
+        with part.open("xb") as file:  # "x" opens nothing that exists already, such as a link that someone placed there
             if mode is not None:
                 os.chmod(file.fileno(), mode)
             file.writelines(pieces)
@@ -39,14 +39,14 @@ def replace(path: str | Path, pieces: Iterable[bytes | memoryview]) -> None:
         os.replace(part, target)
         _sync(target.parent)
     except OSError as error:
-        raise OSError(error.errno, f"{path} cannot be written, and is as it was: {error.strerror or error}") from error
+        raise OSError(error.errno, f"{path} cannot be written, and is unchanged: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
     _remove_abandoned(target.parent)
 
 
 def read(path: str | Path, longest: float = math.inf) -> bytes:
-    """The contents of a regular file of at most so many bytes; a device or a pipe may have no end. ValueError else."""
+    """The contents of a regular file of at most `longest` bytes; ValueError for a longer one, a device or a pipe."""
     _mode(Path(os.path.realpath(path)))
     if (size := Path(path).stat().st_size) > longest:
         raise ValueError(f"it has {size} bytes; allowed: {longest} at most")
@@ -54,7 +54,7 @@ def read(path: str | Path, longest: float = math.inf) -> bytes:
 
 
 def _mode(target: Path) -> int | None:
-    """The permissions of a regular file, None where there is nothing."""
+    """The permissions of a regular file; None if there is no file."""
     try:
         found = target.stat()
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def _mode(target: Path) -> int | None:
 
 
 def _sync(folder: Path) -> None:
-    """Have the names in a folder written to disk, too; Windows cannot and need not."""
+    """Write the names in a folder to disk, too; Windows cannot do this and does not need it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -76,21 +76,21 @@ def _sync(folder: Path) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what a process that was killed left of its unfinished files."""
+    """Remove the unfinished files of killed processes."""
     for part in folder.glob(".labkit-*.part"):
-        with contextlib.suppress(OSError):  # another writer has removed it, or it is not ours to remove
+        with contextlib.suppress(OSError):  # another writer has removed it, or we may not remove it
             if time.time() - part.lstat().st_mtime > ABANDONED:
                 part.unlink()
 
 
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Keep every other process and thread that locks `path` waiting; a process that is killed holds nothing.
+    """Make every other process and thread that locks `path` wait; a killed process releases its lock.
 
     `path` may be a file that does not exist yet. The lock is the file `.<name>.lock` beside it, and it stays there.
     """
     target = Path(os.path.realpath(path))
-    # for everybody who may write into the folder, and not only for who was first
+    # usable by everybody who may write into the folder, not only by the one who came first
     lock = filelock.FileLock(target.with_name(f".{target.name}.lock"), mode=0o666)
     try:
         lock.acquire(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""What every room does with the module that a user brings: copy it, run it in evaluation mode, read its logits."""
+"""What all parts of labkit do with a user's module: copy it, run it in evaluation mode, read its logits."""
 
 import copy
 import inspect
@@ -28,7 +28,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def clone(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
-    """A deep copy, also of a module that keeps results of its forward pass; ValueError says why another has none.
+    """A deep copy, also of a module that keeps results of its forward pass; ValueError with the reason if it fails.
 
     copy.deepcopy refuses a tensor that autograd computed (a kept attention map, the weight of old-style weight_norm,
     the cached weights of an LSTM); here the copy holds its values, detached. `instead` maps the id of a tensor to what
@@ -43,7 +43,7 @@ def clone(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.M
             # the __getattr__ of a wrapper passed on __deepcopy__, which torch gives to a parametrized module
             raise TypeError("the copy has other modules, for one of them answers for another by its __getattr__")
         return copied
-    except Exception as error:  # whatever an attribute of the user's module raises
+    except Exception as error:  # an attribute of the user's module may raise anything
         raise ValueError(f"model {type(model).__name__} cannot be copied: {error}") from error
 
 
@@ -90,7 +90,7 @@ def logits_of(model: nn.Module, x: Tensor, label: int = 0) -> Tensor:
 
 @contextmanager
 def running(model: nn.Module, name: str, x: Tensor) -> Iterator[None]:
-    """Where `model` runs on x, the argument `name`: torch's words for a misfit become a ValueError."""
+    """Around a run of `model` on x, the argument `name`: torch's error for an unsuitable x becomes a ValueError."""
     try:
         yield
     except (RuntimeError, IndexError) as error:
@@ -100,7 +100,7 @@ def running(model: nn.Module, name: str, x: Tensor) -> Iterator[None]:
 
 
 def _misfit(model: nn.Module, name: str, x: Tensor) -> str:
-    """How x differs from the weights of a model that failed on it; "" for no difference."""
+    """How x differs from the weights of a model that failed on it; "" if it does not differ."""
     looked_up = not x.is_floating_point() and any(isinstance(part, nn.Embedding) for part in model.modules())
     for what in ("device",) if looked_up else ("device", "dtype"):
         known = {str(getattr(weight, what)) for weight in model.parameters()}
@@ -134,17 +134,17 @@ def as_logits(model: nn.Module, output: Any, images: int, label: int = 0) -> Ten
 
 
 def fastest_layout(model: nn.Module, x: Tensor) -> torch.memory_format:
-    """The layout of memory in which `model` runs fastest on x: channels-last where it runs on it, else contiguous.
+    """The memory format in which `model` runs fastest on x: channels-last if the model accepts it, else contiguous.
 
     Convolutions on a CPU run up to three times faster on channels-last memory. A network whose forward uses `view` on
-    what a convolution returns, or that holds 3-D convolutions, does not run on it: a copy is tried on two images of x,
-    so that no buffer and no random generator changes.
+    what a convolution returns, or that holds 3-D convolutions, does not accept it. To find out, a copy runs on two
+    images of x, so no buffer and no random generator changes.
     """
     if not isinstance(x, Tensor) or x.ndim != 4:
         return torch.contiguous_format
     try:
         copied = clone(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for part in copied.modules():  # hooks that watch a layer must not see these two images
+        for part in copied.modules():  # hooks on a layer must not see these two images
             part._forward_pre_hooks.clear()
             part._forward_hooks.clear()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -162,7 +162,7 @@ def lay_out(model: nn.Module, x: Tensor) -> torch.memory_format:
 
 
 def lay_out_at_first_call(model: nn.Module) -> RemovableHandle:
-    """`lay_out` the model, in place, for what its first call hands it; the handle calls that off."""
+    """`lay_out` the model, in place, for the input of its first call; removing the handle cancels that."""
 
     def first(model: nn.Module, inputs: tuple[Any, ...]) -> None:
         handle.remove()

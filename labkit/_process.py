@@ -1,4 +1,4 @@
-"""What belongs to the user's process and not to labkit: environment variables and warning filters."""
+"""Protects the user's process: environment variables and warning filters."""
 
 import contextlib
 import importlib
@@ -8,7 +8,7 @@ import warnings
 
 
 def load(name: str) -> None:
-    """Import a module that others would import later, and undo what it adds to the environment and to the filters."""
+    """Import a module early, and undo its changes to environment variables and warning filters."""
     if name in sys.modules:
         return
     before = set(os.environ)

@@ -1,4 +1,4 @@
-"""How a search draws settings: Optuna's samplers, each seeded by where the trial stands in the search."""
+"""How a search draws settings: Optuna's samplers, each seeded by the index of the trial in the search."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -11,19 +11,19 @@ Space = Mapping[str, Sequence[Any]]
 
 
 class Point(optuna.samplers.RandomSampler):
-    """Draws the settings of one point of a grid."""
+    """Proposes the settings of one point of a grid."""
 
     def __init__(self, point: Mapping[str, Any]) -> None:
         super().__init__()
         self.point = point
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        """The value of that name."""
+        """The value of the parameter `param_name`."""
         return self.point[param_name]
 
 
-class NSGAIISampler(optuna.samplers.NSGAIISampler):  # the name is part of the keys under which generations are kept
-    """Optuna's, in which the first child of a generation has the same parents also when it is tried again."""
+class NSGAIISampler(optuna.samplers.NSGAIISampler):  # the name is part of the keys under which generations are stored
+    """Optuna's sampler, but the first child of a generation has the same parents when it is tried again."""
 
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[optuna.trial.FrozenTrial]:
         """The parents: for the first child in the order of selection, for the others in that of their numbers."""
@@ -32,7 +32,7 @@ class NSGAIISampler(optuna.samplers.NSGAIISampler):  # the name is part of the k
         return self.select_parent(study, generation) if first else parents
 
 
-# by the number of goals and a seed; what Optuna 5 changed is written out, so that the shipped searches stay repeatable
+# from the number of goals and a seed; defaults that Optuna 5 changed are set, so the shipped searches stay repeatable
 SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
     "random": lambda goals, seed: optuna.samplers.RandomSampler(seed=seed),
     "tpe": lambda goals, seed: optuna.samplers.TPESampler(multivariate=goals == 1, constant_liar=True, seed=seed),
@@ -41,7 +41,7 @@ SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
 
 
 def sampler_for(name: str, space: Space, goals: int, seed: int, index: int) -> optuna.samplers.BaseSampler:
-    """The sampler of the trial with that index; Optuna keeps no state of a random generator in a storage."""
+    """The sampler of the trial with this index; Optuna stores no state of a random generator."""
     if name == "grid":
         points = list(itertools.product(*([label(value) for value in space[key]] for key in sorted(space))))
         np.random.RandomState(seed).shuffle(points)  # type: ignore[arg-type]  # the order of Optuna's GridSampler
@@ -50,5 +50,5 @@ def sampler_for(name: str, space: Space, goals: int, seed: int, index: int) -> o
 
 
 def label(value: Any) -> str | float | None:
-    """What stands for a choice in a storage: itself, if that can hold it."""
+    """The stored form of a choice: the value itself, if the storage can hold it."""
     return value if value is None or isinstance(value, str | int | float) else repr(value)

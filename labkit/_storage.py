@@ -1,7 +1,7 @@
-"""Where a search is kept: a journal of whole lines, a database, and which of the searches that write to it still live.
+"""Where a search is stored: a journal of complete lines or a database; and which of its searches are still running.
 
-Beside a study in `study.db` lie locks: `.study.db.ask.lock`, which a search holds while it begins a trial, and
-`.study.db.<worker>.lock`, which it holds to its end. The system frees both when the process ends, however it ends.
+Beside a study in `study.db` there are locks: `.study.db.ask.lock`, which a search holds while it begins a trial, and
+`.study.db.<worker>.lock`, which it holds until it ends. The system releases both when the process ends for any reason.
 """
 
 import contextlib
@@ -25,38 +25,40 @@ from labkit._files import locked
 
 Storage = str | Path | optuna.storages.BaseStorage | None
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-HEAD = b'{"op_code":'  # so does every line of a journal begin
+HEAD = b'{"op_code":'  # the beginning of every line of a journal
 _asking = threading.Lock()
 _level = threading.Lock()
-_quiet: list[int] = []  # the user's verbosity, once for each call that is not over
+_quiet: list[int] = []  # the user's verbosity, once for each call in progress
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal, which holds whole lines also after a process was killed in one or the disk was full."""
+    """Optuna's journal, but its lines stay complete if a process is killed while writing one or the disk is full."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         with path.open("rb") as file:
             head = file.read(len(HEAD))
         if head != HEAD[: len(head)]:
-            raise ValueError(f"storage is {path}, which is no journal of a study; allowed: a journal, or a free name")
+            raise ValueError(
+                f"storage is {path}, which is not a journal of a study; allowed: a journal, or a free name"
+            )
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """Every entry from that line on. ValueError for a line that is damaged."""
+        """Every entry from line `log_number_from` on. ValueError for a damaged line."""
         if not _is_whole(self._file_path):
             with locked(self._file_path):
                 _cut(self._file_path)
         try:
             for log in super().read_logs(log_number_from):
                 if not isinstance(log, dict) or "op_code" not in log:
-                    raise ValueError("no entry of a study")
+                    raise ValueError("not an entry of a study")
                 yield log
-        except ValueError as error:  # JSON's, and that of text that is not UTF-8, too
+        except ValueError as error:  # of JSON, or of text that is not UTF-8
             told = f"storage is {self._file_path}, in which a line is damaged; allowed: a journal of whole lines"
             raise ValueError(told) from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add a line for each entry. OSError if the disk does not take them: what was there before is kept."""
+        """Add a line for each entry. OSError if they cannot be written: the earlier lines are kept."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         try:
             with locked(self._file_path):
@@ -71,7 +73,7 @@ class Journal(JournalFileBackend):
 
 
 def _is_whole(path: str) -> bool:
-    """Whether the last line has an end; one that has none is being written, or its writer is dead."""
+    """Whether the last line is complete; if not, it is being written, or its writer was killed."""
     with open(path, "rb") as file:
         if not file.seek(0, os.SEEK_END):
             return True
@@ -80,7 +82,7 @@ def _is_whole(path: str) -> bool:
 
 
 def _cut(path: str) -> None:
-    """Remove the last line if it has no end. Only for who holds the lock."""
+    """Remove the last line if it is incomplete. The caller must hold the lock."""
     if not _is_whole(path):
         with open(path, "r+b") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
@@ -90,7 +92,7 @@ def _cut(path: str) -> None:
 def file_of(storage: Storage) -> Path | None:
     """The file that holds a study; None for a study in memory, on a server, or in a storage object of Optuna's."""
     if isinstance(storage, Path) or (isinstance(storage, str) and "://" not in storage):
-        file = Path(storage).absolute()  # an objective may go to another folder
+        file = Path(storage).absolute()  # an objective may change the folder
     elif isinstance(storage, str) and storage.startswith("sqlite"):
         database = sqlalchemy.engine.make_url(storage).database
         if database in (None, "", ":memory:") or database.startswith("file:"):
@@ -104,7 +106,7 @@ def file_of(storage: Storage) -> Path | None:
 
 
 def connect(storage: Storage) -> optuna.storages.BaseStorage | None:
-    """What Optuna keeps a study in; see `labkit.search.open_study`."""
+    """The storage object of Optuna; see `labkit.search.open_study`."""
     if storage is None or isinstance(storage, optuna.storages.BaseStorage):
         return storage
     if not isinstance(storage, str | Path):
@@ -129,14 +131,14 @@ def connect(storage: Storage) -> optuna.storages.BaseStorage | None:
 
 @contextlib.contextmanager
 def alone(file: Path | None) -> Iterator[None]:
-    """Keep every other search waiting that begins a trial of the study; without a file, those of this process."""
+    """Make other searches that begin a trial of the study wait; without a file, only those of this process."""
     with locked(file.with_name(f"{file.name}.ask")) if file else _asking:
         yield
 
 
 @contextlib.contextmanager
 def at_work(file: Path | None) -> Iterator[str]:
-    """A name for a search that is under way, by which others find out whether it `lives`."""
+    """A name for a running search, with which others find out whether it `lives`."""
     worker = secrets.token_hex(8)
     if file is None:
         yield worker
@@ -149,7 +151,7 @@ def at_work(file: Path | None) -> Iterator[str]:
 
 
 def lives(file: Path | None, worker: str) -> bool:
-    """Whether the search of that name is under way, on whatever machine shares the file; without one, nobody knows."""
+    """Whether the search of that name is running, on any machine that shares the file; True without a file."""
     if file is None:
         return True
     lock = _lock_of(file, worker)
@@ -169,7 +171,7 @@ def _lock_of(file: Path, worker: str) -> Path:
 
 
 def give_up_lost(study: optuna.Study, file: Path | None) -> None:
-    """Tell the study that the trials have failed whose search was killed."""
+    """Mark the trials of killed searches as failed."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
         worker = trial.user_attrs.get("worker")
         if worker is not None and not lives(file, worker):
@@ -177,26 +179,26 @@ def give_up_lost(study: optuna.Study, file: Path | None) -> None:
 
 
 def counts(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a trial has ended, or a search is at it; one that did not end is tried again, under its index."""
+    """Whether a trial has ended or is running; a trial that did not end is tried again, with its index."""
     if trial.state == TrialState.FAIL:
         return "reason" in trial.user_attrs
     return trial.state in FINISHED or "worker" in trial.user_attrs
 
 
 def index_of(trial: optuna.trial.FrozenTrial) -> int:
-    """Where in the sequence of settings a trial stands; its number, if none before it was lost."""
+    """The position of a trial in the sequence of settings; its number, if no earlier trial was lost."""
     return trial.user_attrs.get("index", trial.number)
 
 
 def free_index(study: optuna.Study) -> int:
-    """The lowest index that no trial which counts has: the number of the next trial, if none was lost."""
+    """The lowest index that no counting trial has: the number of the next trial, if none was lost."""
     taken = {index_of(trial) for trial in study.get_trials(deepcopy=False) if counts(trial)}
     return next(index for index in itertools.count() if index not in taken)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Have Optuna tell of errors only, until the last call that wants it so is over; then the user's level is back."""
+    """Let Optuna report errors only, until the last such call ends; then restore the user's level."""
     with _level:
         _quiet.append(_quiet[-1] if _quiet else optuna.logging.get_verbosity())
         optuna.logging.set_verbosity(optuna.logging.ERROR)

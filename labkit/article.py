@@ -1,10 +1,10 @@
-"""The network of the article's section 4 in plain NumPy, mended, and its faults put back one at a time.
+"""The network of the article's section 4 in plain NumPy, corrected, and its faults put back one at a time.
 
     Z1 = X W1 + b1    A1 = tanh Z1    Z2 = A1 W2 + b2    then tanh and squared error, or softmax and cross-entropy
 
 A network is a dict of four arrays: W1 (inputs, hidden), b1 (hidden,), W2 (hidden, outputs), b2 (outputs,). X is
-(n, inputs); targets are (n, outputs), one-hot for classes. Nothing here changes the arrays it is given. `VARIANTS` has
-the mended network and the faulty ones; `gradient_check` tells which of them descend the loss that they print.
+(n, inputs); targets are (n, outputs), one-hot for classes. Nothing here changes its arguments. `VARIANTS` has the
+corrected ("mended") network and the faulty ones; `gradient_check` shows which of them minimize the loss they print.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,14 +22,14 @@ from labkit.data import Split
 Array = NDArray[np.floating]
 Net = dict[str, Array]
 Masks = Mapping[str, NDArray[np.bool_]]
-WEIGHTS = ("W1", "W2")  # what pruning may take; the biases stay
+WEIGHTS = ("W1", "W2")  # what pruning may remove; the biases stay
 INITS = ("scaled", "positive")
 TARGETS = ("labels", "random")
 
 
 @dataclass(frozen=True)
 class Head:
-    """What stands behind Z2: the output, the loss of (Z2, targets), and the slope dZ2 of (output, targets)."""
+    """What comes after Z2: the output, the loss of (Z2, targets), and the slope dZ2 of (output, targets)."""
 
     output: Callable[[Array], Array]
     loss: Callable[[Array, Array], float]
@@ -46,7 +46,7 @@ def squared_error(z: Array, y: Array) -> float:
 
 
 def softmax(z: Array) -> Array:
-    """exp(z) / Σ exp(z) of each row; the row's maximum is taken off first, so that nothing overflows."""
+    """exp(z) / Σ exp(z) of each row; the maximum of the row is subtracted first, so that nothing overflows."""
     _check.shaped(np.ndarray, 2, z=z)
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
@@ -66,7 +66,7 @@ SOFTMAX = Head(softmax, cross_entropy, lambda p, y: (p - y) / len(y))
 
 
 def new_net(inputs: int, hidden: int, outputs: int, *, init: str = "scaled", seed: int = 0) -> Net:
-    """A fresh network in float32.
+    """A new network in float32.
 
     `init` "scaled" draws weights from ±√(6 / (inputs + outputs of the layer)) (Glorot & Bengio 2010, eq. 16);
     "positive" draws them from [0, 1), as the article does. Biases are zero. ValueError for sizes below 1.
@@ -108,7 +108,7 @@ def _check_pair(z: Array, y: Array) -> None:
 
 
 def forward(net: Net, x: Array) -> tuple[Array, Array]:
-    """(A1, Z2): the hidden layer, which the way back needs too, and what goes into the head."""
+    """(A1, Z2): the hidden layer, which the backward pass needs, too, and the input of the head."""
     _check_net(net, x)
     a1 = np.tanh(x @ net["W1"] + net["b1"])  # (n, hidden)
     return a1, a1 @ net["W2"] + net["b2"]  # (n, outputs)
@@ -136,7 +136,7 @@ def gradient(net: Net, x: Array, y: Array, head: Head = TANH) -> tuple[float, Ne
 
 
 def step(net: Net, slopes: Net, lr: float, masks: Masks | None = None) -> Net:
-    """w ← w - η dL/dw, a new network; where a mask is False the weight is zero, and stays it."""
+    """w ← w - η dL/dw, a new network; where a mask is False, the weight is zero and stays zero."""
     _check.kind(Mapping, net=net, slopes=slopes)
     _check.kind(Mapping | None, masks=masks)
     lr = _check.number("lr", lr, 0, float("inf"), open_high=True)
@@ -164,7 +164,7 @@ def one_hot(labels: NDArray[np.integer], classes: int) -> Array:
 
 
 def targets(labels: NDArray[np.integer], classes: int, kind: str = "labels", seed: int = 0) -> Array:
-    """What the network shall learn: one-hot "labels", or "random" numbers in [0, 1), as the article's."""
+    """The targets of the training: one-hot "labels", or "random" numbers in [0, 1), as in the article."""
     seed = _check.seed(seed)
     classes = _check.whole("classes", classes, 1, 1_000_000)
     hot = one_hot(labels, classes)
@@ -186,10 +186,10 @@ def train(
     masks: Masks | None = None,
     variant: "Variant | None" = None,
 ) -> Iterator[tuple[float, Net]]:
-    """Gradient descent, one (loss of the batch, network behind the update) a step: stop asking, and it stops.
+    """Gradient descent; yields (loss of the batch, network after the update) for each step.
 
-    An epoch shows every image once, in a new order drawn from `seed`. `masks` hold pruned weights at zero. Without a
-    `variant` the network is the mended one. ValueError for settings out of range.
+    An epoch shows every image once, in a new order drawn from `seed`. `masks` keep pruned weights at zero. Without a
+    `variant` the network is the corrected one. ValueError for settings out of range.
     """
     _check_net(net, x)
     _check_width("y", y, len(x), len(net["b2"]))
@@ -219,7 +219,7 @@ def trained(net: Net, x: Array, y: Array, **settings: Any) -> tuple[Net, list[fl
 
 
 def predict(net: Net, x: Array) -> NDArray[np.integer]:
-    """The class of each row: the largest entry of Z2, which tanh and softmax leave the largest."""
+    """The class of each row: the largest entry of Z2, which is still the largest after tanh or softmax."""
     return forward(net, x)[1].argmax(axis=1)
 
 
@@ -237,10 +237,10 @@ def gradient_check(
     seed: int = 0,
     dtype: DTypeLike = np.float64,
 ) -> dict[str, tuple[Array, Array]]:
-    """(analytic, numeric) slopes of every parameter, or of `entries` drawn ones of each, flat.
+    """(analytic, numeric) slopes of every parameter, or of `entries` random ones of each, flat.
 
-    numeric = (L(w + h) - L(w - h)) / 2h. Its error falls as h² until rounding, about ε · L / h, takes over: in float64
-    (ε = 2·10⁻¹⁶) the best h is near 10⁻⁵; float32 is good to a few digits at best. So network and data are cast.
+    numeric = (L(w + h) - L(w - h)) / 2h. Its error falls as h² until rounding, about ε · L / h, dominates: in float64
+    (ε = 2·10⁻¹⁶) the best h is near 10⁻⁵; float32 gives a few digits at best. So network and data are cast.
     """
     _check.number("h", h, 0, 1, open_low=True)
     _check_net(net, x)
@@ -306,7 +306,7 @@ def to_torch(net: Net) -> nn.Module:
     """The same network as torch modules, in float32: images to Z2. For `lk.save`, `lk.prune`, `lk.measure`."""
     _check_names(net)
     (inputs, hidden), outputs = net["W1"].shape, len(net["b2"])
-    with torch.device("meta"):  # no first weights are drawn, so torch's generator stays where it is
+    with torch.device("meta"):  # no initial weights are drawn, so torch's generator does not change
         model = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
     names = {"1.weight": "W1", "1.bias": "b1", "3.weight": "W2", "3.bias": "b2"}  # torch's weights are transposed
     tensors = {k: torch.from_numpy(net[v].T.astype(np.float32).copy()) for k, v in names.items()}
@@ -319,7 +319,7 @@ def to_torch(net: Net) -> nn.Module:
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to write the network: its head, its gradient, how weights begin (INITS) and what it learns (TARGETS)."""
+    """A version of the network: its head, its gradient, its initial weights (INITS) and its targets (TARGETS)."""
 
     head: Head = TANH
     gradient: Callable[[Net, Array, Array, Head], tuple[float, Net]] = gradient
@@ -334,7 +334,7 @@ class Variant:
 
 
 def printed_gradient(net: Net, x: Array, y: Array, head: Head) -> tuple[float, Net]:
-    """The article's way back as printed: A1 was a local name of the way forward, and is not known here."""
+    """The article's backward pass as printed: A1 was a local name of the forward pass, and is not known here."""
     z2 = forward(net, x)[1]
     dz2 = head.slope(head.output(z2), y)
     return head.loss(z2, y), dict(W2=A1.T @ dz2)  # type: ignore[name-defined]  # noqa: F821

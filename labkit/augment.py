@@ -1,4 +1,4 @@
-"""Random changes of a training batch that leave its classes true; each takes (x, generator) and returns a new batch."""
+"""Random changes of a training batch that keep its classes; each takes (x, generator) and returns a new batch."""
 
 import math
 
@@ -29,10 +29,10 @@ def crop_flip(x: Tensor, generator: Generator) -> Tensor:
 
 
 def affine(x: Tensor, generator: Generator, strength: float = 1.0) -> Tensor:
-    """Turn, stretch, slant and shift each image of x (n, c, h, w) a little: the usual recipe for handwritten digits.
+    """Rotate, stretch, shear and shift each image of x (n, c, h, w) a little: the usual recipe for handwritten digits.
 
-    At `strength` 1, up to 12 degrees, 12 %, 15 % and 8 % of the picture's half width, each drawn evenly from both
-    signs; other values, in [0, 3], are multiples of that. What comes in from outside is as dark as the darkest pixel.
+    At `strength` 1, up to 12 degrees, 12 %, 15 % and 8 % of the picture's half width, each drawn uniformly with both
+    signs; other values, in [0, 3], are multiples of that. New areas at the border get the value of the darkest pixel.
     """
     _check.shaped(Tensor, 4, x=x)
     _check.kind(Generator, generator=generator)

@@ -1,9 +1,9 @@
-"""What is wrong with an installation, in plain words, and what to type against it.
+"""What is wrong with an installation, in plain words, and the command that solves it.
 
     python -m labkit.doctor
-    python labkit/doctor.py     also where a package is missing that importing labkit needs
+    python labkit/doctor.py     also if a package is missing that labkit needs
 
-Nothing of the lab is imported before its packages are known to be there. An older Python, from 3.8 on, runs this file.
+Nothing of the lab is imported before its packages are found. An older Python, from 3.8 on, runs this file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Installed = Callable[[str], str | None]
 
-PYTHON = ">=3.11"  # as in pyproject.toml; where Python is older, there is no installed labkit that could be asked
+PYTHON = ">=3.11"  # as in pyproject.toml; on an older Python there is no installed labkit that could be asked
 INSTALL = "python -m pip install --editable ."
 EXTENSIONS = {"ipywidgets": "@jupyter-widgets/jupyterlab-manager", "anywidget": "anywidget"}
 
@@ -69,7 +69,7 @@ def package_problems(requirements: Iterable[str], version_of: Installed) -> list
 
 
 def front_end_problems(ipywidgets_requires: Iterable[str], version_of: Installed, folders: Iterable[Path]) -> list[str]:
-    """Widgets whose browser half is of another generation than their Python half, or is not there at all."""
+    """Widgets whose browser part is missing or has another major version than their Python part."""
     problems = []
     for requirement in ipywidgets_requires:
         match = re.match(r"jupyterlab[_-]widgets\s*[~=>]=\s*([\d.]+)", requirement)
@@ -97,7 +97,7 @@ def torch_warnings(torch_version: str | None) -> list[str]:
 
 
 def extension_folders() -> list[Path]:
-    """Where JupyterLab looks for the browser halves of this Python's packages."""
+    """Where JupyterLab looks for the browser parts of this Python's packages."""
     return [Path(base) / "share/jupyter/labextensions" for base in (sys.prefix, site.getuserbase())]
 
 
@@ -126,7 +126,7 @@ def examine() -> tuple[list[str], list[str]]:
 
 
 def main() -> int:
-    """Say what is wrong, one sentence a line; 0 if nothing is."""
+    """Say what is wrong, one sentence per line; 0 if nothing is."""
     problems, warnings = examine()
     lines = [f"wrong: {p}" for p in problems] + [f"note: {w}" for w in warnings]
     if not problems:

@@ -1,4 +1,4 @@
-"""The accuracy-against-size frontier: which settings no other setting beats on both."""
+"""The frontier of accuracy against size: the settings that no other setting beats in both."""
 
 import io
 
@@ -14,7 +14,7 @@ PUBLISHED = {"lenet-300-100": "LeNet-300-100", "lenet-5": "LeNet-5-Caffe"}
 def pareto_mask(size: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     """True where no other point is at least as small and at least as accurate, and better in one of the two.
 
-    `size` is to be small, `accuracy` large; both are one-dimensional and equally long. Equal points keep each other.
+    Small `size` and large `accuracy` are better; both are one-dimensional and equally long. Equal points are all kept.
     """
     size, accuracy = (_check.array(name, value) for name, value in (("size", size), ("accuracy", accuracy)))
     if size.shape != accuracy.shape or size.ndim != 1:
@@ -36,9 +36,9 @@ def frontier(records: pd.DataFrame) -> pd.DataFrame:
 def hypervolume(records: pd.DataFrame, worst_bytes: float, worst_accuracy: float) -> float:
     """Area that the rows of a table dominate, in decades of size_bytes times accuracy, up to a worst corner.
 
-    A row of s bytes and accuracy a holds the rectangle from (log10 s, a) to (log10 worst_bytes, worst_accuracy); the
-    area of all of them together tells one frontier from another by one number (Zitzler & Thiele 1998). 0 if none is
-    better than the corner on both.
+    A row of s bytes and accuracy a covers the rectangle from (log10 s, a) to (log10 worst_bytes, worst_accuracy). The
+    area of their union is one number by which frontiers can be compared (Zitzler & Thiele 1998). 0 if no row is better
+    than the corner in both.
     """
     _check.table("records", records, "size_bytes", "accuracy")
     worst_bytes = _check.number("worst_bytes", worst_bytes, 0, float("inf"), open_low=True, open_high=True)
@@ -50,9 +50,10 @@ def hypervolume(records: pd.DataFrame, worst_bytes: float, worst_accuracy: float
 
 
 def published(model_name: str, data_name: str) -> pd.DataFrame:
-    """What papers, and we, report for a network as a file: method, paper, year, error_pct on test, size_bytes, source.
+    """File sizes that papers and we report for a network: method, paper, year, error_pct on test, size_bytes, source.
 
-    Only figures in bytes: a ratio of weights is no ratio of bytes. Numbered from 1; empty for other networks and data.
+    Only figures in bytes: a ratio of weights is not a ratio of bytes. Numbered from 1; empty for other networks and
+    data.
     """
     _check.kind(str, model_name=model_name, data_name=data_name)
     table = pd.read_csv(io.BytesIO(verified("records/published.csv")))

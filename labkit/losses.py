@@ -1,4 +1,4 @@
-"""Losses of one shape: loss(model, x, y) -> scalar. `fit` accepts any of them."""
+"""Losses with one signature: loss(model, x, y) -> scalar. `fit` accepts any of them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,16 +24,16 @@ def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def cross_entropy_bf16(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy with the matrix products in bfloat16: faster where the processor has them."""
+    """Cross-entropy with matrix products in bfloat16: faster if the processor supports it."""
     with torch.autocast("cpu", torch.bfloat16):
         return _cross_entropy(logits_of(model, x), y)
 
 
 def next_character(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy at every position of windows of text, not only behind the last: `length` answers a window.
+    """Cross-entropy of the next character at every position of windows of text, not only after the last.
 
-    x (n, length) are characters and y (n,) the one behind each window, so the answer at position i is x[:, i + 1]. The
-    logits (n, length, classes) are what the layer "fc" of a causal model, such as CharTransformer, gives.
+    x (n, length) are characters and y (n,) is the one after each window, so the target at position i is x[:, i + 1].
+    The logits (n, length, classes) are the output of the layer "fc" of a causal model, such as CharTransformer.
     """
     _check.shaped(Tensor, 2, x=x)
     _check.examples(x, y)
@@ -44,8 +44,9 @@ def next_character(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def with_l1(lam: float, loss: Loss = cross_entropy) -> Loss:
     """`loss` with a penalty: loss + λ Σ|w| over the weights; biases and BatchNorm are left out (Tibshirani 1996).
 
-    Its gradient, λ sign(w), pulls every weight towards zero equally hard, the smallest too; but a step of lr λ jumps
-    over zero and back, so hardly a weight is ever exactly zero. See `proximal_l1`. `lam` is λ ≥ 0, or ValueError.
+    Its gradient, λ sign(w), pulls every weight towards zero with the same strength, also the smallest; but a step of
+    lr λ jumps over zero and back, so hardly any weight becomes exactly zero. See `proximal_l1`. `lam` is λ ≥ 0, or
+    ValueError.
     """
     _check.number("lam", lam, 0, float("inf"), open_high=True)
     _check.kind(Callable, loss=loss)
@@ -56,8 +57,8 @@ def with_l2(lam: float, loss: Loss = cross_entropy) -> Loss:
     """`loss` with a penalty: loss + ½ λ Σw² over the weights; biases and BatchNorm are left out.
 
     Its gradient is λ w: for plain SGD the same as weight decay, w ← (1 - lr λ) w - lr ∇loss. Adam divides that gradient
-    by its own running size, so there it is not; AdamW's `weight_decay` is (Loshchilov & Hutter 2019). `lam` is λ ≥ 0,
-    or ValueError.
+    by its own running size, so for Adam they differ; AdamW's `weight_decay` avoids this (Loshchilov & Hutter 2019).
+    `lam` is λ ≥ 0, or ValueError.
     """
     _check.number("lam", lam, 0, float("inf"), open_high=True)
     _check.kind(Callable, loss=loss)
@@ -70,7 +71,7 @@ def _penalized(model: nn.Module) -> Iterator[Tensor]:
 
 
 def soft_threshold(w: Tensor, threshold: float) -> Tensor:
-    """sign(w) · max(|w| - threshold, 0): what minimises ½ (v - w)² + threshold · |v| over v."""
+    """sign(w) · max(|w| - threshold, 0): the v that minimizes ½ (v - w)² + threshold · |v|."""
     _check.kind(Tensor, w=w)
     _check.number("threshold", threshold, 0, float("inf"))
     return w - w.clamp(-threshold, threshold)  # the formula typed in, and torch's softshrink, make negative zeros
@@ -79,11 +80,12 @@ def soft_threshold(w: Tensor, threshold: float) -> Tensor:
 def proximal_l1(
     lam: float, lr: float, schedule: Callable[[float], float] = optim.warmup_cosine
 ) -> Callable[[nn.Module, float], None]:
-    """A hook for `fit(after_step=…)`: behind every update w ← soft_threshold(w, lr λ), and weights become exact zeros.
+    """A hook for `fit(after_step=…)`: after every update w ← soft_threshold(w, lr λ), which makes exact zeros.
 
-    Behind SGD this is proximal gradient descent on loss + λ Σ|w| (ISTA, Beck & Teboulle 2009); behind AdamW a decoupled
-    L1: like its weight decay it is not divided by the running size of the gradient, so λ is on another scale than that
-    of `with_l1`. `lr` and `schedule` are those given to `fit`; one hook serves one run. ValueError for λ < 0.
+    After SGD this is proximal gradient descent on loss + λ Σ|w| (ISTA, Beck & Teboulle 2009); after AdamW it is a
+    decoupled L1: like AdamW's weight decay it is not divided by the running size of the gradient, so its λ has another
+    scale than that of `with_l1`. `lr` and `schedule` are those given to `fit`; one hook serves one run. ValueError for
+    λ < 0.
     """
     _check.number("lam", lam, 0, float("inf"), open_high=True)
     _check.number("lr", lr, 0, float("inf"), open_high=True)
@@ -101,7 +103,7 @@ def proximal_l1(
 
 
 def label_smoothing(smoothing: float) -> Loss:
-    """Cross-entropy with labels that are not quite sure: ε of every label is spread evenly over all K classes.
+    """Cross-entropy with softened labels: ε of every label is spread evenly over all K classes.
 
     (1 - ε) · -log p_y + ε · mean over k of -log p_k, mean over the batch (Szegedy et al. 2016). `smoothing` is ε in
     [0, 1), or ValueError.
@@ -119,7 +121,7 @@ def label_smoothing(smoothing: float) -> Loss:
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), mean over the batch, of logits (n, classes).
 
-    Its gradient shrinks as 1/T²; the factor T² keeps it in step with that of the labels, whatever T is
+    Its gradient shrinks as 1/T²; the factor T² keeps it comparable with that of the labels for every T
     (Hinton, Vinyals & Dean 2015, section 2). ValueError for different shapes.
     """
     _check.kind(Tensor, student=student, teacher=teacher)
@@ -138,11 +140,11 @@ def mixed_loss(student: Tensor, teacher: Tensor, y: Tensor, temperature: float, 
 
 
 def distillation(teacher: nn.Module, temperature: float = 4.0, alpha: float = 0.9) -> Loss:
-    """A loss for `fit` that teaches the student what `teacher` says of each image (Hinton, Vinyals & Dean 2015).
+    """A loss for `fit` that trains a student to match the outputs of `teacher` (Hinton, Vinyals & Dean 2015).
 
-    `temperature` > 0 softens both distributions, `alpha` in [0, 1] is the teacher's share; the rest is cross-entropy.
-    A copy of the teacher, in evaluation mode and without gradients, sees the same images as the student, augmented
-    ones too. ValueError for settings out of range.
+    `temperature` > 0 softens both distributions, `alpha` in [0, 1] is the weight of the teacher's term; the rest is
+    cross-entropy. A copy of the teacher, in evaluation mode and without gradients, sees the same images as the student,
+    also augmented ones. ValueError for settings out of range.
     """
     check_distillation(temperature, alpha)
     teacher = _still(teacher)
@@ -156,7 +158,7 @@ def distillation(teacher: nn.Module, temperature: float = 4.0, alpha: float = 0.
 
 
 def _still(teacher: nn.Module) -> nn.Module:
-    """A copy of a teacher that stays as it is: in evaluation mode, and laid out for the images that it will see."""
+    """A copy of a teacher that does not change: in evaluation mode, with the memory format that suits its images."""
     _check.kind(nn.Module, teacher=teacher)
     teacher = clone(unwrapped(teacher)).eval()
     lay_out_at_first_call(teacher)
@@ -170,10 +172,10 @@ def check_distillation(temperature: float, alpha: float) -> None:
 
 
 def hint(teacher: nn.Module, teacher_layer: str, student_layer: str, regressor: str = "") -> Loss:
-    """A loss for `fit` that draws a layer of the student to a layer of `teacher` (FitNets, Romero et al. 2015, eq. 3).
+    """A loss for `fit` that trains a layer to match a layer of `teacher` (FitNets, Romero et al. 2015, eq. 3).
 
     ½ ‖u - r(v)‖², mean over the batch, with u and v the outputs of the named layers. `regressor` names a submodule r of
-    the student, such as an nn.Linear, that takes v to the shape of u and is trained along; without one r(v) = v. The
+    the student, such as an nn.Linear, that maps v to the shape of u and is trained, too; without one r(v) = v. The
     labels are not used. ValueError for a layer that does not exist and for shapes that differ.
     """
     _check.kind(str, student_layer=student_layer, regressor=regressor)
@@ -194,7 +196,7 @@ def hint(teacher: nn.Module, teacher_layer: str, student_layer: str, regressor: 
 
 
 def distance(wanted: Tensor, given: Tensor) -> Tensor:
-    """½ ‖u - v‖², mean over the batch, of what two layers of one shape give (n, …)."""
+    """½ ‖u - v‖², mean over the batch, of the outputs (n, …) of two layers, which have the same shape."""
     _check.kind(Tensor, wanted=wanted, given=given)
     if wanted.shape != given.shape or not wanted.numel():
         raise ValueError(
@@ -204,7 +206,7 @@ def distance(wanted: Tensor, given: Tensor) -> Tensor:
 
 
 def output_of(model: nn.Module, layer: str, x: Tensor) -> Tensor:
-    """What a layer, named as in named_modules(), gives while `model` sees x; ValueError for another name."""
+    """The output of a layer, named as in named_modules(), when `model` runs on x; ValueError for another name."""
     _check.kind(Tensor, x=x)
     with watching(model, layer) as seen, running(model, "x", x):
         model(x)
@@ -213,7 +215,7 @@ def output_of(model: nn.Module, layer: str, x: Tensor) -> Tensor:
 
 @contextmanager
 def watching(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
-    """A list of what a layer of `model` gives inside the block, one entry a forward pass."""
+    """A list of the outputs of a layer of `model` inside the block, one entry per forward pass."""
     _check.kind(nn.Module, model=model)
     _check.one_of("layer", layer, dict(model.named_modules()))
     seen: list[Tensor] = []

@@ -1,6 +1,6 @@
-"""The architectures, one screen each, as plain modules that know nothing of compression.
+"""The architectures, one screen each, as plain modules without any compression.
 
-The two LeNets have the sizes of the Caffe models that pruning papers report on, so figures compare.
+The two LeNets have the sizes of the Caffe models that pruning papers report on, so the figures are comparable.
 """
 
 import torch
@@ -28,7 +28,7 @@ class LeNet300100(nn.Module):
 
 
 class LeNet5(nn.Module):
-    """Caffe's LeNet-5: 431,080 parameters; no ReLU behind the convolutions, as in Caffe's definition."""
+    """Caffe's LeNet-5: 431,080 parameters; no ReLU after the convolutions, as in Caffe's definition."""
 
     def __init__(self, classes: int = 10) -> None:
         _check.sizes(classes=classes)
@@ -46,7 +46,7 @@ class LeNet5(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions beside an identity; a step in width subsamples the identity and pads it with zeros."""
+    """Two 3×3 convolutions and an identity shortcut; a step in width subsamples the identity and pads it with zeros."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         _check.sizes(channels_in=channels_in, channels=channels, stride=stride)
@@ -85,7 +85,7 @@ class ResNet20(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen by 1×1, filter each channel by its own 3×3, narrow by 1×1; an identity beside it where the shape stays."""
+    """Widen by 1×1, filter each channel by its own 3×3, narrow by 1×1; with an identity shortcut if the shape stays."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, expansion: int) -> None:
         _check.sizes(channels_in=channels_in, channels=channels, stride=stride, expansion=expansion)
@@ -100,7 +100,7 @@ class InvertedResidual(nn.Module):
         self.keeps_shape = stride == 1 and channels_in == channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (n, c_in, h, w) to (n, c, h / stride, w / stride); no ReLU behind the narrow end."""
+        """Features (n, c_in, h, w) to (n, c, h / stride, w / stride); no ReLU after the last convolution."""
         out = F.relu6(self.bn1(self.expand(x)))
         out = F.relu6(self.bn2(self.depthwise(out)))
         out = self.bn3(self.project(out))
@@ -127,7 +127,7 @@ class MobileNet(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every token asks every other: softmax(q kᵀ / √d) v in each head, then one projection (Vaswani et al. 2017)."""
+    """Each token attends to all others: softmax(q kᵀ / √d) v in each head, then a projection (Vaswani et al. 2017)."""
 
     def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         _check.sizes(width=width, heads=heads)
@@ -136,7 +136,7 @@ class Attention(nn.Module):
             raise ValueError(f"heads is {heads}; allowed: a number that divides width, {width}")
         super().__init__()
         self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
-        self.heads, self.causal = heads, causal  # causal: a token asks only itself and those before it
+        self.heads, self.causal = heads, causal  # causal: a token attends only to itself and those before it
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (n, tokens, width) to as many."""
@@ -146,7 +146,7 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then two linear layers for each token by itself; LayerNorm before and an identity beside both."""
+    """Attention, then two linear layers for each token; LayerNorm before and an identity shortcut around both."""
 
     def __init__(self, width: int, heads: int, hidden: int, causal: bool = False) -> None:
         _check.sizes(width=width, heads=heads, hidden=hidden)
@@ -179,7 +179,7 @@ class ViT(nn.Module):
 
 
 class CharTransformer(nn.Module):
-    """What comes next, read off the last 48 characters by a causal transformer: 170,705 parameters (Radford 2018)."""
+    """A causal transformer that predicts the next character from the last 48: 170,705 parameters (Radford 2018)."""
 
     def __init__(self, classes: int = 65, length: int = 48, width: int = 80, depth: int = 3, heads: int = 4) -> None:
         _check.sizes(classes=classes, length=length, width=width, depth=depth, heads=heads)
@@ -192,7 +192,7 @@ class CharTransformer(nn.Module):
         self.fc = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Numbers of characters (n, length or less), int64, to the logits (n, classes) of the one behind the last."""
+        """Numbers of characters (n, length or less), int64, to the logits (n, classes) of the next one."""
         x = self.characters(x) + self.position[: x.shape[1]]  # (n, length, width)
         return self.fc(self.norm(self.blocks(x)))[:, -1]
 
@@ -201,7 +201,7 @@ def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
     """Fully connected layers with ReLU between them; `mlp(784, 32, 10)` takes 28×28 images to 10 logits.
 
     `widths` are inputs, hidden layers, classes: two or more, each at least 1, or ValueError. `dropout` in [0, 1) is the
-    probability that a hidden unit is left out of a training step; the others then count 1 / (1 - dropout) times
+    probability that a hidden unit is left out of a training step; the others are then multiplied by 1 / (1 - dropout)
     (Srivastava et al. 2014). Nothing is left out in evaluation mode.
     """
     _check.whole("the number of widths", len(widths), 2, 1_000)
@@ -225,6 +225,6 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
 
 
 def build(name: str) -> nn.Module:
-    """A freshly initialised architecture by its name (a key of ARCHITECTURES); ValueError for another."""
+    """A newly initialized architecture by its name (a key of ARCHITECTURES); ValueError for another."""
     _check.one_of("name", name, ARCHITECTURES)
     return ARCHITECTURES[name]()

@@ -1,12 +1,12 @@
-"""Update rules written out to be read, then learning-rate schedules as plain functions. Training uses torch's own.
+"""Update rules written for reading, then learning-rate schedules as plain functions. Training uses torch's own.
 
-A rule takes the weights w, the gradient g, the state it left behind at the last step ({} before the first) and its
-settings. It returns the new weights and the new state and changes nothing in place:
+A rule takes the weights w, the gradient g, the state that it returned at the previous step ({} before the first) and
+its settings. It returns the new weights and the new state and changes nothing in place:
 
     w, state = adam(w, g, state, lr=1e-3)
 
-Each is step for step torch.optim's optimizer of its name, with torch's defaults (tests/test_rules.py). A schedule maps
-training progress in [0, 1] to a multiple of the peak learning rate.
+Each equals, step for step, torch.optim's optimizer of its name, with torch's defaults (tests/test_rules.py). A schedule
+maps training progress in [0, 1] to a multiple of the peak learning rate.
 """
 
 import math
@@ -37,7 +37,7 @@ def sgd(w: Tensor, g: Tensor, state: State, lr: float, weight_decay: float = 0.0
 def momentum(
     w: Tensor, g: Tensor, state: State, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
 ) -> tuple[Tensor, State]:
-    """v ← μ v + g; w ← w - η v: a heavy ball (Polyak 1964). A steady gradient moves it 1 / (1 - μ) times as far."""
+    """v ← μ v + g; w ← w - η v: a heavy ball (Polyak 1964). A constant gradient moves it 1 / (1 - μ) times as far."""
     _check_step(w, g, state, lr=lr, weight_decay=weight_decay, momentum=momentum)
     g = g + weight_decay * w
     v = momentum * state.get("v", 0) + g
@@ -47,10 +47,10 @@ def momentum(
 def nesterov(
     w: Tensor, g: Tensor, state: State, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
 ) -> tuple[Tensor, State]:
-    """v ← μ v + g; w ← w - η (g + μ v): the next momentum step is taken ahead of time (Nesterov 1983).
+    """v ← μ v + g; w ← w - η (g + μ v): the next momentum step is taken in advance (Nesterov 1983).
 
-    In the form of Sutskever et al. (2013) the gradient is taken at the place ahead, w - η μ v. Torch stores that place
-    instead of w, so that the gradient is where the network is.
+    In the form of Sutskever et al. (2013) the gradient is taken at the next place, w - η μ v. Torch stores that place
+    instead of w, so the gradient is taken where the network is.
     """
     _check_step(w, g, state, lr=lr, weight_decay=weight_decay, momentum=momentum)
     g = g + weight_decay * w
@@ -61,7 +61,7 @@ def nesterov(
 def adagrad(
     w: Tensor, g: Tensor, state: State, lr: float, eps: float = 1e-10, weight_decay: float = 0.0
 ) -> tuple[Tensor, State]:
-    """s ← s + g²; w ← w - η g / (√s + ε): every weight its own rate, which only falls (Duchi et al. 2011)."""
+    """s ← s + g²; w ← w - η g / (√s + ε): every weight has its own rate, which only falls (Duchi et al. 2011)."""
     _check_step(w, g, state, lr=lr, weight_decay=weight_decay, eps=eps)
     g = g + weight_decay * w
     s = state.get("s", 0) + g**2
@@ -71,7 +71,7 @@ def adagrad(
 def rmsprop(
     w: Tensor, g: Tensor, state: State, lr: float, beta: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0
 ) -> tuple[Tensor, State]:
-    """s ← β s + (1 - β) g²; w ← w - η g / (√s + ε): Adagrad that forgets (Tieleman & Hinton 2012).
+    """s ← β s + (1 - β) g²; w ← w - η g / (√s + ε): Adagrad with a moving average (Tieleman & Hinton 2012).
 
     s starts at 0 and is not corrected for it: the first step is η / √(1 - β) long, ten times η by default. Torch calls
     β alpha.
@@ -87,8 +87,8 @@ def adam(
 ) -> tuple[Tensor, State]:
     """m ← β₁ m + (1 - β₁) g; s ← β₂ s + (1 - β₂) g²; w ← w - η m̂ / (√ŝ + ε) (Kingma & Ba 2015).
 
-    m̂ = m / (1 - β₁ᵗ) and ŝ = s / (1 - β₂ᵗ) undo the pull of the zeros that both means start from: the first step is
-    η long for every weight, whatever its gradient.
+    m̂ = m / (1 - β₁ᵗ) and ŝ = s / (1 - β₂ᵗ) correct for the zeros that both means start from: the first step has
+    the length η for every weight, whatever its gradient.
     """
     _check_step(w, g, state, lr=lr, weight_decay=weight_decay, eps=eps, **_named(betas))
     g = g + weight_decay * w
@@ -205,7 +205,7 @@ def step_decay(progress: float, milestones: Sequence[float] = (0.5, 0.75), facto
     """Multiply by `factor` at every milestone: f(p) = factor ^ (number of milestones ≤ p)."""
     _check.kind(Sequence, milestones=milestones)
     _check.numbers(progress=progress, factor=factor, **{f"milestones[{i}]": m for i, m in enumerate(milestones)})
-    return factor ** sum(progress >= milestone - 1e-9 for milestone in milestones)  # may come a rounding short
+    return factor ** sum(progress >= milestone - 1e-9 for milestone in milestones)  # progress is rounded
 
 
 def exponential(progress: float, final: float = 0.01) -> float:
@@ -248,7 +248,7 @@ def one_cycle(
 
 
 def with_warmup(schedule: Schedule, warmup: float = 0.1) -> Schedule:
-    """Rise linearly from 0 over the first `warmup` in [0, 1) of training, then run all of `schedule` in what is left.
+    """Rise linearly from 0 over the first `warmup` in [0, 1) of training, then run all of `schedule` in the rest.
 
     f(p) = p / w for p < w, else schedule((p - w) / (1 - w)).
     """
@@ -265,7 +265,7 @@ def warmup_cosine(progress: float, warmup: float = 0.1) -> float:
     """Rise linearly over the first `warmup` of training, then follow half a cosine down to zero.
 
     f(p) = p / w for p < w, else (1 + cos(π (p - w) / (1 - w))) / 2. That is with_warmup(cosine, w), written out so that
-    what was trained before stays what it was to the last bit.
+    earlier trainings can be repeated to the last bit.
     """
     _check.numbers(progress=progress)
     _check.number("warmup", warmup, 0, 1, open_high=True)
@@ -285,12 +285,12 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 class Plateau:
-    """Constant until what it watches stops falling, then times `factor`: a schedule that looks at the network.
+    """Constant until the watched value stops falling, then times `factor`: a schedule that looks at the network.
 
     It is not a function of progress, so it is an object with two handles, for one run only:
     `fit(…, schedule=plateau, after_step=plateau.look)`. `look` calls `watched(model)`, such as the loss on validation,
     `looks` times in the run, at equal distances. A value is better if it is below (1 - threshold) times the best;
-    behind more than `patience` looks in a row that were not better, the rate falls. ValueError for settings out of
+    after more than `patience` looks in a row that were not better, the rate falls. ValueError for settings out of
     range. Step for step torch's ReduceLROnPlateau.
     """
 
@@ -311,12 +311,12 @@ class Plateau:
         self.threshold, self.multiple, self.seen, self.best, self.waited = threshold, 1.0, 0, math.inf, 0
 
     def __call__(self, progress: float) -> float:
-        """The multiple of the peak learning rate as it stands."""
+        """The present multiple of the peak learning rate."""
         return self.multiple
 
     def look(self, model: nn.Module, progress: float) -> None:
-        """The `after_step` hook: watch, if the time has come."""
-        if progress * self.looks >= self.seen + 1 - 1e-9:  # a whole number may come a rounding short
+        """The `after_step` hook: watch, if it is time to."""
+        if progress * self.looks >= self.seen + 1 - 1e-9:  # rounding may make a whole number a little smaller
             self.see(self.watched(model))
 
     def see(self, value: float) -> None:

@@ -1,6 +1,6 @@
-"""Losses over a plane, to watch update rules walk on: three in closed form, and a slice of a trained network's own.
+"""Losses over a plane, for watching update rules: three in closed form, and a slice of a trained network's loss.
 
-A surface maps places (..., 2) to losses (...); it is looked at within FRAME of 0 in both coordinates.
+A surface maps places (..., 2) to losses (...); it is shown within FRAME of 0 in both coordinates.
 """
 
 import math
@@ -21,9 +21,9 @@ FRAME = 2.0
 
 
 def ravine(condition: float, angle: float = 0.0) -> Surface:
-    """(u² + κ v²) / 2: `condition` κ ≥ 1 times as steep across as along; plain descent diverges above η = 2 / κ.
+    """(u² + κ v²) / 2: `condition` κ ≥ 1 times as steep across as along; gradient descent diverges above η = 2 / κ.
 
-    u and v are x and y turned by `angle` degrees: at 0 the ravine lies along x, at 45 both coordinates share it.
+    u and v are x and y turned by `angle` degrees: at 0 the ravine lies along x, at 45 along the diagonal.
     """
     _check.number("condition", condition, 1, float("inf"), open_high=True)
     _check.numbers(angle=angle)
@@ -43,7 +43,7 @@ def _check_place(place: Tensor) -> None:
 
 
 def rosenbrock(place: Tensor) -> Tensor:
-    """(1 - x)² + 100 (y - x²)²: a bent, flat valley whose lowest point is (1, 1) (Rosenbrock 1960)."""
+    """(1 - x)² + 100 (y - x²)²: a curved, flat valley whose lowest point is (1, 1) (Rosenbrock 1960)."""
     _check_place(place)
     x, y = place.unbind(-1)
     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
@@ -59,7 +59,7 @@ def saddle(place: Tensor) -> Tensor:
 def fitted(losses: Tensor, degree: int = 8) -> Surface:
     """The polynomial Σ c_ij yⁱ xʲ, i and j up to `degree`, nearest to losses (n, n) on a square grid over the frame.
 
-    Rows of the grid are y, columns x. Outside of the frame the surface is NaN: nothing is known there.
+    Rows of the grid are y, columns x. Outside the frame the surface is NaN, since nothing is known there.
     """
     _check.whole("degree", degree, 0, 100)
     _check.shaped(Tensor, 2, losses=losses)
@@ -80,7 +80,7 @@ def fitted(losses: Tensor, degree: int = 8) -> Surface:
 
 
 def walker(name: str, lr: float, momentum: float) -> Rule:
-    """The rule of that name with its settings bound: `momentum` is μ where there is one, and β₁ of Adam's kind."""
+    """The rule of that name with its settings bound: `momentum` is μ, or β₁ of Adam, AMSGrad and AdamW."""
     _check.one_of("name", name, RULES)
     _check.number("lr", lr, 0, float("inf"), open_low=True, open_high=True)
     _check.number("momentum", momentum, 0, 1, open_high=True)
@@ -91,10 +91,10 @@ def walker(name: str, lr: float, momentum: float) -> Rule:
 
 
 def paths(rules: Mapping[str, Rule], surface: Surface, start: Sequence[float], steps: int) -> dict[str, Tensor]:
-    """The places (steps + 1, 2), float64, through which each rule walks from `start`; one that diverges ends in NaN.
+    """The places (steps + 1, 2), float64, that each rule visits from `start`; NaN after it diverges.
 
-    Each rule has its settings bound, as by `walker`. All take their gradients in one call, which is what such walks
-    spend their time on. ValueError for steps outside 1 to 10,000.
+    Each rule has its settings bound, as by `walker`. All gradients are computed in one call, since they take most
+    of the time. ValueError for steps outside 1 to 10,000.
     """
     _check.whole("steps", steps, 1, 10_000)
     _check.kind(Mapping, rules=rules)
@@ -115,7 +115,7 @@ def paths(rules: Mapping[str, Rule], surface: Surface, start: Sequence[float], s
 
 
 def gradient(surface: Surface, place: Tensor) -> Tensor:
-    """The slope of a surface at places (..., 2), by autograd."""
+    """The gradient of a surface at places (..., 2), by autograd."""
     _check.kind(Callable, surface=surface)
     _check_place(place)
     place = place.detach().requires_grad_()
@@ -124,10 +124,10 @@ def gradient(surface: Surface, place: Tensor) -> Tensor:
 
 
 def filter_direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
-    """A random direction in weight space in which every unit's weights are as long as the unit's own are in `model`.
+    """A random direction in weight space, in which every unit's weights are as long as they are in `model`.
 
-    "Filter normalised" (Li et al. 2018, section 4): without it a network with large weights looks flat. Biases and
-    BatchNorm do not move.
+    "Filter normalized" (Li et al. 2018, section 4): otherwise a network with large weights looks flat. Biases and
+    BatchNorm are not changed.
     """
     _check.kind(nn.Module, model=model)
     seed = _check.seed(seed)

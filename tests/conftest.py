@@ -58,7 +58,7 @@ def trained(digits: Data) -> nn.Module:
 
 @pytest.fixture
 def small_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder of its own that holds only the digits; `load_data` forgets it behind the test."""
+    """A separate data folder that holds only the digits; `load_data` forgets it after the test."""
     listed = {k: v for k, v in data.manifest().items() if k.startswith("digits/")}
     shutil.copytree(data.data_dir() / "digits", tmp_path / "digits")
     (tmp_path / "manifest.json").write_text(json.dumps(listed))

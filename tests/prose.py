@@ -1,7 +1,8 @@
 """Figures in the prose of a notebook, and the numbers they are held to: outputs of their section, settings in code.
 
 A figure is a number that a reader could check: one with a decimal point, a thousands comma or a unit, or from 11 up.
-Formulas, code, names (LeNet-300-100, 784-32-10), citations (2015, arXiv), sections and the list of sources are none.
+Formulas, code, names (LeNet-300-100, 784-32-10), citations (2015, arXiv), sections, the minutes at the top of a
+notebook and the list of sources are none.
 """
 
 import ast
@@ -21,6 +22,7 @@ NOT_FIGURES = re.compile(
       \ \d[\d.]*[a-z]?(?:(?:,|\ and|\ to)\ \d[\d.]*[a-z]?)* | \(\d\.\d(?:,\ \d\.\d)*\)
     | ^\s*(?:\#+\ [^\n]*|\*\*\d\.|\d\.\ ) | (?<![\d.,])0\d[bc]?\b # titles, numbered lists, notebook 01
     | \b95\ %(?=\ (?:by|interval|confidence)|:)                  # what every interval here is
+    | ^\*About\ \d+\ minutes                                    # how long a notebook takes to work through
     | \d*[A-Za-z_Α-ω]+[\w-]*\d[\w.-]* | \d+(?:[-×·]\d+)+ | \d+\ ×\ \d+ | \d[\d,.]*-?[a-zA-Z]\w*  # names, shapes""",
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )

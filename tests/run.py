@@ -20,6 +20,7 @@ COMMANDS = {
     "style": ["ruff", "check", "--output-format=concise", "."],
     "format": ["ruff", "format", "--check", "."],
     "types": ["mypy"],
+    "words": ["tests.words"],
     "quick": [*PYTEST, "tests", *TWO_WORKERS, "-m", "not browser and not slow"],
     "tests": [*PYTEST, "tests", *TWO_WORKERS, "-m", "not browser"],
     "browser": [*PYTEST, "tests/browser"],

@@ -192,7 +192,7 @@ def test_a_png_folder_with_a_file_that_is_missing_or_odd(told, png, name, raw, s
 def test_pictures_of_another_shape(told, png):
     Image.new("L", (32, 32)).save(png / "data_batch_4.png")
     assert told("--from", png) == (
-        f"{png / 'data_batch_4.png'} has the shape (32, 32); allowed: (images, 1024, 3), one image a row"
+        f"{png / 'data_batch_4.png'} has the shape (32, 32); allowed: (images, 1024, 3), one image per row"
     )
 
 

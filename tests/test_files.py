@@ -79,7 +79,7 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
     (tmp_path / "victim").write_bytes(OLD)
     monkeypatch.setattr(_files.secrets, "token_hex", lambda n: "guessed")
     (tmp_path / ".labkit-guessed.part").symlink_to("victim")
-    with pytest.raises(OSError, match="a cannot be written, and is as it was: File exists"):
+    with pytest.raises(OSError, match="a cannot be written, and is unchanged: File exists"):
         replace(tmp_path / "a", [NEW])
     assert (tmp_path / "victim").read_bytes() == OLD
 
@@ -110,7 +110,7 @@ def test_a_disk_that_ends_leaves_the_old_file(tmp_path):
     path.write_bytes(OLD)
     with child(write_beyond, path, tmp_path / "said") as process:
         process.join()
-    assert (tmp_path / "said").read_text() == f"[Errno 27] {path} cannot be written, and is as it was: File too large"
+    assert (tmp_path / "said").read_text() == f"[Errno 27] {path} cannot be written, and is unchanged: File too large"
     assert path.read_bytes() == OLD
     assert visible(tmp_path) == ["a", "said"]
 

@@ -262,7 +262,7 @@ def test_stopping_epochs_refuses(refuses):
 
 @pytest.fixture
 def few(digits):
-    """60 training images, with labels that are wrong on half of them: training longer only learns those by heart."""
+    """60 training images, with labels that are wrong on half of them: training longer only memorizes those."""
     x, y = digits.train.x[:60], digits.train.y[:60].clone()
     y[::2] = torch.randint(10, (30,), generator=torch.Generator().manual_seed(0))
     return Split(x, y)

@@ -31,7 +31,7 @@ def gradients(seed):
 
 
 def torch_path(build, start, steps, **told):
-    """The weights behind every step of a torch optimizer."""
+    """The weights after every step of a torch optimizer."""
     w = start.clone().requires_grad_()
     stepper, places = build([w], **told), []
     for g in steps:

@@ -47,10 +47,10 @@ def test_every_part_runs_and_the_end_says_what_failed(parts, capfd, names, code,
 def test_a_part_that_does_not_exist_is_refused():
     ran = subprocess.run([sys.executable, "tests/run.py", "stile"], cwd=run.ROOT, capture_output=True, text=True)
     assert ran.returncode == 2
-    assert ran.stderr.startswith("no part is called 'stile'; allowed: style, format, types, quick, tests, ")
+    assert ran.stderr.startswith("no part is called 'stile'; allowed: style, format, types, words, quick, tests, ")
 
 
-@pytest.mark.parametrize(("target", "parts"), [("test", []), ("quick", ["style", "format", "types", "quick"])])
+@pytest.mark.parametrize(("target", "parts"), [("test", []), ("quick", ["style", "format", "types", "words", "quick"])])
 def test_make_runs_the_parts_and_fails_with_them(target, parts, tmp_path):
     """With a Python that writes down what it was asked, and fails."""
     python = tmp_path / "bin" / "python"
@@ -67,7 +67,7 @@ def test_make_runs_the_parts_and_fails_with_them(target, parts, tmp_path):
 
 def test_together_the_parts_are_all_there_is():
     marks = {part: " ".join(words) for part, words in run.COMMANDS.items()}
-    assert run.ALL == ["style", "format", "types", "tests", "browser", "notebooks"]
+    assert run.ALL == ["style", "format", "types", "words", "tests", "browser", "notebooks"]
     assert "not browser" in marks["tests"]
     assert marks["browser"].endswith("tests/browser")
     assert all(f"notebooks/{path.name}" in marks["notebooks"] for path in Path(run.ROOT).glob("notebooks/*.ipynb"))

@@ -161,7 +161,7 @@ def test_a_journal_that_is_torn_while_a_search_has_it_open(tmp_path):
 def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path, refuses):
     place = tmp_path / "thesis.txt"
     place.write_text("first line\nlast line without an end")
-    said = f"storage is {place}, which is no journal of a study; allowed: a journal, or a free name"
+    said = f"storage is {place}, which is not a journal of a study; allowed: a journal, or a free name"
     refuses(ValueError, said, open_study, storage=place)
     assert place.read_text() == "first line\nlast line without an end"
     place = tmp_path / "study.journal"

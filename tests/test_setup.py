@@ -140,7 +140,7 @@ def test_files_named_by_contributing_are_there():
 
 
 def test_no_second_torch_package_and_no_package_host():
-    """The lab needs no picture package of torch, and an address of a registry belongs into pip's own settings."""
+    """The lab needs no picture package of torch, and the address of a registry belongs in pip's own settings."""
     for name, text in committed():
         assert ("torch" + "vision") not in text, name
         assert not [host for host in HOSTS if host in text], name

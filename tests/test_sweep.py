@@ -124,7 +124,7 @@ def test_two_jobs_give_the_same_table(tmp_path):
 
 
 def waits_for_later_rows(n, path, over):
-    """The first run ends behind the others, the last one when the rows between are in the file; then it raises."""
+    """The first run ends after the others, the last one when the rows between are in the file; then it raises."""
     if n == 0:
         until(over.exists)
     if n == 3:

@@ -1,4 +1,4 @@
-"""Data sets as plain tensors: train, validation and test, normalised, offline.
+"""Data sets as plain tensors: train, validation and test, normalized, offline.
 
 `load_data("mnist")` returns a `Data` that reads the images of a split from `data/` when they are first used; each file
 is held to its SHA-256. A picture file is a lossless mosaic of up to 10,000 images: it is small, opens in any viewer and
@@ -38,14 +38,14 @@ __all__ = [
     "working_on",
 ]
 
-SPLIT_SEED = 0  # of the permutation that carves validation from train
+SPLIT_SEED = 0  # of the permutation that splits validation off train
 
 
 @dataclass(frozen=True)
 class Split:
     """Images `x`, float32 (n, channels, height, width), or windows of text, int64 (n, 48); classes `y`, int64 (n,).
 
-    Integers of another dtype in `y` become int64. TypeError or ValueError for what is no example with its class number.
+    Integers of another dtype in `y` become int64. TypeError or ValueError for anything but examples with class numbers.
     """
 
     x: Tensor
@@ -81,14 +81,15 @@ class StoredSplit(Split):
         return self.x
 
 
+StoredSplit.__name__ = "Split"  # what error messages call it
 _reading = threading.Lock()  # one split at a time, for all that is read at once is in memory at once
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: its splits, and what turns a tensor back into a picture (pixel = x * std + mean, in [0, 1]).
+    """A data set: its splits, and the numbers that turn a tensor into a picture (pixel = x * std + mean, in [0, 1]).
 
-    Text holds numbers of `classes`, its characters: mean 0 and std 1 leave them as they are.
+    Text holds numbers of `classes`, its characters: mean 0 and std 1 leave them unchanged.
     """
 
     name: str
@@ -115,7 +116,7 @@ class Data:
 
     @property
     def of_text(self) -> bool:
-        """Whether x are windows of text, and y the characters behind them."""
+        """Whether x are windows of text, and y the characters after them."""
         return not self.train.prototype.is_floating_point()
 
     def __repr__(self) -> str:
@@ -126,7 +127,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from and how it is laid out."""
+    """Where a data set is and how it is stored."""
 
     folder: str
     shape: tuple[int, ...]  # of one image, height first
@@ -139,7 +140,7 @@ _DIGITS = tuple("0123456789")
 _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR_STATS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-# Grey images are only scaled, not shifted, as in Caffe's LeNets that papers report on: their background stays 0.
+# Grey images are scaled, not shifted, as in Caffe's LeNets that papers report on: their background stays 0.
 SOURCES = {
     "mnist": Source("mnist", (28, 28), (0.0,), (0.3081,), _DIGITS),
     "fashion-mnist": Source("fashion-mnist", (28, 28), (0.0,), (0.3530,), _CLOTHES),
@@ -148,16 +149,16 @@ SOURCES = {
     "digits": Source("digits", (8, 8), (0.0,), (0.3760,), _DIGITS),
 }
 HELD = 5_000  # validation images: the first of cifar10-full's training images, in `split_order`
-SHEET = 10_000  # images in a picture file at most: to decode one takes 16 bytes a pixel for a moment
+SHEET = 10_000  # images in a picture file at most: to decode one takes 16 bytes per pixel for a moment
 TEXTS = {"shakespeare": "shakespeare/input.txt.xz"}
-WINDOW = 48  # characters of a window; the class is the one behind it
-# The text is cut twice, no window crosses a cut, and a window begins so many characters behind the one before it.
+WINDOW = 48  # characters of a window; the class is the next one
+# Each part: where it begins and ends in the text (no window crosses a border), and the distance between its windows.
 PARTS = {"train": (0.0, 0.9, 16), "validation": (0.9, 0.95, 11), "test": (0.95, 1.0, 5)}
 
 
 @functools.cache
 def load_data(name: str) -> Data:
-    """A data set, normalised and split; the same call twice gives the same object.
+    """A data set, normalized and split; the same call twice gives the same object.
 
     `name` is "mnist", "fashion-mnist", "digits", "cifar10" (the 6,000 images that ship), "cifar10-full" (after `fetch`)
     or "shakespeare" (text). Raises ValueError for another name or a damaged file, FileNotFoundError for a missing one;
@@ -174,7 +175,7 @@ def load_data(name: str) -> Data:
 
 def _read_text(name: str) -> Data:
     raw = np.frombuffer(lzma.decompress(verified(TEXTS[name])), np.uint8)
-    alphabet = np.flatnonzero(np.bincount(raw))  # the bytes that occur, in order: a character's number is its place
+    alphabet = np.flatnonzero(np.bincount(raw))  # the bytes that occur, in order: a character's number is its position
     text = torch.from_numpy(np.searchsorted(alphabet, raw))
     splits = {k: _windows(text[round(a * len(text)) : round(b * len(text))], step) for k, (a, b, step) in PARTS.items()}
     return Data(name, classes=tuple(map(chr, alphabet)), mean=torch.zeros(1), std=torch.ones(1), **splits)
@@ -195,7 +196,7 @@ def take(split: Split, n: int) -> Split:
 
 
 def split_order(n: int) -> Tensor:
-    """The fixed permutation of n training images whose head becomes validation."""
+    """The fixed permutation of n training images, the first of which become validation."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(SPLIT_SEED))
 
 
@@ -222,7 +223,7 @@ def _rows(source: Source, part: str, n: int) -> slice | np.ndarray:
 
 
 def _read_images(source: Source, part: str, n: int) -> Tensor:
-    """The images (n, channels, height, width) of a split, normalised; its files hold `n`."""
+    """The images (n, channels, height, width) of a split, normalized; its files hold `n`."""
     pixels = _read_pixels(source, _file(source, part), n)[_rows(source, part, n)]
     x = torch.from_numpy(pixels).reshape(len(pixels), *source.shape[:2], -1).permute(0, 3, 1, 2)
     # of one channel, contiguous() would keep strides with which `view` fails on what a convolution returns
@@ -253,7 +254,7 @@ def _array(path: str) -> np.ndarray:
 
 
 def to_mosaic(images: np.ndarray) -> np.ndarray:
-    """Lay n images (n, h, w[, 3]) out row by row on a near-square sheet; empty places are black."""
+    """Lay out n images (n, h, w[, 3]) row by row on a nearly square sheet; empty places are black."""
     n, h, w = images.shape[:3]
     columns = int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)

@@ -9,10 +9,10 @@ from labkit.data.files import damaged, manifest
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line: list and check the files, or fetch the full CIFAR-10; 1 for whatever is wrong."""
+    """The command line: list and check the files, or fetch the full CIFAR-10; 1 if anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m labkit.data", description="Check the data files, or fetch more.")
     verbs = parser.add_subparsers(dest="verb")
-    fetch = verbs.add_parser("fetch", help="bring a full data set into data/")
+    fetch = verbs.add_parser("fetch", help="fetch a full data set into data/")
     fetch.add_argument("name", choices=["cifar10"])
     fetch.add_argument("--from", dest="folder", type=Path, help="a local folder instead of the web")
     options = parser.parse_args(arguments)

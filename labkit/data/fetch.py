@@ -16,18 +16,18 @@ from labkit._files import replace
 from labkit.data.files import data_dir, manifest
 
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-PATIENCE = 60.0  # seconds in which a server has to send something
+PATIENCE = 60.0  # seconds within which a server has to send something
 ROW = 1 + 3 * 32 * 32  # bytes of an image in a binary batch: a label, then 1,024 red, green, blue
 BATCHES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
 BY_HAND = "unpack the archive yourself and give its folder by --from"
 
 
 def fetch_cifar10(folder: Path | None = None) -> None:
-    """Bring all of CIFAR-10 into `data/cifar10-full/`, from `folder` or, without one, from its authors' page.
+    """Fetch all of CIFAR-10 into `data/cifar10-full/`, from `folder` or, without one, from its authors' page.
 
-    `folder` holds either the binary batches (`data_batch_1.bin` …) or PNG batches with one image a row and
+    `folder` holds either the binary batches (`data_batch_1.bin` …) or PNG batches with one image per row and
     `train_labels.json`, `test_labels.json`. What was read is compared with the manifest before anything is written.
-    OSError or ValueError, in one sentence, for what cannot be had or is not the published set.
+    OSError or ValueError, in one sentence, if the set cannot be read or is not the published one.
     """
     target, listed = data_dir() / "cifar10-full", manifest()
     arrays = read_cifar_folder(folder) if folder else read_cifar_archive(_download(CIFAR_URL))
@@ -60,7 +60,7 @@ def read_cifar_folder(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _pixels(file: Path) -> np.ndarray:
-    """The images (n, 32, 32, 3) of a PNG batch with one image a row."""
+    """The images (n, 32, 32, 3) of a PNG batch with one image per row."""
     try:
         pixels = np.asarray(Image.open(file))
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def _pixels(file: Path) -> np.ndarray:
     except OSError as error:
         raise ValueError(f"{file} is not a picture, or a damaged one ({error}); allowed: a PNG batch") from error
     if pixels.ndim != 3 or pixels.shape[1:] != (1_024, 3):
-        raise ValueError(f"{file} has the shape {pixels.shape}; allowed: (images, 1024, 3), one image a row")
+        raise ValueError(f"{file} has the shape {pixels.shape}; allowed: (images, 1024, 3), one image per row")
     return pixels.reshape(-1, 32, 32, 3)
 
 
@@ -99,7 +99,7 @@ def read_cifar_archive(raw: bytes) -> dict[str, np.ndarray]:
 
 
 def _from_binary(parts: dict[str, bytes], source: str) -> dict[str, np.ndarray]:
-    """The arrays of binary batches, by file name; `source` says where they are from."""
+    """The arrays of binary batches, by file name; `source` is named in errors."""
     for name in BATCHES:
         if not parts.get(name):
             raise FileNotFoundError(f"{source} holds no {name}; give one that holds every batch")

@@ -1,4 +1,4 @@
-"""The files below data/, each held to the SHA-256 that data/manifest.json lists for it."""
+"""The files in data/, each checked against the SHA-256 that data/manifest.json lists for it."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 def data_dir() -> Path:
     """The folder of data sets and checkpoints: `LABKIT_DATA`, or `data/` of this checkout.
 
-    FileNotFoundError says what to do where there is none: an installed wheel holds the code alone.
+    FileNotFoundError says what to do if there is none: an installed wheel holds only the code.
     """
     chosen = os.environ.get("LABKIT_DATA")
     folder = Path(chosen or Path(__file__).resolve().parents[2] / "data")
@@ -46,15 +46,15 @@ def manifest() -> dict[str, dict[str, Any]]:
 
 
 def partial(path: str) -> Path:
-    """Where a new `data/<path>` is worked on until it is published; what a killed process did is found there."""
+    """Where a new `data/<path>` is written until it is published; the work of a killed process is found there."""
     _check.kind(str, path=path)
     return data_dir() / f"{path}.partial"
 
 
 def publish(*paths: str) -> None:
-    """Put each `partial(path)` in the place of `data/<path>` and list it in the manifest, all together.
+    """Move each `partial(path)` to `data/<path>` and list it in the manifest, all together.
 
-    The manifest is first: where a kill leaves it naming files that are still partial, `verified` puts them in place.
+    The manifest is first: if a kill leaves files that it lists still partial, `verified` moves them.
     """
     with locked(data_dir() / MANIFEST):
         made = {path: _line(partial(path).read_bytes()) for path in paths}
@@ -66,10 +66,10 @@ def publish(*paths: str) -> None:
 
 @contextlib.contextmanager
 def working_on(path: str) -> Iterator[Path]:
-    """`partial(path)`, which begins as `data/<path>` unless an interrupted run left it; published at the end.
+    """`partial(path)`, a copy of `data/<path>` unless an interrupted run left one; published at the end.
 
-    A second process waits for the first. ValueError for what is left of a run that began before `data/<path>` changed:
-    published, it would undo the change.
+    A second process waits for the first. ValueError if an interrupted run began before `data/<path>` changed: its
+    work would undo the change.
     """
     file, work = data_dir() / path, partial(path)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,9 +88,9 @@ def _line(raw: bytes) -> dict[str, Any]:
 
 
 def verified(path: str) -> bytes:
-    """The bytes of `data/<path>`, after their SHA-256 was found to be the manifest's.
+    """The bytes of `data/<path>`, after a check of their SHA-256 against the manifest.
 
-    Raises FileNotFoundError for a missing file (with the command that brings it), ValueError for a damaged one.
+    Raises FileNotFoundError for a missing file (with the command that restores it), ValueError for a damaged one.
     """
     _check.kind(str, path=path)
     file, listed = data_dir() / path, manifest()
@@ -98,7 +98,7 @@ def verified(path: str) -> bytes:
         raise ValueError(f"data/{path} is not listed in data/manifest.json; allowed: the files listed there")
     raw = _listed(path)
     if raw is None:
-        with contextlib.suppress(OSError):  # of a folder that is read-only, in which nothing is published either
+        with contextlib.suppress(OSError):  # in a read-only folder, where nothing is published either
             raw = _settled(path)
     if raw is None and not file.exists():
         raise FileNotFoundError(f"data/{path} is missing; {_remedy(path)}")
@@ -109,7 +109,7 @@ def verified(path: str) -> bytes:
 
 
 def _settled(path: str) -> bytes | None:
-    """The file after whoever publishes it is done, or, if that was a process that was killed, done in its place."""
+    """The file after its publication has ended; if the publishing process was killed, this completes it."""
     with locked(data_dir() / MANIFEST):
         if partial(path).exists() and _is_listed(path, partial(path).read_bytes()):
             os.replace(partial(path), data_dir() / path)

@@ -1,6 +1,6 @@
 """Trained checkpoints: load one, or retrain it from its recipe.
 
-python -m labkit.zoo                         every checkpoint with its recipe and the accuracy it reached
+python -m labkit.zoo                         every checkpoint with its recipe and its accuracy
 python -m labkit.zoo train lenet-5 mnist     retrain one into data/checkpoints/ (minutes; ResNet-20 over an hour)
 """
 
@@ -24,7 +24,7 @@ MOMENTUM = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True, weigh
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a checkpoint was trained: the arguments of `fit`, and the data it saw."""
+    """How a checkpoint was trained: the arguments of `fit`, and the training data."""
 
     settings: dict[str, Any]
     trained_on: str = ""  # "" means the data set of the checkpoint's own name
@@ -57,7 +57,7 @@ RECIPES = {
 
 
 def checkpoint(name: str, data_name: str) -> str:
-    """The checkpoint's path below data/."""
+    """The path of a checkpoint in data/."""
     _check.kind(str, name=name, data_name=data_name)
     if (name, data_name) not in RECIPES:
         pairs = ", ".join(f"{m} on {d}" for m, d in RECIPES)
@@ -66,7 +66,7 @@ def checkpoint(name: str, data_name: str) -> str:
 
 
 def record(path: str) -> str:
-    """The path below data/ of what a checkpoint reached."""
+    """The path in data/ of the record of a checkpoint."""
     _check.kind(str, path=path)
     return path.replace(".safetensors", ".json")
 
@@ -74,14 +74,14 @@ def record(path: str) -> str:
 def load_model(name: str, data_name: str) -> nn.Module:
     """A trained network from data/checkpoints, in evaluation mode. ValueError if there is none or it is damaged."""
     raw = verified(checkpoint(name, data_name))
-    with torch.random.fork_rng(devices=[]):  # the first weights are drawn at random, and then replaced
+    with torch.random.fork_rng(devices=[]):  # the initial weights are random, and then replaced
         model = build(name)
     model.load_state_dict(safetensors.torch.load(raw))
     return model.eval()
 
 
 def retrain(name: str, data_name: str, progress: bool = True) -> dict[str, Any]:
-    """Train by the recipe, write the checkpoint with its figures, and return them; test is scored once, at the end."""
+    """Train with the recipe, write the checkpoint and its figures, and return them; test is scored once, at the end."""
     path, recipe = checkpoint(name, data_name), RECIPES[name, data_name]
     data = load_data(recipe.trained_on or data_name)
     torch.manual_seed(recipe.settings["seed"])

@@ -1,4 +1,4 @@
-"""The recipe: as sparse and as coarse as asked, better than the same in one go, and stored without loss."""
+"""The recipe: as sparse and as coarse as requested, better than one-shot, and stored without loss."""
 
 import pytest
 import torch

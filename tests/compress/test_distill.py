@@ -75,7 +75,7 @@ def test_validation_and_history_are_those_of_fit(trained, digits):
 
 
 def test_a_teacher_helps_where_labels_are_few(trained, digits):
-    """100 labelled images, or the teacher's word on all 1,197 without a label, in the same number of steps."""
+    """100 labelled images, or the teacher's predictions for all 1,197 without a label, in the same number of steps."""
     few = take(digits.train, 100)
     alone, _ = fit(student(), few, epochs=100, lr=1e-2, batch_size=100, progress=False)
     blind = Split(digits.train.x, torch.zeros_like(digits.train.y))
@@ -221,7 +221,7 @@ def test_the_best_offset_is_the_first_that_makes_most_right():
 
 
 def test_a_student_learns_of_a_class_it_never_saw(trained, digits):
-    """Hinton, Vinyals & Dean 2015, section 3: from what the teacher says of the other classes."""
+    """Hinton, Vinyals & Dean 2015, section 3: from the teacher's predictions for the other classes."""
     seen = digits.train.y != 3
     train, held, three = Split(digits.train.x[seen], digits.train.y[seen]), digits.validation, digits.test.y == 3
     settings = dict(epochs=20, lr=1e-2, progress=False)

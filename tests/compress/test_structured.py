@@ -19,7 +19,7 @@ IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 class Concatenation(nn.Module):
-    """Two paths, one behind the other along the channels; each with a BatchNorm of its own or a common one."""
+    """Two paths, concatenated along the channels; each with its own BatchNorm or a common one."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ class Depthwise(nn.Module):
 
 
 def alive(model, seed=0):
-    """The model in evaluation mode, with distinct and lively BatchNorms, as behind a training."""
+    """The model in evaluation mode, with distinct BatchNorm statistics, as after a training."""
     torch.manual_seed(seed)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):

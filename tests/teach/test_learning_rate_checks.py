@@ -10,7 +10,7 @@ from labkit.teach import check_scheduler_steps, check_stable_lr, check_warmup_co
 
 
 def loop(where, period=lambda batches: 2, moves=True):
-    """A training loop that steps its scheduler behind every "batch", behind or before every "epoch", or "never"."""
+    """A training loop that steps its scheduler after every "batch", after or before every "epoch", or "never"."""
 
     def my_training(model, batches, epochs):
         stepper = torch.optim.SGD(model.parameters(), lr=0.1)
