@@ -74,10 +74,11 @@ def comparison(model: nn.Module) -> pd.DataFrame:
     _check.kind(nn.Module, model=model)
     model = unwrapped(model)
     rounding = input_quantizers(model)
-    stored = {name: part for name, part in parts(model).items() if name.rpartition(".")[0] not in rounding}
+    every = parts(model)
+    stored = {name: part for name, part in every.items() if name.rpartition(".")[0] not in rounding}
     buffers = {name for name, _ in model.named_buffers()}
     raw = b"".join(part.floats().float().cpu().contiguous().numpy().tobytes() for part in stored.values())
-    theory = sum(FORMATS[part.kind].theory_bits(part) for part in parts(model).values())
+    theory = sum(FORMATS[part.kind].theory_bits(part) for part in every.values())
     sizes = {
         "labkit file": len(encode(model)),
         "theory: entropy of mask and values": math.ceil(theory / 8),
