@@ -175,7 +175,8 @@ def give_up_lost(study: optuna.Study, file: Path | None) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
         worker = trial.user_attrs.get("worker")
         if worker is not None and not lives(file, worker):
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended since the trials were read
+                study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
 def counts(trial: optuna.trial.FrozenTrial) -> bool:

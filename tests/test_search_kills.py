@@ -15,6 +15,7 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
+from labkit import _storage
 from labkit.search import finished, grid, open_study, search, trials
 from tests.killing import CONTEXT as CHILDREN
 
@@ -81,6 +82,22 @@ def test_a_search_that_is_killed_at_any_moment_ends_like_one_that_is_not(place, 
         kills += 1
     assert kills >= 5, kills
     assert settings_of(run(sampler, place)) == settings_of(run(sampler))
+
+
+def test_a_trial_that_ends_while_it_is_taken_for_lost_keeps_its_result(place, monkeypatch):
+    """Its search ends between the reading of the trials and the look at its lock."""
+    study = open_study("race", place, {"accuracy": "maximize"})
+    trial = study.ask()
+    trial.set_user_attr("worker", "gone")
+
+    def ends(file, worker):
+        study.tell(trial, 0.5)
+        return False
+
+    monkeypatch.setattr(_storage, "lives", ends)
+    _storage.give_up_lost(study, None)
+    (kept,) = study.trials
+    assert (kept.state, kept.value) == (optuna.trial.TrialState.COMPLETE, 0.5)
 
 
 @pytest.mark.slow
