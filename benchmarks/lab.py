@@ -79,9 +79,11 @@ def browser() -> Iterator[Browser]:
         chrome.close()
 
 
-def open_notebook(chrome: Browser, url: str, name: str) -> tuple[Page, list[str]]:
+def open_notebook(
+    chrome: Browser, url: str, name: str, width: int = 1280, height: int = 1000, density: float = 1
+) -> tuple[Page, list[str]]:
     """A page with the notebook `name` open and its kernel ready, and the list its console errors go to."""
-    page = chrome.new_page(viewport={"width": 1280, "height": 1000})
+    page = chrome.new_page(viewport={"width": width, "height": height}, device_scale_factor=density)
     page.set_default_timeout(PATIENCE)
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -104,6 +106,11 @@ def run_all(page: Page) -> None:
 def panel(page: Page) -> Locator:
     """The panel of the notebook, once it shows a picture."""
     found = page.locator(".labkit-panel").first
-    found.locator("img.labkit-picture").wait_for()
-    found.locator(".noUi-handle[aria-label]").first.wait_for()
+    found.locator("svg.labkit-svg").wait_for()
     return found
+
+
+def close_notebook(page: Page) -> None:
+    """Close the page and end its kernel: kernels that nobody uses keep their memory."""
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.close()

@@ -14,7 +14,7 @@ import labkit
 HOME = Path(labkit.__file__).parent
 LINE = (
     "_check _files _process _module data augment models optim losses article train zoo surfaces _samplers _storage "
-    "search compress store measure sweep frontier plots explore teach"
+    "search compress store measure sweep frontier plots live explore teach"
 )
 ORDER = LINE.split()
 ALLOWED = {room: set(ORDER[: i + 1]) for i, room in enumerate(ORDER)} | {"doctor": {"data"}, "__init__": set(ORDER)}
@@ -91,7 +91,7 @@ def test_a_planted_violation_is_found(path, line, wrong):
         ("compress/quantize.py", "from labkit.compress import _weights"),
         ("compress/parts.py", "from labkit.compress.quantize import Grid"),
         ("compress/parts.py", "from .quantize import Grid"),
-        ("explore/pruning.py", "from labkit.explore._figure import Live"),
+        ("explore/pruning.py", "from labkit.live.picture import Live"),
     ],
 )
 def test_what_goes_down_is_left_alone(path, line):

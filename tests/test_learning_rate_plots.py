@@ -75,14 +75,17 @@ def test_a_range_test_is_clipped_at_the_edge_and_can_be_emptied(ax):
 def test_curves_are_means_with_a_band_from_worst_to_best(ax):
     plots.lr_curves(ax, TABLE)
     assert labels(ax) == ["cosine", "plateau"]
-    assert list(ax.get_lines()[0].get_ydata()) == pytest.approx([float(plots.logit(a)) for a in (0.80, 0.89)])
+    assert list(ax.get_lines()[0].get_ydata()) == pytest.approx([float(a) for a in (0.80, 0.89)])
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
-    assert (min(band), max(band)) == pytest.approx((float(plots.logit(0.79)), float(plots.logit(0.90))))
+    assert (min(band), max(band)) == pytest.approx((0.79, 0.90))
 
 
-def test_the_background_is_grey_and_may_be_empty(ax):
+def test_the_background_is_grey_dots_and_may_be_empty(ax):
     plots.lr_background(ax, TABLE)
-    assert [list(line.get_xdata()) for line in ax.get_lines()] == [[0.01, 0.1]] * 2
+    (dots,) = ax.get_lines()
+    assert list(dots.get_xdata()) == [0.01, 0.1, 0.01, 0.1]
+    assert list(dots.get_ydata()) == pytest.approx([float(a) for a in (0.80, 0.89, 0.80, 0.89)])
+    assert (dots.get_color(), dots.get_linestyle()) == (plots.GREY, "None")
     ax.clear()
     plots.lr_background(ax, pd.DataFrame(columns=["method"]))
     assert ax.get_xlabel() == "peak learning rate (log scale)"
@@ -92,7 +95,7 @@ def test_smaller_networks_get_a_line_a_column(ax):
     more = {name: TABLE["small"] for name in SMALLER_LOOKS if name != "accuracy"}
     plots.lr_smaller_curves(ax, TABLE.assign(**more))
     assert labels(ax) == ["dense", *SMALLER]
-    assert list(ax.get_lines()[-1].get_ydata()) == pytest.approx([float(plots.logit(a)) for a in (0.51, 0.6)])
+    assert list(ax.get_lines()[-1].get_ydata()) == pytest.approx([float(a) for a in (0.51, 0.6)])
 
 
 def test_sequences_stop_at_the_edge(ax):

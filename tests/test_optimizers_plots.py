@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from labkit import plots
-from labkit.plots import logit
 
 
 @pytest.fixture
@@ -17,11 +16,11 @@ def test_rate_curves_are_means_with_a_band_over_the_seeds(ax):
     rows = [("Adam", 0.001, 0.8), ("Adam", 0.001, 0.9), ("Adam", 0.01, 0.5), ("SGD", 0.1, 0.7)]
     plots.rate_curves(ax, pd.DataFrame(rows, columns=["optimizer", "lr", "accuracy"]))
     lines = {line.get_label(): line for line in ax.lines}
-    np.testing.assert_allclose(lines["Adam"].get_data(), [[0.001, 0.01], logit(np.array([0.85, 0.5]))])
+    np.testing.assert_allclose(lines["Adam"].get_data(), [[0.001, 0.01], np.array([0.85, 0.5])])
     assert lines["Adam"].get_linestyle() == "--"  # adaptive
     assert lines["SGD"].get_linestyle() == "-"
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
-    assert (band.min(), band.max()) == pytest.approx((float(logit(0.5)), float(logit(0.9))))
+    assert (band.min(), band.max()) == pytest.approx((0.5, 0.9))
 
 
 def test_rate_curves_of_nothing_are_an_empty_axis(ax):
@@ -54,3 +53,14 @@ def test_dots_stand_at_the_means_with_bars_over_the_seeds(ax):
 
 def test_every_optimizer_has_a_look_of_its_own():
     assert len(set(plots.OPTIMIZERS.values())) == len({marker for _, marker in plots.OPTIMIZERS.values()}) == 8
+
+
+def test_a_walk_is_drawn_till_it_leaves_for_good_with_a_mark_every_so_many_steps(ax):
+    ax.set(xlim=(-2, 2), ylim=(-2, 2))
+    lines = plots.walk_lines(ax, ["Adam"])["Adam"]
+    there_and_back = [[-2.0, 0], [-1, 0], [0, 0], [0, 5], [1, 1]]  # out at the top for one step
+    plots.fill_walk(ax, lines, np.array([*there_and_back, [9, 1], [99, 1], [np.nan, np.nan]]), 2)
+    np.testing.assert_allclose(lines[0].get_xydata(), [[-2, 0], [0, 0], [0, 2], [1, 1], [2, 1]], atol=0.02)
+    np.testing.assert_allclose(lines[1].get_xydata(), [[-2, 0], [0, 0], [1, 1]])
+    plots.fill_walk(ax, lines, np.array([[1.0, 1]] + 2 * [[np.nan, np.nan]]), 2)
+    np.testing.assert_allclose(lines[0].get_xydata(), [[1, 1]], atol=0.02)

@@ -1,4 +1,4 @@
-"""Pictures of notebook 10b: every composition is drawn under what came first; intervals reach from low to high."""
+"""Pictures of notebook 10b: compositions as dots and lines, the way of a training, intervals from low to high."""
 
 import pandas as pd
 import pytest
@@ -16,17 +16,38 @@ SWEEP = pd.DataFrame(
 )
 
 
-def test_a_composition_stands_under_what_came_first():
+def test_every_composition_is_a_dot_and_the_shown_ones_are_lines():
     ax = Figure().add_subplot()
-    way = plots.order_plane(ax, SWEEP, 1_000_000, 0.98)
-    assert (way.get_label(), len(way.get_xdata())) == ("these steps, mild to hard", 0)
+    table = pd.concat([SWEEP, SWEEP.assign(bits=5, accuracy=0.97, size_bytes=40_000)])
+    plots.order_plane(ax, table, 1_000_000, 0.98, ["prune, quantize", "quantize, distil, prune"])
     lines = {line.get_label(): line for line in ax.lines}
-    assert lines["prune before quantize"].get_xdata().tolist() == [10_000]
-    assert lines["prune before quantize"].get_ydata().tolist() == pytest.approx([float(plots.logit(0.85))])
-    assert lines["quantize before prune"].get_xdata().tolist() == [8_000]
-    assert len(lines["not both"].get_xdata()) == 2
+    assert list(lines) == ["other orders", "prune → quantize", "quantize → distil → prune", "dense fp32"]
+    assert len(lines["other orders"].get_xdata()) == len(table[["steps", "bits"]].drop_duplicates()) == 8
+    assert lines["prune → quantize"].get_xdata().tolist() == [40_000, 10_000]
+    assert lines["prune → quantize"].get_ydata().tolist() == pytest.approx([0.97, 0.85])
+    assert lines["quantize → distil → prune"].get_ydata().tolist() == pytest.approx([0.97, 0.7])
+    assert len({(line.get_marker(), line.get_color()) for line in ax.lines}) == 4
     left, right = ax.get_xlim()
     assert left < 8_000 < 1_000_000 < right
+
+
+@pytest.mark.parametrize(("end", "angle"), [((10_000, 0.9), 180), ((100_000, 0.5), -90), ((1_000_000, 0.9), 0)])
+def test_an_arrow_lies_halfway_and_points_along_the_way(end, angle):
+    ax = Figure().add_subplot()
+    plots.order_plane(ax, SWEEP, 1_000_000, 0.98)
+    lines = plots.way_lines(ax, steps=2)
+    plots.fill_way(lines, [(100_000, 0.9), end, (3_000, 0.8)], [0, 0])
+    way, arrow, other = lines
+    assert way.get_xdata().tolist() == [100_000, end[0], 3_000]
+    assert (arrow.get_visible(), other.get_visible()) == (True, False)
+    start, middle, to = ax.transData.transform([(100_000, 0.9), [*arrow.get_xdata(), *arrow.get_ydata()], end])
+    assert middle == pytest.approx((start + to) / 2)
+    assert arrow.get_marker()[2] == pytest.approx(angle - 90)  # the triangle (3, 0, 0) points up
+    plots.fill_way(lines, [(100_000, 0.9), (99_000, 0.9)], [0])
+    assert not arrow.get_visible()  # it would hide the way
+    plots.fill_way(lines, [(100_000, 0.9)], [])
+    assert not len(way.get_xdata())
+    assert not arrow.get_visible()
 
 
 def test_a_composition_is_followed_from_mild_to_hard():
@@ -40,12 +61,12 @@ def test_a_composition_is_followed_from_mild_to_hard():
 
 def test_without_a_sweep_there_is_still_a_plane():
     ax = Figure().add_subplot()
-    plots.order_plane(ax, pd.DataFrame(columns=SWEEP.columns), 1_000_000, 0.98)
-    assert len(ax.lines[0].get_xdata()) == 0
+    plots.order_plane(ax, pd.DataFrame(columns=SWEEP.columns), 1_000_000, 0.98, ["prune, quantize"])
+    assert [line.get_label() for line in ax.lines] == ["dense fp32"]
 
 
-def test_an_interval_reaches_from_low_to_high_and_says_on_which_side_it_is():
-    table = pd.DataFrame(dict(mean=[1.0, 0.2], low=[0.5, -0.5], high=[2.0, 0.9]), [(3, "a, b"), "c"])
+def test_intervals_reach_from_low_to_high_the_largest_on_top():
+    table = pd.DataFrame(dict(mean=[0.2, 1.0], low=[-0.5, 0.5], high=[0.9, 2.0]), ["c", (3, "a, b")])
     ax = Figure().add_subplot()
     plots.effects(ax, table, "logits")
     reached = [segment[:, 0].tolist() for bars in ax.containers for segment in bars[2][0].get_segments()]

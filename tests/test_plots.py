@@ -19,6 +19,7 @@ from PIL import Image
 
 from labkit import plots
 from labkit.frontier import frontier
+from labkit.plots._base import gathered, spread
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ PICTURES = {
     "curves": lambda ax, empty: plots.sparsity_curves(ax, CURVES[:0] if empty else CURVES, 0.981),
     "schemes": lambda ax, empty: plots.scheme_curves(ax, SCHEMES[:0] if empty else SCHEMES, 1_066_516, 0.981),
     "waterfall": lambda ax, empty: plots.waterfall(ax, [] if empty else ["values", "header"]),
-    "bars": lambda ax, empty: plots.layer_bars(ax, 0 if empty else 3, "zeros"),
+    "bars": lambda ax, empty: plots.layer_bars(ax, [] if empty else ["fc1", "fc2", "fc3"], "zeros"),
 }
 
 
@@ -89,16 +90,33 @@ shares = st.floats(0, 1)
 
 
 @given(shares, shares)
-def test_logit_rises(one, other):
+def test_a_higher_accuracy_lies_higher_and_none_lies_nowhere(one, other):
     low, high = sorted([one, other])
-    assert plots.logit(low) <= plots.logit(high)
-    assert math.isfinite(plots.logit(low))
+    assert spread(low) <= spread(high)
+    assert math.isfinite(spread(low))
 
 
 @given(st.floats(0.021, 0.9994))
-def test_logit_is_the_inverse_of_the_logistic_function(p):
-    assert 1 / (1 + math.exp(-plots.logit(p))) == pytest.approx(p)
-    assert plots.logit(1 - p) == pytest.approx(-plots.logit(p)) or not 0.021 < 1 - p < 0.9994
+def test_the_scale_of_accuracies_is_the_logit(p):
+    place = float(spread(p))
+    assert 1 / (1 + math.exp(-place)) == pytest.approx(p)
+    assert spread(1 - p) == pytest.approx(-place) or not 0.021 < 1 - p < 0.9994
+
+
+@given(st.floats(-0.2, 1.2))
+def test_a_place_on_the_scale_is_an_accuracy_again(p):
+    assert gathered(spread(p)) == pytest.approx(p, abs=1e-9)
+
+
+def test_an_axis_of_accuracies_is_read_and_drawn_in_plain_accuracies(ax):
+    plots.accuracy_axis(ax, 0.1, 0.99)
+    assert ax.get_yscale() == "accuracy"
+    drawn(ax)
+    assert tick_labels(ax.yaxis)[-3:] == ["95 %", "98 %", "99 %"]
+    assert plots.moved(0.9, 0.0) == pytest.approx(0.9)
+    pixels = [ax.transData.transform((0, share))[1] for share in (0.5, 0.9, 0.99)]
+    halves = [math.log(share / (1 - share)) for share in (0.5, 0.9, 0.99)]
+    assert (pixels[2] - pixels[1]) / (pixels[1] - pixels[0]) == pytest.approx((halves[2] - halves[1]) / halves[1])
 
 
 @given(st.floats(0, 1))
@@ -133,7 +151,7 @@ def test_ticks_of_an_accuracy_axis_say_where_they_are(ax):
     drawn(ax)
     assert tick_labels(ax.yaxis) == ["30 %", "50 %", "70 %", "80 %", "90 %", "95 %", "98 %"]
     shown = [y for y in ax.get_yticks() if ax.get_ylim()[0] <= y <= ax.get_ylim()[1]]
-    assert shown == pytest.approx([plots.logit(p) for p in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)])
+    assert shown == pytest.approx([p for p in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)])
 
 
 @given(st.floats(10, 1e8), shares)
@@ -144,7 +162,7 @@ def test_room_is_made_for_a_point_once(size, accuracy):
     made = plots.make_room(ax, size, accuracy)
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     assert left < size < right
-    assert bottom < plots.logit(accuracy) < top
+    assert bottom < accuracy < top
     assert left <= before[0][0] < before[0][1] <= right
     assert bottom <= before[1][0] < before[1][1] <= top
     assert made == ((ax.get_xlim(), ax.get_ylim()) != before)
@@ -180,22 +198,22 @@ def test_the_dense_network_and_every_record_lie_inside(ax, kind, dense):
 def test_the_plane_holds_every_record_under_its_bits_and_the_frontier(ax):
     plots.plane(ax, CLOUD, 1_066_516, 0.981)
     lines = {line.get_label(): line for line in ax.lines}
-    assert set(lines) == {"1 bit", "2 bit", "4 bit", "8 bit", "float", "frontier", "dense fp32"}
+    assert set(lines) == {"1 bit", "2", "4", "8", "float", "frontier", "dense fp32"}
     for bits, rows in CLOUD.groupby("bits"):
-        line = lines["float" if bits == 32 else f"{bits} bit"]
+        line = lines["float" if bits == 32 else "1 bit" if bits == 1 else str(bits)]
         assert line.get_xdata().tolist() == rows["size_bytes"].tolist()
-        assert line.get_ydata() == pytest.approx(plots.logit(rows["accuracy"].to_numpy()))
+        assert line.get_ydata() == pytest.approx(rows["accuracy"].to_numpy())
     assert lines["frontier"].get_xdata().tolist() == frontier(CLOUD)["size_bytes"].tolist() == [900, 5_000, 60_000]
 
 
 def test_curves_are_means_in_a_band_from_the_worst_to_the_best_seed(ax):
     plots.sparsity_curves(ax, CURVES, 0.981)
     line = next(line for line in ax.lines if line.get_label() == "fine-tuned")
-    assert line.get_ydata() == pytest.approx(plots.logit(np.array([0.91, 0.87])))
+    assert line.get_ydata() == pytest.approx(np.array([0.91, 0.87]))
     heights = [path.vertices[:, 1] for band in ax.collections for path in band.get_paths()]
     assert len(heights) == len(plots.METHODS)
     for band in heights:
-        assert (band.min(), band.max()) == pytest.approx((plots.logit(0.86), plots.logit(0.92)))
+        assert (band.min(), band.max()) == pytest.approx((0.86, 0.92))
 
 
 def test_every_scheme_has_a_line_with_a_marker_of_its_own(ax):
@@ -285,13 +303,13 @@ def test_students_curves_are_means_in_a_band_from_the_worst_to_the_best_seed(ax)
     for (method, rows), band in zip(records.groupby("method", sort=False), ax.collections, strict=True):
         means = rows.groupby("width")["accuracy"].mean()
         assert lines[method].get_xdata().tolist() == [8, 32, 128]
-        assert lines[method].get_ydata() == pytest.approx(plots.logit(means.to_numpy()))
+        assert lines[method].get_ydata() == pytest.approx(means.to_numpy())
         low, high = rows["accuracy"].min(), rows["accuracy"].max()
-        assert band.get_datalim(ax.transData).y0 == pytest.approx(float(plots.logit(low)))
-        assert band.get_datalim(ax.transData).y1 == pytest.approx(float(plots.logit(high)))
+        assert band.get_datalim(ax.transData).y0 == pytest.approx(float(low))
+        assert band.get_datalim(ax.transData).y1 == pytest.approx(float(high))
     bottom, top = ax.get_ylim()
-    assert bottom < float(plots.logit(records["accuracy"].min()))
-    assert top > float(plots.logit(0.95))
+    assert bottom < float(records["accuracy"].min())
+    assert top > 0.95
 
 
 def test_lessons_can_be_told_apart_without_colour():
@@ -300,7 +318,7 @@ def test_lessons_can_be_told_apart_without_colour():
 
 def test_class_bars_start_empty_and_have_a_text_a_row(ax):
     soft, sharp, texts = plots.class_bars(ax, ["cat", "dog"])
-    assert [bar.get_width() for bar in (*soft, *sharp)] == [0] * 4
+    assert [bar.get_width() for bar in soft] == list(sharp.get_xdata()) == [0, 0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog"]
     assert [text.get_position()[1] for text in texts] == [0, 1]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first class is at the top
@@ -317,7 +335,7 @@ def test_learning_curves_are_empty_and_the_teacher_is_a_line(ax):
     assert [len(line.get_xdata()) for line in (alone, taught, *ghosts)] == [0] * 6
     assert alone.get_marker() != taught.get_marker()
     (teacher,) = [line for line in ax.lines if line.get_label() == "teacher"]
-    assert teacher.get_ydata()[0] == pytest.approx(float(plots.logit(0.9)))
+    assert teacher.get_ydata()[0] == pytest.approx(0.9)
 
 
 def test_the_published_plane_numbers_papers_and_draws_our_files():
@@ -327,13 +345,11 @@ def test_the_published_plane_numbers_papers_and_draws_our_files():
     table = pd.DataFrame(
         dict(method=methods, year=2020, error_pct=errors, size_bytes=[9_000, 20_000, 4_000]), [1, 2, 3]
     )
-    plots.published_plane(ax, table, 1_000_000, 0.98)
-    papers, ours = (next(line for line in ax.lines if line.get_label().startswith(k)) for k in ("papers", "files"))
+    key = plots.published_plane(ax, table, 1_000_000, 0.98)
+    papers, ours = (next(line for line in ax.lines if line.get_label().startswith(k)) for k in ("papers", "this lab"))
     assert papers.get_xdata().tolist() == [9_000, 20_000]
-    assert ours.get_ydata().tolist() == pytest.approx([float(plots.logit(0.99))])
-    texts = [text.get_text() for text in ax.texts]
-    assert {"1", "2"} < set(texts)
-    assert "1  Paper A, 2020\n2  Paper B, 2020" in texts
-    assert "validation" in ax.get_ylabel()  # the dense network and the star are not scored where the papers are
-    assert "test" in ax.get_ylabel()
-    assert {"papers (test)", "dense fp32 (validation)"} < {line.get_label() for line in ax.lines}
+    assert ours.get_ydata().tolist() == pytest.approx([0.99])
+    assert [text.get_text() for text in ax.texts] == ["1", "2"]
+    assert key == ["1  Paper A, 2020", "2  Paper B, 2020"]
+    # the dense network and the star are not scored where the papers are
+    assert {"papers (test)", "this lab (test)", "dense (validation)"} == {line.get_label() for line in ax.lines}

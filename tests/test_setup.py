@@ -15,7 +15,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
-CONDA_NAME = {"torch": "pytorch", "isal": "python-isal"}
+CONDA_NAME = {"torch": "pytorch"}
 MAX_LINES = 15
 # put together here, so that this file does not find itself
 HOSTS = ["py" + "pi.org", "python" + "hosted.org", "npm" + "js.org", "debian" + ".org", "anaconda" + ".org"]

@@ -10,8 +10,9 @@ import labkit as lk
 from labkit import store
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize_inputs
 from labkit.data import Data, take
-from labkit.explore import _start, _words
 from labkit.explore._overview import flip_name, points
+from labkit.live import _words
+from labkit.live import baseline as _start
 from labkit.losses import next_character
 from labkit.measure import counts, macs, size_bytes
 

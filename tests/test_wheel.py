@@ -68,7 +68,7 @@ def test_the_wheel_holds_every_module_and_what_the_browser_needs_and_nothing_els
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     here = {f.relative_to(ROOT).as_posix() for f in (ROOT / "labkit").rglob("*") if "__pycache__" not in f.parts}
     assert names == {name for name in here if (ROOT / name).is_file()}
-    assert {"labkit/explore/live.js", "labkit/explore/live.css", "labkit/py.typed"} <= names
+    assert {"labkit/live/panel.js", "labkit/live/panel.css", "labkit/py.typed"} <= names
 
 
 def test_a_network_of_ones_own(run, site):

@@ -205,6 +205,11 @@ def widened(x: Tensor) -> Tensor:
     return x.float() if x.is_floating_point() and x.itemsize < 4 else x
 
 
+def relative_error(after: Tensor, before: Tensor) -> float:
+    """Root mean square error over the standard deviation; 0 for a weight whose values are all alike and unchanged."""
+    return float((after - before).square().mean().sqrt() / before.std(correction=0).clamp(min=1e-12))
+
+
 def output_axis(model: nn.Module, name: str) -> int:
     """The axis of a weight along which its outputs lie: 1 in a transposed convolution, 0 in all else."""
     return int(isinstance(owner_of(model, name)[0], _ConvTransposeNd))

@@ -1,20 +1,25 @@
 """Panel of notebook 11: the same three knobs on networks of all kinds, and what each layer or kind bears alone."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+import numpy as np
+from torch import nn
 
-from labkit import plots, store
+from labkit import plots
 from labkit.compress._weights import weights
 from labkit.compress.magnitude import prune
 from labkit.data import Data, manifest, take
-from labkit.explore import _controls, _words
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._score import Score, scores, workers
-from labkit.explore._start import Dense, Key, shipped, start
+from labkit.live import words
+from labkit.live.baseline import Baseline
+from labkit.live.compression import Compressed, CompressionView
+from labkit.live.controls import bits, choice, share, steps
+from labkit.live.network import BESIDE, open_panel
+from labkit.live.panel import Panel
+from labkit.live.score import Score, Scoring, scores, workers
+from labkit.live.view import Card, Words
 from labkit.measure import difference, kinds
 from labkit.sweep import NETWORKS, PARTS, across, squeeze, sweep_path
 from labkit.sweep.architectures import LOT
@@ -22,172 +27,174 @@ from labkit.sweep.architectures import LOT
 SCANNED = 1_000  # validation images on which a part is scored alone
 ONE = {"layers": "layer", "kinds": "kind"}  # of PARTS
 Lost = tuple[float, float, float]  # accuracy lost beside the dense network, and the ends of its interval
+BITS = [(str(b), b) for b in range(2, 9)] + [("32 (float)", 32)]
 
 
 @dataclass(frozen=True)
-class Squeezed:
-    """A network under one setting of the knobs, measured; `alone` grows while its parts are tried one by one."""
+class Settings:
+    """What the controls set."""
 
-    dense: Dense
-    setting: dict[str, Any]
-    by: str
-    size_bytes: int
-    score: Score
-    alone: dict[str, Lost]
-
-    @property
-    def lost(self) -> Lost:
-        """Accuracy lost by the whole network."""
-        return lost_beside(self.dense, self.score)
-
-    @property
-    def ratio(self) -> float:
-        """The fp32 file over this one."""
-        return self.dense.size_bytes / self.size_bytes
-
-    @property
-    def parts(self) -> dict[str, list[str]]:
-        """What is tried alone: every layer, or all layers of each kind."""
-        return PARTS[self.by](self.dense.model)
+    sparsity: float = share(
+        "sparsity", 0.0, 0.98, note="share of the weights set to 0", word="{} of the weights pruned"
+    )
+    bits: int = bits("weight bits", 3, note="bits of a weight; 32 leaves it", word="weights rounded to {} bits")
+    activation_bits: int = steps(
+        "activation bits", BITS, 32, note="bits of what enters a layer", word="activations rounded to {} bits"
+    )
+    granularity: str = choice(
+        "one scale per", [("layer (tensor)", "tensor"), ("output channel", "channel")], "tensor",
+        note="weights that share a scale when they are rounded",
+    )  # fmt: skip
+    by: str = choice(
+        "tried alone", [("each layer", "layers"), ("each kind of layer", "kinds")], "layers",
+        note="what is compressed by itself, all else left dense", word="{} tried alone",
+    )  # fmt: skip
 
 
-def lost_beside(dense: Dense, score: Score) -> Lost:
+def lost_beside(dense: Baseline, score: Score) -> Lost:
     """Accuracy lost beside the dense network on the images that were scored."""
-    lost, won = (len(indices) for indices in _words.flips_of(dense.score, score, dense.data.validation.y))
+    lost, won = (len(indices) for indices in words.flips_of(dense.score, score, dense.data.validation.y))
     return difference(lost, won, score.images)
 
 
-def squeezed_points(dense: Dense, by: str = "layers", **setting: Any) -> Iterator[Squeezed]:
-    """Squeeze the whole network, write the file, score it; then try each layer or kind alone, among dense ones."""
-    small = _squeeze(dense, setting)
-    found = scores(small, dense.data.validation)
-    file = workers().submit(store.encode, small)
-    for score in found:
-        point = Squeezed(dense, setting, by, len(file.result()), score, {})
-        yield point
-    few = take(dense.data.validation, min(SCANNED, len(dense.data.validation)))
-    pruned = weights(prune(dense.model, setting["sparsity"]))
-    shares = {layer: float((weight == 0).float().mean()) for layer, weight in pruned.items()}
-    for part, layers in point.parts.items():
-        sparsity = {layer: shares[layer] for layer in layers}  # what the ranking over all layers took from these
-        *_, score = scores(_squeeze(dense, setting | dict(sparsity=sparsity), layers), few)
-        point = replace(point, alone=point.alone | {part: lost_beside(dense, score)})
-        yield point
-
-
-def _squeeze(dense: Dense, setting: dict[str, Any], layers: list[str] | None = None) -> nn.Module:
-    images: Tensor = dense.data.train.x[:LOT]
-    return workers().submit(squeeze, dense.model, **setting, calibration=images, layers=layers).result()
-
-
-class Architectures:
+class Architectures(CompressionView):
     """The view: what is lost against the ratio, the star among all networks; the layers or the kinds, one bar each."""
 
-    def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 4.9), own
-        self._shown: tuple[Dense, str] | None = None
-        self.plane = self.live.figure.add_axes((0.065, 0.115, 0.475, 0.815))
-        self.parts = self.live.figure.add_axes((0.69, 0.115, 0.3, 0.815))
-        swept = [key for key in NETWORKS if sweep_path("frontier", *key) in manifest()]
-        self.tables = {" on ".join(key): across(*key) for key in swept}
-
-    def results(self, by: str = "layers", checkpoint: Key | None = None, **setting: Any) -> Iterator[Squeezed]:
-        """Measure one setting of the controls."""
-        dense = shipped(checkpoint) if checkpoint else self._own
-        return squeezed_points(dense, by, **setting)  # type: ignore[arg-type]
-
-    def draw(self, point: Squeezed) -> None:
-        """Move the star and the bars."""
-        if (point.dense, point.by) != self._shown:
-            self._draw_still(point)
-        d, low, high = (float(plots.lost_scale(100 * v)) for v in point.lost)
-        if point.ratio > self.plane.get_xlim()[1]:
-            self.plane.set_xlim(right=1.3 * point.ratio)
-            self.live.refresh()
-        self.star.set_data([point.ratio], [d])
-        self.interval.set_data([point.ratio] * 2, [low, high])
-        ends = {part: [float(plots.lost_scale(100 * v)) for v in lost] for part, lost in point.alone.items()}
-        for bar, part in zip(self.bars, point.parts, strict=True):
-            bar.set_width(ends[part][0] if part in ends else 0)
-        self.spans.set_segments([[(low, y), (high, y)] for y, (_, low, high) in enumerate(ends.values())])
-
-    def _draw_still(self, point: Squeezed) -> None:
-        self.plane.clear()
-        self.parts.clear()
-        self.live.moving.clear()
-        plots.lost_plane(self.plane, self.tables, point.dense.name)
-        self.plane.set_title("lines: measured sweep; ★ this network, now", fontsize=11, loc="left")
-        kind = kinds(point.dense.model)
-        self.bars, self.spans = plots.lost_bars(self.parts, {part: kind[of[0]] for part, of in point.parts.items()})
-        self.parts.set_title(f"each {ONE[point.by]} alone, {SCANNED:,} images", fontsize=11, loc="left")
-        (self.interval,) = self.plane.plot([], [], "-", color=plots.RED, lw=3, solid_capstyle="butt", zorder=5)
-        (self.star,) = self.plane.plot([], [], "*", ms=21, color=plots.ORANGE, mec="black", mew=1.2, zorder=6)
-        self.live.move([*self.bars, self.spans, self.interval, self.star])
-        self.live.refresh()
-        self._shown = point.dense, point.by
-
-    def tell(self, point: Squeezed) -> Words:
-        """The point in words."""
-        cards = [
-            _words.accuracy_card(point.score, point.dense.score),
-            _words.file_card(point.size_bytes, point.dense.size_bytes),
-            lost_card(point),
-            weakest_card(point),
-        ]
-        alt = _words.sentence(f"{point.dense.name}, {setting_words(**point.setting)}", cards)
-        done, every, one = len(point.alone), len(point.parts), ONE[point.by]
-        scan = f"; {one} {done} of {every} tried alone" if done < every else f"; every {one} tried alone"
-        return Words(cards, alt, _words.status(point.score, scan if point.score.settled else ""))
-
-
-def lost_card(point: Squeezed) -> Card:
-    """What the whole network loses, beside the sum of what its parts lose alone."""
-    d, low, high = (100 * v for v in point.lost)
-    done = len(point.alone) == len(point.parts)
-    apart = f"{100 * sum(lost for lost, _, _ in point.alone.values()):.1f}" if done else "…"
-    return "points lost", f"{d:.1f}", f"95 %: {low:.1f} to {high:.1f} · {point.by} alone, summed: {apart}"
-
-
-def weakest_card(point: Squeezed) -> Card:
-    """The layer or kind that costs most by itself, of those tried so far."""
-    label = f"weakest {ONE[point.by]}"
-    if not point.alone:
-        return label, "…", "each is tried alone when the controls rest"
-    part = max(point.alone, key=lambda name: point.alone[name][0])
-    if point.by == "layers":
-        about = kinds(point.dense.model)[part]
-    else:
-        about = f"{len(point.parts[part])} of {len(point.dense.layers)} layers"
-    return label, part.removesuffix(".weight"), f"{about} · {lost_words(point.alone[part])}"
-
-
-def lost_words(lost: Lost) -> str:
-    """Points of accuracy lost, with their interval."""
-    d, low, high = (100 * v for v in lost)
-    return f"{d:.1f} points lost (95 %: {low:.1f} to {high:.1f})"
-
-
-def setting_words(sparsity: float, bits: int, activation_bits: int, granularity: str) -> str:
-    """The knobs in words."""
-    weight = "weights not rounded" if bits == 32 else f"weights rounded to {bits} bits per {granularity}"
-    activation = "activations not rounded" if activation_bits == 32 else f"activations to {activation_bits} bits"
-    return f"{sparsity:.0%} of the weights pruned, {weight}, {activation}"
-
-
-def architectures(model: nn.Module | None = None, data: Data | None = None) -> Panel:
-    """The live panel of notebook 11: shipped networks of all kinds, or your own trained `model` with its `data`."""
-    own, controls = start(model, data, NETWORKS)
-    if own is None:
-        controls["checkpoint"].value = ("mobilenet", "cifar10")
-    controls |= {
-        "sparsity": _controls.share("sparsity", 0.0, high=0.98),
-        "bits": _controls.bits("weight bits", 3),
-        "activation_bits": _controls.steps(
-            "activation bits", [(str(b), b) for b in range(2, 9)] + [("32 (float)", 32)], 32
-        ),
-        "granularity": _controls.choice(
-            "one scale per", [("layer (tensor)", "tensor"), ("output channel", "channel")], "tensor"
-        ),
-        "by": _controls.choice("tried alone", [("each layer", "layers"), ("each kind of layer", "kinds")], "layers"),
+    name, settings_type, size = "architectures", Settings, BESIDE
+    networks = sorted(NETWORKS, key=lambda key: key[0] != "mobilenet")  # the one with the most kinds of layers first
+    scenes = {
+        "8 bits cost nothing": dict(sparsity=0.0, bits=8, activation_bits=32, granularity="tensor"),
+        "3 bits, one scale a layer": dict(sparsity=0.0, bits=3, activation_bits=32, granularity="tensor"),
+        "3 bits, one scale a channel": dict(sparsity=0.0, bits=3, activation_bits=32, granularity="channel"),
+        "half pruned, each kind alone": dict(sparsity=0.5, bits=32, activation_bits=32, by="kinds"),
     }
-    return Panel("architectures", Architectures(own), controls)
+
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
+        self.plane = self.live.figure.add_axes((0.085, 0.13, 0.49, 0.7))
+        self.parts = self.live.figure.add_axes((0.715, 0.13, 0.275, 0.7))
+        self.tables = {" on ".join(k): across(*k) for k in NETWORKS if sweep_path("frontier", *k) in manifest()}
+
+    def idle(self, settings: Mapping[str, Any]) -> set[str]:
+        """The scale, while no weight is rounded."""
+        return {"granularity"} if settings["bits"] == 32 else set()
+
+    def compress(self, dense: Baseline, settings: Settings, layers: list[str] | None = None) -> nn.Module:
+        """Prune globally, round the weights, round what enters the layers; all of them or some."""
+        knobs = {name: value for name, value in asdict(settings).items() if name != "by"}
+        return squeeze(dense.model, **knobs, calibration=dense.data.train.x[:LOT], layers=layers)
+
+    def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> dict[str, Lost]:
+        """What every part loses alone: none is tried so far."""
+        return {}
+
+    def measured(
+        self, dense: Baseline, settings: Settings, small: nn.Module, scored: Scoring = scores,
+        training: float | None = None,
+    ) -> Iterator[Compressed]:  # fmt: skip
+        """When the whole network is scored, try each part alone, among dense ones."""
+        for point in super().measured(dense, settings, small, scored, training):
+            yield point
+        few = take(dense.data.validation, min(SCANNED, len(dense.data.validation)))
+        pruned = weights(prune(dense.model, settings.sparsity))
+        shares = {layer: float((weight == 0).float().mean()) for layer, weight in pruned.items()}
+        for part, layers in parts_of(point).items():
+            taken: Any = {layer: shares[layer] for layer in layers}  # by the ranking over all layers
+            one = workers().submit(self.compress, dense, replace(settings, sparsity=taken), layers).result()
+            *_, score = scores(one, few)
+            point = replace(point, facts=point.facts | {part: lost_beside(dense, score)})
+            yield point
+
+    def still_for(self, point: Compressed) -> Any:
+        """The still part changes with the parts."""
+        return point.dense, point.settings.by
+
+    def background(self, point: Compressed) -> None:
+        """The frontiers of all networks, an empty bar for each part."""
+        frontiers = plots.lost_plane(self.plane, self.tables, point.dense.name)
+        self.plane.set_title("★ now, ◆ dense; lines: measured sweep", fontsize=11, loc="left", pad=36)
+        for name, (places, rows) in frontiers.items():
+            here = name == point.dense.name
+            knobs = [{k: row[k] for k in ("sparsity", "bits", "granularity")} | {"activation_bits": 32} for row in rows]
+            self.live.offer(self.plane, places, [said(name, row) for row in rows], knobs if here else None)
+        kind, parts = kinds(point.dense.model), parts_of(point)
+        self.bars, self.spans = plots.lost_bars(self.parts, {part: kind[of[0]] for part, of in parts.items()})
+        self.live.offer(self.parts, [(0, y) for y in range(len(parts))], parts)  # of many, not all are named
+        tried = f"each alone, {min(SCANNED, point.score.total):,} {point.score.what}"
+        self.parts.set_title(tried, fontsize=11, loc="left", pad=36)
+        (self.interval,) = self.plane.plot([], [], "-", color=plots.RED, lw=3, solid_capstyle="butt", zorder=5)
+        (self.star,) = self.plane.plot([], [], "*", ms=19, color=plots.ORANGE, mec="black", mew=1.2, zorder=6)
+        self.live.move([*self.bars, self.spans, self.interval, self.star])
+
+    def update(self, point: Compressed) -> None:
+        """Move the star and the bars."""
+        ratio = point.dense.size_bytes / point.size_bytes
+        d, low, high = (float(plots.lost_scale(100 * v)) for v in lost_beside(point.dense, point.score))
+        if ratio > self.plane.get_xlim()[1]:
+            self.plane.set_xlim(right=1.3 * ratio)
+            self.live.refresh()
+        self.star.set_data([ratio], [d])
+        self.star.set_alpha(1 if point.score.settled else 0.5)
+        self.interval.set_data([ratio] * 2, [low, high])
+        ends = {part: [float(plots.lost_scale(100 * v)) for v in lost] for part, lost in point.facts.items()}
+        for bar, part in zip(self.bars, parts_of(point), strict=True):
+            bar.set_width(ends[part][0] if part in ends else 0)
+        gaps = [(low, high, math.nan) for _, low, high in ends.values()]  # one line: a frame with one each is long
+        self.spans.set_data(np.ravel(gaps), np.repeat(np.arange(len(gaps)), 3))
+
+    def cards(self, point: Compressed) -> list[Card]:
+        """Accuracy, file, points lost by the whole and by the weakest part."""
+        before, file = point.dense.score, words.file_card(point.size_bytes, point.dense.size_bytes)
+        return [words.accuracy_card(point.score, before), file, lost_card(point), weakest_card(point)]
+
+    def tell(self, point: Compressed) -> Words:
+        """The point in words; the status says how many parts were tried."""
+        told, one = super().tell(point), ONE[point.settings.by]
+        done, every = len(point.facts), len(parts_of(point))
+        scan = f"; {one} {done} of {every} tried alone" if done < every else f"; every {one} tried alone"
+        return told._replace(status=told.status + scan * point.score.settled)
+
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """Turn the knobs, score, write."""
+        knobs = ", ".join(str(settings[name]) for name in ("sparsity", "bits", "activation_bits"))
+        how = f'granularity="{settings["granularity"]}", calibration=data.train.x[:{LOT}]'
+        return "\n".join([*self.loaded(settings), f"small = lk.sweep.squeeze(model, {knobs}, {how})", self.scored])
+
+
+def parts_of(point: Compressed) -> dict[str, list[str]]:
+    """What is tried alone: every layer, or all layers of each kind."""
+    return PARTS[point.settings.by](point.dense.model)
+
+
+def said(name: str, row: Mapping[Any, Any]) -> str:
+    """A measured setting in words."""
+    bits = "not rounded" if row["bits"] == 32 else f"{row['bits']} bits, one scale per {row['granularity']}"
+    size = plots.kilobytes(row["size_bytes"])
+    made = f"{name}, one-shot, measured beforehand"
+    return f"{made}\nsparsity {row['sparsity']:.0%}, {bits}: {row['accuracy']:.2%}, {size}"
+
+
+def lost_card(point: Compressed) -> Card:
+    """What the whole network loses, beside the sum of what its parts lose alone."""
+    d, low, high = (100 * v for v in lost_beside(point.dense, point.score))
+    done = len(point.facts) == len(parts_of(point))
+    apart = f"{100 * sum(lost for lost, _, _ in point.facts.values()):.1f}" if done else "…"
+    return "points lost", f"{d:.1f}", f"95 %: {low:.1f} to {high:.1f} · {point.settings.by} alone, summed: {apart}"
+
+
+def weakest_card(point: Compressed) -> Card:
+    """The layer or kind that costs most by itself, of those tried so far."""
+    label = f"weakest {ONE[point.settings.by]} loses"
+    if not point.facts:
+        return label, "…", "each is tried alone when the controls rest"
+    part = max(point.facts, key=lambda name: point.facts[name][0])
+    d, low, high = (100 * v for v in point.facts[part])
+    name = part.removesuffix(".weight")
+    if point.settings.by == "kinds":
+        name += f" · {len(parts_of(point)[part])} of {len(point.dense.layers)} layers"
+    return label, f"{d:.1f} points", f"{name} · 95 %: {low:.1f} to {high:.1f}"
+
+
+def architectures(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
+    """The live panel of notebook 11: shipped networks of all kinds, or your own trained `model` with its `data`."""
+    return open_panel(Architectures, model, data, preset)

@@ -11,8 +11,8 @@ import torch
 from labkit import article, store
 from labkit.article import Array, Masks, Net
 from labkit.data import Data, take
-from labkit.explore._score import SAMPLE, Score
-from labkit.explore._training import FRAME, WATCHED, Moment, Run
+from labkit.live.score import SAMPLE, Score
+from labkit.live.training import FRAME, WATCHED, Moment, Run
 
 IMAGES, EPOCHS, RETRAIN, BATCH = 10_000, 3, 1, 10
 CHECKED = 40  # entries of each parameter that are checked, on the first BATCH images at most
@@ -27,11 +27,17 @@ Stop = Callable[[], bool]
 class Rows(NamedTuple):
     """A data set in NumPy: rows to train on, their labels, held-out rows and labels, and the number of classes."""
 
+    data: Data
     x: Array
     labels: np.ndarray
     held_x: Array
     held_labels: np.ndarray
     classes: int
+
+    @property
+    def name(self) -> str:
+        """For the alt text."""
+        return "the article's network"
 
     def targets(self, code: str) -> Array:
         """What the network of this code shall learn."""
@@ -63,24 +69,30 @@ class Pruned(NamedTuple):
 class Seen:
     """A network as far as it is trained and pruned; `slopes` (analytic, numeric) are those of its first weights."""
 
+    dense: Rows
     key: Key
     net: Net
     run: Run
+    settings: Any = None
     ghosts: tuple[Run, ...] = ()
     slopes: Mapping[str, tuple[Array, Array]] | None = None
     error: str = ""  # why the code does not run
     curve: Array | None = None  # accuracy at each of THRESHOLDS, once trained
     dense_bytes: int = 0  # of its file, once trained
-    threshold: float = 0.0
     pruned: Pruned | None = None
     retrained: Pruned | None = None
     healing: float = 0.0  # the share of the retraining that is done
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the pruned file; 0 before there is one."""
+        return self.pruned.size_bytes if self.pruned else 0
 
 
 def rows(data: Data) -> Rows:
     """The first IMAGES training images, and all of validation."""
     x, labels = article.arrays(take(data.train, min(IMAGES, len(data.train))))
-    return Rows(x, labels, *article.arrays(data.validation), len(data.classes))
+    return Rows(data, x, labels, *article.arrays(data.validation), len(data.classes))
 
 
 def fresh(rows: Rows, key: Key) -> Seen:
@@ -88,7 +100,8 @@ def fresh(rows: Rows, key: Key) -> Seen:
     code, lr, hidden = key
     variant = article.VARIANTS[code]
     net = article.new_net(rows.x.shape[1], hidden, rows.classes, init=variant.init)
-    seen, few = Seen(key, net, Run(f"{code}, η {lr:g}, {hidden}")), min(BATCH, max(1, ONE_THREAD // net["W1"].size))
+    seen = Seen(rows, key, net, Run(f"{code}, η {lr:g}, {hidden}"))
+    few = min(BATCH, max(1, ONE_THREAD // net["W1"].size))
     try:
         slopes = article.gradient_check(net, rows.x[:few], rows.targets(code)[:few], variant, entries=CHECKED)
     except NameError as error:  # the code as printed
@@ -96,18 +109,19 @@ def fresh(rows: Rows, key: Key) -> Seen:
     return replace(seen, slopes=slopes)
 
 
-def steps(rows: Rows, seen: Seen, **settings: Any) -> Iterator[tuple[float, Net]]:
+def steps(seen: Seen, **settings: Any) -> Iterator[tuple[float, Net]]:
     """The training of this network, update by update."""
-    code, lr, _ = seen.key
+    rows, (code, lr, _) = seen.dense, seen.key
     y, variant = rows.targets(code), article.VARIANTS[code]
     return article.train(seen.net, rows.x, y, lr=lr, batch_size=BATCH, variant=variant, **settings)
 
 
-def race(rows: Rows, entrants: Mapping[Key, Seen], overtaken: Stop) -> Iterator[dict[Key, Seen]]:
+def race(entrants: Mapping[Key, Seen], overtaken: Stop) -> Iterator[dict[Key, Seen]]:
     """Train networks batch for batch; where they all stand, every FRAME seconds and at the end."""
     losses: dict[Key, list[float]] = {key: [] for key in entrants}
-    runs = [steps(rows, seen, epochs=EPOCHS) for seen in entrants.values()]
-    total, due = EPOCHS * -(-len(rows.x) // BATCH), time.perf_counter()
+    runs = [steps(seen, epochs=EPOCHS) for seen in entrants.values()]
+    images = max((len(seen.dense.x) for seen in entrants.values()), default=0)
+    total, due = EPOCHS * -(-images // BATCH), time.perf_counter()
     for step, outcomes in enumerate(zip(*runs, strict=True), 1):
         if overtaken():
             return
@@ -115,15 +129,15 @@ def race(rows: Rows, entrants: Mapping[Key, Seen], overtaken: Stop) -> Iterator[
             losses[key].append(loss)
         if step == total or time.perf_counter() > due:
             nets = {key: net for key, (_, net) in zip(entrants, outcomes, strict=True)}
-            entrants = {key: moved(rows, entrants[key], nets[key], losses[key], step, total) for key in nets}
+            entrants = {key: moved(entrants[key], nets[key], losses[key], step, total) for key in nets}
             losses = {key: [] for key in nets}
             yield entrants
             due = time.perf_counter() + FRAME
 
 
-def moved(rows: Rows, seen: Seen, net: Net, losses: list[float], step: int, total: int) -> Seen:
-    """The network some updates later, checked and scored; on all of validation at the end."""
-    ended = step == total
+def moved(seen: Seen, net: Net, losses: list[float], step: int, total: int) -> Seen:
+    """The network some updates later, scored; on all of validation at the end."""
+    rows, ended = seen.dense, step == total
     right = float((article.predict(net, rows.x[:WATCHED]) == rows.labels[:WATCHED]).mean())
     moment = Moment(step / total, step, float(np.mean(losses)), right, rows.accuracy(net, SAMPLE))
     score = rows.score(net, None if ended else SAMPLE)
@@ -138,10 +152,10 @@ def prunability(rows: Rows, net: Net) -> Array:
     return np.array([rows.accuracy(article.prune(net, threshold)[0], SAMPLE) for threshold in THRESHOLDS])
 
 
-def clip(rows: Rows, seen: Seen, threshold: float) -> Seen:
+def clip(seen: Seen, settings: Any) -> Seen:
     """The trained network, pruned at the threshold; a code that does not run has nothing to prune."""
-    pruned = None if seen.error else weighed(rows, *article.prune(seen.net, threshold))
-    return replace(seen, threshold=threshold, pruned=pruned)
+    pruned = None if seen.error else weighed(seen.dense, *article.prune(seen.net, settings.threshold))
+    return replace(seen, settings=settings, pruned=pruned)
 
 
 def weighed(rows: Rows, net: Net, masks: Masks) -> Pruned:
@@ -155,10 +169,11 @@ def file_bytes(net: Net) -> int:
     return len(store.encode(article.to_torch(net)))
 
 
-def heal(rows: Rows, seen: Seen, pruned: Pruned, overtaken: Stop) -> Iterator[Seen]:
+def heal(seen: Seen, pruned: Pruned, overtaken: Stop) -> Iterator[Seen]:
     """Train what pruning left, its zeros held; where it stands, every FRAME seconds and at the end."""
-    total, due = RETRAIN * -(-len(rows.x) // BATCH), time.perf_counter() + FRAME
-    run = steps(rows, replace(seen, net=pruned.net), epochs=RETRAIN, seed=1, masks=pruned.masks)
+    rows, due = seen.dense, time.perf_counter() + FRAME
+    total = RETRAIN * -(-len(rows.x) // BATCH)
+    run = steps(replace(seen, net=pruned.net), epochs=RETRAIN, seed=1, masks=pruned.masks)
     for step, (_, net) in enumerate(run, 1):
         if overtaken():
             return

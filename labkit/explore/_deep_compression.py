@@ -1,104 +1,140 @@
 """Panel of notebook 10: sparsity, bits and coder make a real file; papers' files stand on the same axes."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from labkit import plots, store
 from labkit.compress.deep_compression import deep_compress
-from labkit.compress.qat import finish_qat
+from labkit.compress.qat import finish_qat, on_grids
 from labkit.compress.quantize import quantize
 from labkit.data import Data
-from labkit.explore import _controls, _words
-from labkit.explore._overview import PlaneView, Point, measured
-from labkit.explore._panel import Panel, Words
-from labkit.explore._score import Scoring, sampled, scores, whole, workers
-from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._training import batch_size, paced
 from labkit.frontier import published
+from labkit.live import words
+from labkit.live.baseline import Baseline
+from labkit.live.compression import Compressed
+from labkit.live.controls import bits, choice, share
+from labkit.live.network import open_panel
+from labkit.live.panel import Panel
+from labkit.live.plane import PlaneView
+from labkit.live.score import Scoring, scores
+from labkit.live.training import batch_size
+from labkit.live.view import Card
 from labkit.sweep import compress
 
 CODERS = {"fixed width": (), "Huffman": ("huffman",), "range coder": ("range",), "context (seconds)": store.CODERS}
 EPOCHS = (2, 1)  # of the button: pruning, then rounding
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What the controls set."""
+
+    sparsity: float = share(
+        "sparsity", 0.92, 0.995, 0.005, note="share of the weights set to 0, the smallest first",
+        word="{} of the weights pruned",
+    )  # fmt: skip
+    bits: int = bits(value=4, floating=False, note="bits of a weight that is kept", word="weights rounded to {} bits")
+    coder: str = choice("coder", list(CODERS), "range coder", note="how mask and values are written", word="{}")
+
+
 class DeepCompression(PlaneView):
     """The view: plane with papers, ledger of the file."""
 
-    def __init__(self, own: Dense | None = None) -> None:
-        super().__init__(own, 4.5, (0.075, 0.125, 0.5, 0.855), (0.715, 0.125, 0.275, 0.79))
+    name, settings_type = "deep compression", Settings
+    plane_box, ledger_box = (0.07, 0.14, 0.525, 0.765), (0.735, 0.14, 0.26, 0.77)
+    epochs = sum(EPOCHS)
+    button = f"retrain {sum(EPOCHS)} epochs"
+    scenes = {
+        "as accurate as before": dict(sparsity=0.7, bits=5, coder="range coder"),
+        "as small as the paper's": dict(sparsity=0.92, bits=4, coder="range coder"),
+        "the same, by Huffman": dict(sparsity=0.92, bits=4, coder="Huffman"),
+        "beyond: retrain it": dict(sparsity=0.98, bits=4, coder="range coder"),
+    }
 
-    def results(self, sparsity: float, bits: int, coder: str, checkpoint: Key | None = None) -> Iterator[Point]:
-        """Measure one setting, one-shot; the context coder follows when the score is settled."""
-        dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
-        small = workers().submit(compress, dense.model, sparsity, bits).result()
-        yield from self.written(dense, small, sparsity, bits, coder)
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
+        self.names = self.live.figure.add_axes((0.64, 0.02, 0.35, 0.33))
 
-    def written(
-        self, dense: Dense, small: nn.Module, sparsity: float, bits: int, coder: str, scored: Scoring = scores
-    ) -> Iterator[Point]:
-        """Measure `small` and its file under a coder."""
-        coders = CODERS[coder]
-        slow = "context" in coders
-        for point in measured(dense, small, sparsity, bits, store.QUICK if slow else coders, scored):
+    def compress(self, dense: Baseline, settings: Settings) -> nn.Module:
+        """Prune the smallest weights, round the others."""
+        return compress(dense.model, settings.sparsity, settings.bits)
+
+    def coders(self, settings: Settings) -> Collection[str]:
+        """The chosen one; at first quick ones in place of the one that takes seconds."""
+        return store.QUICK if slow(settings) else CODERS[settings.coder]
+
+    def measured(
+        self, dense: Baseline, settings: Settings, small: nn.Module, scored: Scoring = scores,
+        training: float | None = None,
+    ) -> Iterator[Compressed]:  # fmt: skip
+        """Write the file and score it; the slow coder follows when the score is settled."""
+        if training is not None and training < 1:  # the file that would be, if the training ended now
+            small = finish_qat(small) if on_grids(small) else quantize(small, settings.bits)
+        for point in super().measured(dense, settings, small, scored, training):
             yield point
-            if slow and point.score.settled:  # another file follows: this one need not be read back
+            if slow(settings) and point.score.settled:  # another file follows: this one need not be read back
                 break
-        if slow:
-            raw, table = store.encode_with_ledger(small, coders)
+        if slow(settings):
+            raw, table = store.encode_with_ledger(small, CODERS[settings.coder])
             store.check_equal(small, store.decode(raw, into=dense.model))
-            yield replace(point, file=table, read_back=True)
+            yield replace(point, size_bytes=len(raw), ledger=table, read_back=True)
 
-    def still(self, dense: Dense) -> None:
+    def still(self, dense: Baseline) -> None:
         """Papers' files and ours."""
         rows = published(*dense.key) if dense.key else published("", "")
-        plots.published_plane(self.plane, rows, dense.size_bytes, dense.score.accuracy)
+        sweep = dense.sweep("frontier")
+        papers = plots.published_plane(self.plane, rows, dense.size_bytes, dense.score.accuracy, sweep)
+        self.rows.set_position((0.735, 0.42, 0.26, 0.49) if papers else self.ledger_box)
+        self.names.set_axis_off()
+        self.names.text(0, 1, "\n".join(papers), fontsize=10, va="top", linespacing=1.25)
+        files = rows.to_dict("records")
+        places = [(row["size_bytes"], 1 - row["error_pct"] / 100) for row in files]
+        self.live.offer(self.plane, places, [said(row) for row in files])
 
-    def tell(self, point: Point) -> Words:
-        """The point in words."""
-        kept = point.left[0]
-        cards = [
-            _words.accuracy_card(point.score, point.dense.score),
-            _words.file_card(point.size_bytes, point.dense.size_bytes),
-            _words.count_card(*point.left),
-            (
-                "bits a kept weight",
-                f"{8 * point.size_bytes / max(1, kept):.1f}",
-                f"of the file; its value has {point.bits}",
-            ),
+    def cards(self, point: Compressed) -> list[Card]:
+        """Accuracy, file, weights left, what one of them costs."""
+        cost = f"{8 * point.size_bytes / max(1, point.left[0]):.1f}"
+        return [
+            words.accuracy_card(point.score, point.dense.score),
+            words.file_card(point.size_bytes, point.dense.size_bytes),
+            words.count_card(*point.left),
+            ("bits a kept weight", cost, f"of the file; its value has {point.settings.bits}"),
         ]
-        alt = _words.sentence(f"{point.dense.name}, {point.sparsity:.1%} pruned, {point.bits} bits", cards)
-        file = "file written, read back and equal" if point.read_back else "writing the file and reading it back …"
-        return Words(cards, alt, _words.status(point.score, f"; {file}"))
 
-    def train(self, settings: dict[str, Any], show: Callable[[Point], None], overtaken: Callable[[], bool]) -> None:
-        """Prune and round again, training all the while; show where it stands."""
-        dense = next(self.results(**settings)).dense
-        how = {name: settings[name] for name in ("sparsity", "bits", "coder")}
+    def retrain(
+        self, point: Compressed, after_step: Callable[[nn.Module, float], None], cancel: Callable[[], bool]
+    ) -> nn.Module:
+        """Prune and round the dense network again, training all the while."""
+        train, how = point.dense.data.train, point.settings
+        model, _ = deep_compress(
+            point.dense.model, train, sparsity=how.sparsity, bits=how.bits, epochs=EPOCHS, lr=1e-3,
+            batch_size=batch_size(train), after_step=after_step, progress=False, cancel=cancel,
+        )  # fmt: skip
+        return model
 
-        def picture(model: nn.Module, progress: float) -> None:
-            rounding = progress > EPOCHS[0] / sum(EPOCHS)
-            small = finish_qat(model) if rounding else quantize(model, how["bits"])
-            show(next(self.written(dense, small, **how, scored=sampled)))
-
-        given: dict[str, Any] = dict(progress=False, cancel=overtaken, after_step=paced(picture, 0.4))
-        given["batch_size"] = batch_size(dense.data.train)
-        small, _ = deep_compress(
-            dense.model, dense.data.train, sparsity=how["sparsity"], bits=how["bits"], epochs=EPOCHS, lr=1e-3, **given
-        )
-        for point in self.written(dense, small, **how, scored=whole):
-            show(point)
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """Prune, round, score, write."""
+        made = f"small = lk.quantize(lk.prune(model, {settings['sparsity']}), {settings['bits']})"
+        size = f"len(lk.encode(small, coders={CODERS[settings['coder']]}))"
+        return "\n".join([*self.loaded(settings), made, f'lk.accuracy(small, data.validation)["accuracy"], {size}'])
 
 
-def deep_compression(model: nn.Module | None = None, data: Data | None = None) -> Panel:
+def slow(settings: Settings) -> bool:
+    """Whether the file takes seconds."""
+    return "context" in CODERS[settings.coder]
+
+
+def said(row: Mapping[Any, Any]) -> str:
+    """A published file in words, with its source."""
+    own = row["method"].startswith("labkit")
+    source = "file of this lab" if own else f"{row['paper']}, {row['source']}"
+    size = f"{row['size_bytes']:,} B"
+    return f"{row['method']}, {row['year']}: {1 - row['error_pct'] / 100:.2%} on test, {size}\n{source}"
+
+
+def deep_compression(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
     """The live panel of notebook 10: the shipped checkpoints, or your own trained `model` with its `data`."""
-    own, controls = start(model, data)
-    controls |= {
-        "sparsity": _controls.share("sparsity", 0.92, high=0.995, step=0.005),
-        "bits": _controls.bits(value=4, floating=False),
-        "coder": _controls.choice("coder", list(CODERS), "range coder"),
-    }
-    view = DeepCompression(own)
-    return Panel("deep compression", view, controls, ("retrain: 2 epochs pruning, 1 rounding", view.train))
+    return open_panel(DeepCompression, model, data, preset)

@@ -1,8 +1,8 @@
-"""Panel of notebook 03: what a temperature does to a teacher's word, and what a student makes of it."""
+"""Panel of notebook 03: what a temperature does to a teacher's predictions, and what a student makes of them."""
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,36 +13,83 @@ from torch import Tensor, nn
 from labkit import plots
 from labkit.compress.distill import answers
 from labkit.data import Data
-from labkit.explore import _controls, _words
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._start import Dense, Key, at_least, shipped, start
-from labkit.explore._students import FEW, Student, train_student, training_set, untrained
+from labkit.explore._students import FEW, Student, images, schedule, student_bytes, train_student, training_set
+from labkit.live import words
+from labkit.live.baseline import OF_IMAGES, Baseline, at_least, given
+from labkit.live.controls import choice, real, steps
+from labkit.live.network import BESIDE, NetworkView, panel_of
+from labkit.live.panel import Panel
+from labkit.live.score import Score
+from labkit.live.view import Card, Words
 from labkit.losses import mixed_loss
-from labkit.measure import size_bytes
 
 IMAGES = 20  # on offer, from the most ambiguous one to the surest
 TEMPERATURES = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20)
 WIDTHS = (4, 8, 16, 32, 64, 128)
-GHOSTS = 3  # earlier pairs of students that stay in the picture
+GHOSTS = 3  # earlier pairs of students that stay in sight
+# by what the students are trained on: the student alone and the distilled one in the shipped sweep
+MEASURED = {
+    "few": ("few labels", "few labels, teacher"),
+    "mixed": ("few labels", "teacher, no labels"),
+    "all": ("all labels", "all labels, teacher"),
+}
+SWEPT = "3 seeds, T = 4"  # how the sweep was measured
+ENDS = {0: "1 ambiguous", IMAGES - 1: f"{IMAGES} sure"}
+PLACES = {  # of the bars and the pull: beside students, and without
+    True: ((0.235, 0.135, 0.205, 0.77), (0.45, 0.135, 0.12, 0.77)),
+    False: ((0.26, 0.135, 0.43, 0.77), (0.71, 0.135, 0.27, 0.77)),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls set."""
+
+    image: int = steps(
+        "image", [(ENDS.get(i, str(i + 1)), i) for i in range(IMAGES)], 12,
+        note="a validation image: from those the teacher is least sure of to the surest",
+    )  # fmt: skip
+    temperature: float = steps(
+        "temperature T", [(f"{t:g}", t) for t in TEMPERATURES], 4, note="divides the logits before the softmax",
+        word="T = {}",
+    )  # fmt: skip
+    alpha: float = real(
+        "teacher's α", 0.9, 1, 0.05, note="weight of the teacher's term in the loss; without labels it is 1",
+        word="α = {}",
+    )  # fmt: skip
+    width: int = steps("student width", [(str(w), w) for w in WIDTHS], 32, note="hidden units of the student")
+    labels: str = choice(
+        "train on", [("few labels", "few"), ("few labels / all images", "mixed"), ("all labels", "all")], "mixed",
+        note=f"{FEW:,} labels, or all; or {FEW:,} for the student alone, and all images without labels for the other",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the teacher says of one image at a temperature, and the students that were trained so far."""
+    """What the teacher predicts for one image at a temperature, and the students: measured beforehand, or trained."""
 
-    dense: Dense  # the teacher
+    dense: Baseline  # the teacher
+    settings: Settings
     image: int  # its place in validation
     said: Tensor  # the teacher's logits, (classes,)
-    temperature: float
-    alpha: float
     size_bytes: int  # of the student's file
-    students: tuple[Student, ...]  # at most one alone and one taught
-    ghosts: tuple[Student, ...]
+    measured: list[np.ndarray]  # accuracies in the shipped sweep, a seed each: alone, distilled; empty without
+    students: tuple[Student, ...] = ()  # at most one alone and one distilled
+    ghosts: tuple[Student, ...] = ()
     doing: str = ""
 
+    @property
+    def score(self) -> Score | None:
+        """Of the distilled student."""
+        return self.students[1].score if len(self.students) == 2 else None
 
-def said_of_validation(dense: Dense) -> Tensor:
+    @property
+    def softened(self) -> Tensor:
+        """The teacher's distribution at T."""
+        return (self.said / self.settings.temperature).softmax(0)
+
+
+def said_of_validation(dense: Baseline) -> Tensor:
     """The teacher's logits on every validation image."""
     return answers(dense.model, dense.data.validation.x)
 
@@ -66,143 +113,202 @@ def pull(said: Tensor, y: Tensor, temperature: float, alpha: float) -> Tensor:
     return -gradient
 
 
-class Distillation:
-    """The view: image, the teacher's distribution, its pull on a student, the students' learning curves."""
+def meant(settings: Settings) -> Settings:
+    """Settings of equal students are equal: the image changes nothing, nor does α where there are no labels."""
+    return replace(settings, image=0, alpha=1.0 if settings.labels == "mixed" else settings.alpha)
 
-    def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 4.6), own
+
+class Distillation(NetworkView):
+    """The view: image, the teacher's distribution, its pull on a student, the students measured or trained."""
+
+    name, settings_type, size, button = "distillation", Settings, BESIDE, "train both students"
+    networks = sorted(OF_IMAGES, key=lambda key: key != ("lenet-5", "fashion-mnist"))
+    scenes = {
+        "T = 1: one class": dict(image=12, temperature=1),
+        "T = 8: similar classes": dict(image=12, temperature=8),
+        "few labels: it helps": dict(temperature=4, width=32, labels="mixed"),
+        "all labels: it harms": dict(temperature=4, alpha=0.9, width=8, labels="all"),
+    }
+
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
         self._said = functools.cache(said_of_validation)  # the view's own: it goes when the view goes
-        self._shown: Dense | None = None
-        self._trained: list[tuple[Dense, tuple[Student, ...]]] = []
-        self._answers: dict[tuple[Dense, int, int], Tensor] = {}
-        figure = self.live.figure
-        self.image = figure.add_axes((0.005, 0.47, 0.15, 0.34))
-        self.bars = figure.add_axes((0.245, 0.13, 0.215, 0.775))
-        self.pulls = figure.add_axes((0.475, 0.13, 0.135, 0.775))
-        self.curves = figure.add_axes((0.69, 0.13, 0.3, 0.775))
-        places = (0.43, 0.375, 0.29, 0.235)
-        self.captions = [figure.text(0.08, y, "", fontsize=10, ha="center", va="top") for y in places]
-        self.strongest = figure.text(0.5425, 0.11, "", fontsize=9, ha="center", va="top")
+        self._sweep = functools.cache(lambda dense: dense.sweep("distillation"))
+        self.pairs: dict[tuple[Baseline, Settings], tuple[Student, ...]] = {}  # the newest last
+        self._answers: dict[tuple[Baseline, int, int], Tensor] = {}
+        add = self.live.figure.add_axes
+        self.image, self.bars, self.pulls = add((0.0, 0.655, 0.13, 0.25)), add(PLACES[True][0]), add(PLACES[True][1])
+        self.students = add((0.66, 0.135, 0.33, 0.77))
 
-    def results(
-        self, image: int, temperature: float, alpha: float, width: int, labels: str, checkpoint: Key | None = None
-    ) -> Iterator[Lesson]:
-        """One setting of the controls, measured on the teacher; `labels` is what the button trains on."""
-        dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
+    def idle(self, settings: Mapping[str, Any]) -> set[str]:
+        """Without labels there is no second term for α to weigh."""
+        return {"alpha"} if settings["labels"] == "mixed" else set()
+
+    def measure(self, dense: Baseline, settings: Settings) -> Iterator[Lesson]:
+        """The teacher's predictions at these settings, and the students that are known."""
         said = self._said(dense)
-        place = offered(said)[image]
-        size = size_bytes(untrained(dense.data.train.x[0].numel(), width, said.shape[1]))
-        pairs = [students for teacher, students in self._trained if teacher is dense]
-        ghosts = tuple(student for pair in pairs[-1 - GHOSTS : -1] for student in pair)
-        latest = pairs[-1] if pairs else ()
-        yield Lesson(dense, place, said[place], temperature, alpha, size, latest, ghosts)
+        place = offered(said)[settings.image]
+        size = student_bytes(dense.data.train.prototype.shape[1:].numel(), settings.width, said.shape[1])
+        sweep = self._sweep(dense)
+        at = sweep[sweep["width"] == settings.width] if len(sweep) else sweep
+        seeds = [at[at["method"] == m]["accuracy"].to_numpy() for m in MEASURED[settings.labels]] if len(at) else []
+        mine = {key: pair for (teacher, key), pair in self.pairs.items() if teacher is dense}
+        latest = () if len(sweep) or not mine else list(mine.values())[-1]
+        shown = mine.get(meant(settings), latest)
+        earlier = [pair for pair in mine.values() if pair is not shown][-GHOSTS:]
+        ghosts = tuple(student for pair in earlier for student in pair)
+        yield Lesson(dense, settings, place, said[place], size, seeds, shown, ghosts)
 
-    def draw(self, lesson: Lesson) -> None:
-        """Move image, bars and curves."""
-        if lesson.dense is not self._shown:
-            self._draw_still(lesson.dense)
-        self.picture.set_data(_words.pictures(lesson.dense.data, [lesson.image])[0])
-        for text, caption in zip(self.captions, captions(lesson), strict=True):
-            text.set_text(caption)
+    def shows(self, lesson: Lesson) -> str:
+        """What is on the axes of the students: curves of a training, the measured sweep, or nothing yet."""
+        return "curves" if lesson.students else "sweep" if len(self._sweep(lesson.dense)) else ""
+
+    def still_for(self, lesson: Lesson) -> Any:
+        """The still part follows the teacher and what is known of the students."""
+        shows = self.shows(lesson)
+        return lesson.dense, shows, lesson.settings.labels if shows == "sweep" else ""
+
+    def background(self, lesson: Lesson) -> None:
+        """Empty bars, and the axes of the students where there are any."""
+        dense, shows = lesson.dense, self.shows(lesson)
+        for ax, place in zip((self.bars, self.pulls), PLACES[bool(shows)], strict=True):
+            ax.set_position(place)
+        self.students.set_visible(bool(shows))
+        self.image.set_axis_off()
+        (blank,) = words.pictures(dense.data, [0])
+        self.picture = self.image.imshow(blank, vmin=0, vmax=1, interpolation="nearest")
+        self.picture.set_visible(words.has_pictures(dense.data))
+        middle: dict[str, Any] = dict(fontsize=10, ha="center", va="top")
+        self.caption = self.image.text(0.5, -0.08, "", transform=self.image.transAxes, **middle)
+        self.soft, self.sharp, self.shares = plots.class_bars(self.bars, dense.data.classes)
+        self.pushed = plots.signed_bars(self.pulls, len(dense.data.classes), 1.1)
+        self.pulls.set_title("pull on a student", fontsize=10, loc="left")
+        self.strongest = self.pulls.text(0, -0.085, "", transform=self.pulls.get_xaxis_transform(), **middle)
+        bars = [*self.soft, self.sharp, *self.shares, *self.pushed, self.strongest]
+        self.live.move([self.picture, self.caption, *bars])
+        if shows == "curves":
+            self.alone, self.distilled, self.ghosts = plots.learning_curves(
+                self.students, 2 * GHOSTS, dense.score.accuracy
+            )
+            self.live.move([*self.ghosts, self.alone, self.distilled])
+        elif shows:
+            self._draw_sweep(lesson)
+
+    def _draw_sweep(self, lesson: Lesson) -> None:
+        """The measured students by width, and the marks that move over them."""
+        sweep, ax = self._sweep(lesson.dense), self.students
+        means = plots.student_curves(ax, sweep, MEASURED[lesson.settings.labels], WIDTHS, lesson.dense.score.accuracy)
+        rows = means.reset_index().to_dict("records")
+        self.live.offer(
+            ax,
+            [(row["width"], row["mean"]) for row in rows],
+            [f"{r['method']}, width {r['width']}: {r['mean']:.1%}\nmeasured beforehand, {SWEPT}" for r in rows],
+            [dict(width=row["width"], temperature=4, alpha=0.9) for row in rows],
+        )
+        look: dict[str, Any] = dict(ms=13, mec="black", mew=1.2, zorder=6)
+        (self.gap,) = ax.plot([], [], "-", color=plots.BLACK, lw=2)
+        self.marks = [ax.plot([], [], m, color=c, **look)[0] for m, c in (("o", plots.ORANGE), ("s", plots.BLUE))]
+        self.points = ax.text(0.99, 0.04, "", fontsize=12, ha="right", transform=ax.transAxes)  # below every curve
+        self.live.move([self.gap, *self.marks, self.points])
+
+    def update(self, lesson: Lesson) -> None:
+        """Move image, bars and what is on the axes of the students."""
+        settings = lesson.settings
+        self.picture.set_data(words.pictures(lesson.dense.data, [lesson.image])[0])
+        self.caption.set_text("\n".join(captions(lesson)))
         y = lesson.dense.data.validation.y[lesson.image]
-        soft, sharp = ((lesson.said / t).softmax(0).tolist() for t in (lesson.temperature, 1))
-        pulls = pull(lesson.said[None], y[None], lesson.temperature, lesson.alpha)[0].tolist()
+        soft, sharp = lesson.softened.tolist(), lesson.said.softmax(0).tolist()
+        pulls = pull(lesson.said[None], y[None], settings.temperature, meant(settings).alpha)[0].tolist()
         longest = max(map(abs, pulls)) or 1.0
         self.strongest.set_text(f"longest: {longest:.2f}")
+        self.sharp.set_xdata(sharp)
         for i in range(len(soft)):
             self.soft[i].set_width(soft[i])
-            self.sharp[i].set_width(sharp[i])
             self.shares[i].set_text(share(soft[i]))
             self.pushed[i].set_width(pulls[i] / longest)
-        self._draw_students(lesson)
+        if lesson.students:
+            self._update_curves(lesson)
+        elif self.shows(lesson):
+            self._update_sweep(lesson)
 
-    def _draw_students(self, lesson: Lesson) -> None:
+    def _update_curves(self, lesson: Lesson) -> None:
         for student in (*lesson.students, *lesson.ghosts):
-            if student.done > 0.2 and plots.make_room(self.curves, 50, student.curve[-1][1]):
+            if student.done > 0.2 and plots.make_room(self.students, 50, student.curve[-1][1]):
                 self.live.refresh()
-        lines = {True: self.taught, False: self.alone}
-        for line in (*lines.values(), *self.ghosts):
+        for line in (self.alone, self.distilled, *self.ghosts):
             line.set_data([], [])
-        shown = [(lines[student.taught], student) for student in lesson.students]
-        for line, student in [*shown, *zip(self.ghosts, lesson.ghosts, strict=False)]:
+        lines = zip((self.alone, self.distilled), lesson.students, strict=False)
+        for line, student in [*lines, *zip(self.ghosts, lesson.ghosts, strict=False)]:
             done, accuracy = np.array(student.curve).T
-            line.set_data(100 * done, plots.logit(accuracy))
-            line.set_color(plots.BLUE if student.taught else plots.ORANGE)
+            line.set_data(100 * done, accuracy)
+            line.set_color(plots.BLUE if student.distilled else plots.ORANGE)
 
-    def _draw_still(self, dense: Dense) -> None:
-        for ax in (self.image, self.bars, self.pulls, self.curves):
-            ax.clear()
-        self.live.moving.clear()
-        names = dense.data.classes
-        (blank,) = _words.pictures(dense.data, [0])
-        self.image.set_axis_off()
-        self.picture = self.image.imshow(blank, vmin=0, vmax=1, interpolation="nearest")
-        self.picture.set_visible(_words.has_pictures(dense.data))
-        self.soft, self.sharp, self.shares = plots.class_bars(self.bars, names)
-        self.pushed = plots.signed_bars(self.pulls, len(names), 1.1)
-        self.pulls.set_title("pull on a blank student", fontsize=11, loc="left")
-        self.alone, self.taught, self.ghosts = plots.learning_curves(self.curves, 2 * GHOSTS, dense.score.accuracy)
-        self.live.move([self.picture, *self.captions, *self.sharp, *self.soft, *self.shares])
-        self.live.move([*self.pushed, self.strongest, *self.ghosts, self.alone, self.taught])
-        self.live.refresh()
-        self._shown = dense
+    def _update_sweep(self, lesson: Lesson) -> None:
+        means, width = [float(seeds.mean()) for seeds in lesson.measured], lesson.settings.width
+        for mark, mean in zip(self.marks, means or [math.nan] * 2, strict=True):
+            mark.set_data([width], [mean])
+        self.gap.set_data([width] * len(means), means)
+        self.points.set_text(f"width {width}: {100 * (means[1] - means[0]):+.1f} points" if means else "not measured")
 
     def tell(self, lesson: Lesson) -> Words:
         """The lesson in words."""
-        soft, sharp = (entropy_bits((lesson.said / t).softmax(0)) for t in (lesson.temperature, 1))
-        low, high = lesson.dense.score.interval
-        size = f"{lesson.dense.size_bytes / lesson.size_bytes:.1f}× smaller · teacher {lesson.dense.size_bytes:,} B"
+        dense, unsure = lesson.dense, entropy_bits(lesson.softened)
+        teacher = f"teacher {plots.kilobytes(dense.size_bytes)}, {dense.score.accuracy:.2%}"
+        smaller = f"{dense.size_bytes / lesson.size_bytes:.1f}× smaller; {teacher}"
         cards = [
-            ("accuracy of the teacher", f"{lesson.dense.score.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%}"),
-            (f"entropy at T = {lesson.temperature:g}", f"{soft:.2f} bits", f"at T = 1: {sharp:.2f} bits"),
+            (
+                f"entropy at T = {lesson.settings.temperature:g}", f"{unsure:.2f} bits",
+                f"as of {2**unsure:.1f} equal classes; at T = 1: {entropy_bits(lesson.said.softmax(0)):.2f} bits",
+            ),
             *student_cards(lesson),
-            ("file of the student", f"{lesson.size_bytes:,} B", size),
-        ]
-        truth, takes, *_ = captions(lesson)
-        setting = f"{lesson.dense.name}, {truth}, {takes}, T = {lesson.temperature:g}, α = {lesson.alpha:g}"
-        scored = _words.status(lesson.dense.score)
-        return Words(cards, _words.sentence(setting, cards), f"{lesson.doing}; {scored}" if lesson.doing else scored)
+            ("file of the student", f"{lesson.size_bytes:,} B", smaller),
+        ]  # fmt: skip
+        setting = f"{words.setting(dense, lesson.settings, self)}, {', '.join(captions(lesson))}"
+        status = words.status(dense.score)
+        if self.shows(lesson) == "sweep":
+            alpha = 1 if lesson.settings.labels == "mixed" else 0.9
+            status = f"teacher {status}; students measured beforehand: {SWEPT}, α = {alpha}, as many steps as 6 epochs"
+        doing = f"{lesson.doing}; " if lesson.doing else ""
+        done = sum(student.done for student in lesson.students) / 2
+        progress = done if lesson.doing and done < 1 else None
+        return Words(cards, words.sentence(setting, cards), doing + status, finding(lesson), progress)
 
     def train(self, settings: dict[str, Any], show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> None:
-        """Train the student alone, then the same student with the teacher, in equally many steps; show both curves."""
-        lesson = replace(next(self.results(**settings)), students=())
-        latest = [pair for teacher, pair in self._trained if teacher is lesson.dense][-GHOSTS:]
-        lesson = replace(lesson, ghosts=tuple(student for pair in latest for student in pair))
-        for taught in (False, True):
-            student = self._student(lesson, settings, taught, show, overtaken)
-            if student is None:
+        """Train the student alone, then the same student distilled, in equally many steps, unless that was done."""
+        lesson: Lesson = next(self.results(**settings))
+        key = lesson.dense, meant(lesson.settings)
+        if key not in self.pairs:
+            pair = self._pair(replace(lesson, students=()), show, overtaken)
+            if pair is None:
                 return
-            lesson = replace(lesson, students=(*lesson.students, student))
-        self._trained.append((lesson.dense, lesson.students))
-        show(replace(lesson, doing="both trained"))
+            self.pairs[key] = pair
+        show(replace(next(self.results(**settings)), doing="both trained"))
 
-    def _student(
-        self,
-        lesson: Lesson,
-        settings: dict[str, Any],
-        taught: bool,
-        show: Callable[[Lesson], None],
-        overtaken: Callable[[], bool],
-    ) -> Student | None:
-        """Train one student; None if it was overtaken."""
-        data, said = lesson.dense.data, None
-        if taught:
-            train, *_ = training_set(data.train, settings["labels"], True, lesson.temperature, lesson.alpha)
-            said = self._ask(lesson, train.x, show, overtaken)
-            if said is None:
+    def _pair(
+        self, lesson: Lesson, show: Callable[[Lesson], None], overtaken: Callable[[], bool]
+    ) -> tuple[Student, ...] | None:
+        """Train both students; None if they were overtaken."""
+        show(replace(lesson, doing="student alone: starting"))
+        for distilled in (False, True):
+            said = self._ask(lesson, show, overtaken) if distilled else None
+            if distilled and said is None:
                 return None
+            name = "student distilled" if distilled else "student alone"
 
-        def look(student: Student) -> None:
-            doing = f"{'taught' if taught else 'alone'}: {student.done:.0%} trained"
-            show(replace(lesson, students=(*lesson.students, student), doing=doing))
+            def look(student: Student, lesson: Lesson = lesson, name: str = name) -> None:
+                show(replace(lesson, students=(*lesson.students, student), doing=f"{name}: {student.done:.0%} trained"))
 
-        student = untrained(data.train.x[0].numel(), settings["width"], len(lesson.said))
-        return train_student(student, data, settings, said, look, overtaken)
+            student = train_student(
+                lesson.dense.data, len(lesson.said), meant(lesson.settings), said, look, overtaken
+            )  # fmt: skip
+            if student is None:
+                return None
+            lesson = replace(lesson, students=(*lesson.students, student))
+        return lesson.students
 
-    def _ask(
-        self, lesson: Lesson, x: Tensor, show: Callable[[Lesson], None], overtaken: Callable[[], bool]
-    ) -> Tensor | None:
+    def _ask(self, lesson: Lesson, show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> Tensor | None:
         """The teacher's answers to the first training images; what it once said is kept. None if overtaken."""
+        x = training_set(lesson.dense.data.train, lesson.settings, True)[0].x
         pieces = x.split(FEW)
         keys = [(lesson.dense, i, len(piece)) for i, piece in enumerate(pieces)]
         for key, piece in zip(keys, pieces, strict=True):
@@ -213,6 +319,24 @@ class Distillation:
                 self._answers[key] = answers(lesson.dense.model, piece)
         return torch.cat([self._answers[key] for key in keys])
 
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """Train the same student alone and distilled."""
+        dense = self.dense(settings.get("checkpoint"))
+        chosen = meant(Settings(**{name: value for name, value in settings.items() if name != "checkpoint"}))
+        train = dense.data.train
+        used = [images(train, chosen.labels, distilled) for distilled in (False, True)]
+        alone, small = ("data.train" if n == len(train) else "few" for n in used)
+        how = [", ".join(f"{name}={value}" for name, value in schedule(train, n).items()) for n in used]
+        lines = [*self.loaded(settings), "import torch", "torch.manual_seed(0)"]
+        sizes = train.prototype.shape[1:].numel(), chosen.width, self._said(dense).shape[1]
+        lines.append(f"student = lk.models.mlp({', '.join(map(str, sizes))})")
+        if alone == "few":
+            lines.append(f"few = lk.data.take(data.train, {used[0]})")
+        lines.append(f"alone, _ = lk.fit(student, {alone}, {how[0]})")
+        taught = f"temperature={chosen.temperature}, alpha={chosen.alpha}"
+        lines.append(f"small, _ = lk.distill(model, student, {small}, {taught}, {how[1]})")
+        return "\n".join([*lines, 'lk.accuracy(small, data.validation)["accuracy"], len(lk.encode(small))'])
+
 
 def share(p: float) -> str:
     """A probability for a bar's end: 12.3 %, 0.04 %, or 3e-7 where a per cent is too coarse."""
@@ -220,53 +344,51 @@ def share(p: float) -> str:
 
 
 def captions(lesson: Lesson) -> list[str]:
-    """What is below the image: its class, the teacher's, and how unsure the softened teacher is."""
-    names, p = lesson.dense.data.classes, (lesson.said / lesson.temperature).softmax(0)
-    truth, taken = names[int(lesson.dense.data.validation.y[lesson.image])], names[int(lesson.said.argmax())]
-    unsure = f"{2 ** entropy_bits(p):.1f} equal classes"
-    return [
-        f"{lesson.dense.score.what.removesuffix('s')} of: {truth}",
-        f"teacher says: {taken}",
-        "as unsure as among",
-        unsure,
-    ]
+    """What is below the image: its class, and the teacher's."""
+    names, truth = lesson.dense.data.classes, int(lesson.dense.data.validation.y[lesson.image])
+    return [f"label: {names[truth]}", f"teacher: {names[int(lesson.said.argmax())]}"]
 
 
 def student_cards(lesson: Lesson) -> list[Card]:
-    """The students side by side, and image by image once both are trained."""
-    by = {student.taught: student for student in lesson.students}
-    cards = []
-    for taught, label in ((False, "student alone"), (True, "student taught")):
-        accuracy, note = "–", "press the button"
-        if taught in by:
-            accuracy, note = f"{by[taught].score.accuracy:.2%}", by[taught].setting
-        cards.append((label, accuracy, note))
-    if len(by) == 2 and by[True].done == 1:
-        _, counts, p = _words.flips_card(by[False].score, by[True].score, lesson.dense.data.validation.y)
-        cards[1] = (*cards[1][:2], f"{by[True].setting} · lost / won {counts}, {p}")
+    """The students side by side: trained here, or measured beforehand."""
+    cards, truth = [], lesson.dense.data.validation.y
+    for distilled, label in enumerate(("student alone", "student distilled")):
+        value, note = "–", "train both students: the button"
+        if len(lesson.students) > distilled:
+            student = lesson.students[distilled]
+            value, note = f"{student.score.accuracy:.2%}", student.told
+            if not distilled:
+                note += f", width {student.settings.width}"
+            elif student.done == 1:
+                note += f" · lost / won {words.flips_card(lesson.students[0].score, student.score, truth)[1]}"
+        elif lesson.students:
+            note = "comes next"
+        elif lesson.measured:
+            seeds = lesson.measured[distilled]
+            value, note = f"{seeds.mean():.2%}", f"measured, {SWEPT}: {seeds.min():.1%}–{seeds.max():.1%}"
+        cards.append((label, value, note))
     return cards
 
 
-def distillation(model: nn.Module | None = None, data: Data | None = None) -> Panel:
+def finding(lesson: Lesson) -> str:
+    """What the teacher is worth; before anything is known of students, how unsure it is."""
+    if lesson.score and lesson.students[1].done == 1:
+        alone, distilled = (student.score for student in lesson.students)
+        *_, p = words.flips_card(alone, distilled, lesson.dense.data.validation.y)
+        return f"teacher: {100 * (distilled.accuracy - alone.accuracy):+.1f} points, {p}"
+    if lesson.measured and not lesson.students:
+        alone, distilled = (100 * seeds.mean() for seeds in lesson.measured)
+        return f"teacher: {distilled - alone:+.1f} points (measured, T = 4)"
+    if lesson.doing:
+        return "two students in training"
+    return f"as unsure as among {2 ** entropy_bits(lesson.softened):.1f} equal classes"
+
+
+def distillation(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
     """The live panel of notebook 03: a shipped checkpoint as the teacher, or your own trained `model` with `data`."""
-    own, controls = start(model, data)
+    own = given(model, data)
     if own and own.data.of_text:
         raise ValueError("data is text; allowed: images, which the student reads as numbers")
     if own:
         at_least("validation", own.data, IMAGES)
-    if "checkpoint" in controls:
-        controls["checkpoint"].value = ("lenet-5", "fashion-mnist")
-    ends = {0: "1 ambiguous", IMAGES - 1: f"{IMAGES} sure"}
-    controls |= {
-        "image": _controls.steps("image", [(ends.get(i, str(i + 1)), i) for i in range(IMAGES)], 12),
-        "temperature": _controls.steps("temperature T", [(f"{t:g}", t) for t in TEMPERATURES], 4),
-        "alpha": _controls.share("teacher's α", 0.9, high=1, step=0.05),
-        "width": _controls.steps("student width", [(str(w), w) for w in WIDTHS], 32),
-        "labels": _controls.choice(
-            "train on",
-            [("few labels", "few"), ("few labels; taught: all images", "mixed"), ("all labels", "all")],
-            "mixed",
-        ),
-    }
-    view = Distillation(own)
-    return Panel("distillation", view, controls, job=("train both students", view.train))
+    return panel_of(Distillation(own), preset)

@@ -1,229 +1,277 @@
-"""Panels of notebook 02c: a training with few bits in its weights or its gradients, and its twin at the same budget."""
+"""Panels of notebook 02c: a training with few bits in its weights or its gradients, and its control run."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from matplotlib.lines import Line2D
 from torch import nn
 
 from labkit import _check, plots
 from labkit.data import Data
-from labkit.explore import _controls, _words
-from labkit.explore._few_bits_runs import EDGES, FLOAT, Setting, Trial, run_trial
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._training import GHOSTS, Curves, Run
+from labkit.explore._few_bits_runs import EDGES, FLOAT, GRADIENT_BITS, USUAL, Settings, Trial, run_trial
+from labkit.live import words
+from labkit.live.baseline import Baseline, given
+from labkit.live.controls import Control
+from labkit.live.network import BESIDE, Star, panel_of
+from labkit.live.panel import Panel
+from labkit.live.training import GHOST_COLOURS, GHOSTS, Curves, Run, TrainingView, batch_size
+from labkit.live.view import Card, Words
 
-NETWORKS = (("lenet-300-100", "mnist"), ("lenet-300-100", "fashion-mnist"))
 WEIGHT_BITS = (*range(1, 9), FLOAT)
-GRADIENT_BITS = (2, 3, 4, 6, 8, 12, 16, FLOAT)
-EPOCHS = (1, 2, 4, 6)
-RATES = (3e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-USUAL = {"AdamW": 1e-3, "momentum": 0.03, "SGD": 0.1}  # where the menu sets the learning rate
-FIRST = {  # where the controls stand at first: (start, weight bits, gradient bits, peak lr), as in the sweeps
-    "weights": ("trained", 2, FLOAT, 1e-3),
-    "gradients": ("new", FLOAT, 2, 2e-3),
+WEIGHTS: dict[str, Any] = dict(
+    start="trained", bits=2, straight=True, gradient_bits=FLOAT, stochastic=False, optimizer="AdamW", lr=1e-3, epochs=1
+)
+FIRST = {  # where the controls stand at first, as in the sweeps
+    "weights": WEIGHTS,
+    "gradients": WEIGHTS | dict(start="new", bits=FLOAT, gradient_bits=2, lr=2e-3),
 }
+PLANES: dict[str, Any] = {  # a sweep, its column of methods, the field of the bits, the stops, the lowest accuracy, ...
+    "weights": ("qat", "method", "bits", WEIGHT_BITS, 0.2, "bits per weight", "6 epochs from trained weights"),
+    "gradients": ("gradients", "rounding", "gradient_bits", GRADIENT_BITS, 0.7, "bits per gradient value",
+                  "2 epochs from new weights"),
+}  # fmt: skip
 
 
-class FewBits:
-    """The view: accuracy against bits, measured, with a star for this run; its curves; what became of its gradients."""
+class FewBits(TrainingView):
+    """The view: accuracy against bits, measured, with a star for this run; its curves; its loss or its gradients."""
 
-    def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 5.6), own
-        self._shown: Dense | None = None
-        self._ended: list[Trial] = []
-        add = self.live.figure.add_axes
-        self.weights, self.gradients = add((0.07, 0.6, 0.25, 0.34)), add((0.07, 0.1, 0.25, 0.34))
-        self.accuracies, self.losses = add((0.395, 0.6, 0.26, 0.34)), add((0.395, 0.1, 0.26, 0.34))
-        self.flow, self.key = add((0.725, 0.6, 0.265, 0.34)), add((0.68, 0.08, 0.315, 0.36))
+    settings_type, size = Settings, BESIDE
+    networks = (("lenet-300-100", "mnist"), ("lenet-300-100", "fashion-mnist"))
+    scenes = {
+        "weights of 2 bits": FIRST["weights"],
+        "two values per weight": FIRST["weights"] | dict(bits=1),
+        "gradients of 2 bits": FIRST["gradients"],
+        "gradients of 4 bits": FIRST["gradients"] | dict(gradient_bits=4),
+    }
 
-    def results(self, checkpoint: Key | None = None, **settings: Any) -> Iterator[Trial]:
-        """A setting before its run, with its twin if that has run, and runs of other settings as ghosts."""
-        dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
-        setting = Setting(**settings)
-        # what is not rounded is not rounded in either way
-        setting = replace(setting, straight=setting.straight or setting.bits == FLOAT)
-        setting = replace(setting, stochastic=setting.stochastic or setting.gradient_bits == FLOAT)
-        mine = {trial.setting: trial for trial in self._ended if trial.dense is dense}
-        twin = mine.pop(setting.twin, None) if setting.twin else None
-        mine.pop(setting, None)
-        ghosts = tuple(mine.values())[1 - GHOSTS :]
-        yield Trial(dense, setting, Run(setting.label), twin=twin, ghosts=ghosts)
+    def __init__(self, own: Baseline | None = None, rounded: str = "weights") -> None:
+        super().__init__(own)
+        self.rounded, self.name = rounded, f"few bits of {rounded}"  # type: ignore[misc]  # two panels, one view
+        add, below = self.live.figure.add_axes, (0.57, 0.14, 0.42, 0.3)
+        self.plane, self.accuracies = add((0.085, 0.43, 0.4, 0.44)), add((0.57, 0.615, 0.42, 0.32))
+        self.losses, self.flow, self.key = add(below), add(below), add((0.012, 0.0, 0.49, 0.25))
 
-    def train(self, settings: dict[str, Any], show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
-        """Train by the setting; then, if it has not run before, its twin, beside it."""
-        blank = next(self.results(**settings))
+    def controls(self) -> dict[str, Control]:
+        """The controls, where `rounded` has them; an optimizer brings its usual learning rate."""
+        made = super().controls()
+        for name, value in FIRST[self.rounded].items():
+            made[name].value = value
 
-        def beside(trial: Trial, twin: Trial | None = blank.twin) -> Trial:
-            return replace(trial, twin=twin, ghosts=blank.ghosts)
+        def usual(change: Mapping[str, Any]) -> None:
+            made["lr"].value = USUAL[change["new"]]
 
-        ended = run_trial(blank.dense, blank.setting, lambda trial: show(beside(trial)), overtaken)
-        if not ended:
-            return
-        self._keep(ended)
-        if blank.setting.twin and not blank.twin:
-            other = run_trial(blank.dense, blank.setting.twin, lambda twin: show(beside(ended, twin)), overtaken)
-            if other:
-                self._keep(other)
+        made["optimizer"].observe(usual, "value")
+        return made
 
-    def _keep(self, trial: Trial) -> None:
-        one = (trial.dense, trial.setting)
-        self._ended = [t for t in self._ended if (t.dense, t.setting) != one] + [trial]
+    def idle(self, settings: Mapping[str, Any]) -> set[str]:
+        """How to round what is not rounded."""
+        ways = {"straight": settings["bits"], "stochastic": settings["gradient_bits"]}
+        return {name for name, bits in ways.items() if bits == FLOAT}
 
-    def draw(self, trial: Trial) -> None:
-        """Move curves, stars and the histogram."""
-        if trial.dense is not self._shown:
-            self._draw_still(trial.dense)
-            self._shown = trial.dense
-        beside = [*trial.ghosts, trial.twin] if trial.twin else trial.ghosts
-        self.curves.show(trial.run, [other.run for other in beside])
-        self._place(self.stars, trial)
-        self._place(self.twins, trial.twin)
-        seen, n = trial.gradients, 2 ** (trial.setting.gradient_bits - 1) - 1
-        blank = np.zeros(len(EDGES) - 1)
-        self.every.set_data(seen.histogram if seen else blank)
-        self.zero.set_data(seen.zero_histogram if seen else blank)
-        half = [math.log10(0.5 / n)] * 2 if trial.setting.gradient_bits < FLOAT else []
-        self.half.set_data(half, self.flow.get_ylim() if half else [])
+    def settled(self, dense: Baseline, settings: Settings) -> Settings:
+        """What is not rounded is not rounded in either way."""
+        either: Any = dict.fromkeys(self.idle(asdict(settings)), True)
+        return replace(settings, **either)
 
-    def _place(self, marks: list[Line2D], trial: Trial | None) -> None:
-        """Put a trial where it belongs on the planes of what it rounds; what is below a plane is drawn at its edge."""
-        last = [trial.run.accuracy] if trial and trial.run.score else []
-        where = places(trial.setting) if trial else (None, None)
-        for mark, ax, place in zip(marks, (self.weights, self.gradients), where, strict=True):
-            here = [] if place is None else [(place, accuracy) for accuracy in last]
-            x, accuracies = np.array(here).reshape(-1, 2).T
-            mark.set_data(x, np.clip(plots.logit(accuracies), *ax.get_ylim()))
+    def measure(self, dense: Baseline, settings: Settings) -> Iterator[Trial]:
+        """The run of these settings and its control run, as far as they have ended before; others are ghosts."""
+        settings = self.settled(dense, settings)
+        known: dict[Any, Any] = {trial.settings: trial for trial in self.ended if trial.dense is dense}
+        trial = known.pop(settings, None) or Trial(dense, settings, Run(settings.label))
+        control = known.pop(settings.control, None)
+        yield replace(trial, control=control, ghosts=tuple(known.values())[1 - GHOSTS :])
 
-    def _draw_still(self, dense: Dense) -> None:
-        for ax in (self.weights, self.gradients, self.accuracies, self.losses, self.flow, self.key):
-            ax.clear()
-        self.live.moving.clear()
-        plots.bits_curves(self.weights, dense.sweep("qat"), "method", WEIGHT_BITS, 0.3)
-        plots.bits_curves(self.gradients, dense.sweep("gradients"), "rounding", GRADIENT_BITS, 0.7)
-        self.curves = Curves(self.losses, self.accuracies, self.key)
+    def train(self, settings: dict[str, Any], show: Callable[[Any], None], overtaken: Callable[[], bool]) -> None:
+        """Train by the settings, then the control run, as long; what was trained before is not trained again."""
+        trial = self.training(next(self.results(**settings)), show, overtaken)
+        if trial and trial.settings.control and not trial.control:
+            blank = Trial(trial.dense, trial.settings.control, Run(trial.settings.control.label))
+            self.training(blank, lambda control: show(replace(trial, control=control)), overtaken)
+
+    def training(self, trial: Any, show: Callable[[Any], None], overtaken: Callable[[], bool]) -> Trial | None:
+        """The trial at its end, or None if it was overtaken."""
+        if not trial.run.ended:
+            trial = run_trial(trial, show, overtaken)
+            if trial:
+                self.keep(trial)
+        return trial
+
+    def plane_of(self, settings: Settings) -> str:
+        """What the plane is of: of what is rounded; where nothing is, as the panel opened."""
+        if settings.control is None:
+            return self.rounded
+        return "gradients" if settings.gradient_bits < FLOAT else "weights"
+
+    def still_for(self, trial: Any) -> Any:
+        """The still part changes with the network and with the plane."""
+        return trial.dense, self.plane_of(trial.settings)
+
+    def background(self, trial: Trial) -> None:
+        """The plane of the bits that are rounded, the axes of the curves, and of the loss or of the gradients."""
+        dense, of = self.still_for(trial)
+        self.losses.set_visible(of == "weights")
+        self.flow.set_visible(of == "gradients")
+        self._draw_plane(dense, *PLANES[of])
+        self.accuracies.axhline(dense.score.accuracy, color=plots.BLACK, lw=1, ls=":", label="dense")
+        self.curves = Curves(self.losses if of == "weights" else None, self.accuracies, self.key)
+        self.accuracies.set_ylabel("accuracy, rounded")
+        plots.legend_above(self.accuracies)
+        self.key.set_title("★ this run, its control run; ● earlier runs", fontsize=11, loc="left")
         self.losses.set_ylim(0.005, 6)
-        for ax in (self.weights, self.accuracies):
-            ax.axhline(float(plots.logit(dense.score.accuracy)), color=plots.BLACK, lw=1, ls=":")
-        look: dict[str, Any] = dict(ls="", mec="black", mew=1.2, zorder=6, clip_on=False)
-        planes = (self.weights, self.gradients)
-        self.twins = [ax.plot([], [], marker="*", ms=12, color=plots.SKY, **look)[0] for ax in planes]
-        self.stars = [ax.plot([], [], marker="*", ms=18, color=plots.YELLOW, **look)[0] for ax in planes]
-        self.every, self.zero, self.half = plots.gradient_histogram(self.flow, EDGES)
-        titles = {
-            self.weights: "bits of a weight; lines: 6 epochs",
-            self.gradients: "bits of a gradient; lines: 2 epochs",
-            self.accuracies: "the rounded network, as it trains",
-            self.losses: "loss of what trains",
-            self.flow: "gradients of the last step",
-            self.key: "this run, its twin, earlier ones",
-        }
-        for ax, title in titles.items():
-            ax.set_title(title, fontsize=10.5, loc="left")
-        self.live.move([*self.curves.artists, *self.twins, *self.stars, self.every, self.zero, self.half])
-        self.live.refresh()
+        self.losses.set_ylabel("training loss")
+        self.histogram = plots.gradient_histogram(self.flow, EDGES)
+        self.live.move([*self.curves.artists, self.dots, *self.control.artists, *self.star.artists])
+        self.live.move(self.histogram if of == "gradients" else ())
 
-    def tell(self, trial: Trial) -> Words:
-        """The trial and its twin in words."""
-        cards = [accuracy_card(trial), twin_card(trial), file_card(trial), zeros_card(trial), still_card(trial)]
-        status = trial.run.words
-        if trial.run.ended and trial.twin:
-            status += f"; twin {trial.twin.run.words}"
-        alt = _words.sentence(f"{trial.dense.name}, {trial.setting.words}", cards) + trial.run.scored
-        return Words(cards, alt, status + trial.run.scored)
+    def _draw_plane(
+        self, dense: Baseline, kind: str, column: str, field: str, bits: Any, lowest: float, label: str, budget: str
+    ) -> None:
+        records = dense.sweep(kind)
+        plots.bits_curves(self.plane, records, column, bits, lowest)
+        self.plane.set_xlabel(label)
+        title = f"lines: {budget}" if len(records) else "no measured runs of this network"
+        self.plane.set_title(title, fontsize=11, loc="left", pad=17 if len(records) else 6)
+        (self.dots,) = self.plane.plot([], [], "o", ms=7, color=plots.GREY, mec="black")
+        self.control, self.star = Star(self.live, self.plane, GHOST_COLOURS[0]), Star(self.live, self.plane, plots.BLUE)
+        self.control.star.set_markersize(14)
+        self.place = lambda trial: bits.index(getattr(trial.settings, field))
+        means: Any = records.groupby([column, "bits"], sort=False)["accuracy"].mean().items() if len(records) else ()
+        rows = [(method, b, accuracy) for (method, b), accuracy in means]
+        said = [f"{method}, {b} bits: {accuracy:.2%}\nmean of 3 seeds, {budget}" for method, b, accuracy in rows]
+        to = [measured_settings(method, b) for method, b, _ in rows]
+        self.live.offer(self.plane, [(bits.index(b), accuracy) for _, b, accuracy in rows], said, to)
+
+    def update(self, trial: Trial) -> None:
+        """Move curves, stars and the histogram."""
+        control, other, seen = trial.control, trial.settings.control, trial.gradients
+        row = [replace(control.run if control else Run(""), label=f"control: {other.label}")] if other else []
+        self.curves.show(trial.run, [*(ghost.run for ghost in trial.ghosts), *row])
+        self.star.place(self.place(trial), trial.run.score)
+        self.control.place(self.place(trial), control.run.score if control else None)
+        same = [one for one in trial.ghosts if self.still_for(one) == self.still_for(trial)]
+        self.dots.set_data([self.place(one) for one in same], np.array([one.run.accuracy for one in same]))
+        every, zero, half = self.histogram
+        every.set_data(seen.histogram if seen else np.zeros(len(EDGES) - 1))
+        zero.set_data(seen.zero_histogram if seen else np.zeros(len(EDGES) - 1))
+        levels = 2 ** (trial.settings.gradient_bits - 1) - 1
+        half.set_data([math.log10(0.5 / levels)] * 2, self.flow.get_ylim())
+        half.set_visible(trial.settings.gradient_bits < FLOAT)
+
+    def cards(self, trial: Any) -> list[Card]:
+        """Accuracy, control run, and of what is rounded: the file, the gradients that are 0."""
+        made = [accuracy_card(trial), control_card(trial)]
+        made += [file_card(trial)] * (trial.settings.bits < FLOAT)
+        return made + [zeros_card(trial)] * (trial.settings.gradient_bits < FLOAT)
+
+    def finding(self, trial: Any) -> str:
+        """The two accuracies."""
+        settings, run, other = trial.settings, trial.run, trial.control
+        if not run.score:
+            return super().finding(trial)
+        if not settings.control:
+            return f"nothing rounded: {reached(run)}"
+        of = self.plane_of(settings)
+        control = f", {reached(other.run)} {other.settings.way}" if other and other.run.score else ""
+        return f"{getattr(settings, PLANES[of][2])}-bit {of}: {reached(run)} {settings.way}{control}"
+
+    def status(self, trial: Any) -> str:
+        """Where the run and its control run stand."""
+        control = f"; control run {trial.control.run.words}" if trial.run.ended and trial.control else ""
+        return str(trial.run.words + control + trial.run.scored)
+
+    def tell(self, trial: Any) -> Words:
+        """The trial in words; the progress is that of both runs, where both are to be trained."""
+        runs = [trial.run, trial.control.run if trial.control else Run("")]
+        if trial.settings.control is None or runs[1].ended:
+            runs.pop()
+        done = sum(1.0 if run.ended else run.progress for run in runs) / len(runs)
+        return super().tell(trial)._replace(progress=done if 0 < done < 1 else None)
+
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """Round in every step or afterwards, score, write."""
+        bits, optimizer = settings["bits"], f'lk.optim.TORCHS["{settings["optimizer"]}"]'
+        if settings["gradient_bits"] < FLOAT:
+            way = f"{settings['gradient_bits']}, stochastic={settings['stochastic']}"
+            optimizer = f"lk.integer_gradients({way}, optimizer={optimizer})"
+        size = batch_size(self.dense(settings.get("checkpoint")).data.train)
+        how = f"epochs={settings['epochs']}, lr={settings['lr']}, batch_size={size}, optimizer={optimizer}"
+        aware = bits < FLOAT and settings["straight"]
+        lines = [
+            *self.loaded(settings),
+            *["model = lk.sweep.fresh(model, 0)"] * (settings["start"] == "new"),
+            *[f"model = lk.prepare_qat(model, {bits})"] * aware,
+            f"model, history = lk.fit(model, data.train, {how})",
+            *["model = lk.finish_qat(model)" if aware else f"model = lk.quantize(model, {bits})"] * (bits < FLOAT),
+            'lk.accuracy(model, data.validation)["accuracy"], len(lk.encode(model))',
+        ]
+        return "\n".join(lines)
 
 
-def places(setting: Setting) -> tuple[int | None, int | None]:
-    """Where a run stands among the bits of weights and of gradients; None for what it leaves alone."""
-    float_weights, float_gradients = setting.bits == FLOAT, setting.gradient_bits == FLOAT
-    return (
-        None if float_weights and not float_gradients else WEIGHT_BITS.index(setting.bits),
-        None if float_gradients and not float_weights else GRADIENT_BITS.index(setting.gradient_bits),
-    )
+def measured_settings(method: str, bits: int) -> dict[str, Any]:
+    """The settings of a measured run; none for a method that the controls do not have."""
+    if method in ("stochastic", "nearest"):
+        return FIRST["gradients"] | dict(gradient_bits=bits, stochastic=method == "stochastic", epochs=2)
+    straight = {"QAT": True, "fine-tuned, then rounded": False}.get(method)
+    return {} if straight is None else FIRST["weights"] | dict(bits=bits, straight=straight, epochs=6)
+
+
+def reached(run: Run) -> str:
+    """The accuracy of a run, in words."""
+    return "diverged" if run.diverged else f"{run.accuracy:.1%}"
 
 
 def accuracy_card(trial: Trial) -> Card:
     """Where the rounded network stands on validation."""
     if trial.run.score is None:
         return "accuracy", "–", "the run starts when the controls rest"
-    return _words.accuracy_card(trial.run.score, trial.dense.score)
+    return words.accuracy_card(trial.run.score, trial.dense.score)
 
 
-def twin_card(trial: Trial) -> Card:
-    """Where the twin stands, and on how many images the two differ."""
-    setting, twin = trial.setting.twin, trial.twin
-    if setting is None:
-        return "twin", "–", "nothing is rounded"
-    label = f"twin: {setting.ways[setting.gradient_bits < FLOAT]}"
-    if twin is None or twin.run.score is None:
-        return label, "–", "trained behind this run, as long"
-    if not (twin.run.ended and trial.run.ended and trial.run.score):
-        return label, f"{twin.run.score.accuracy:.2%}", "the same budget"
-    _, counts, p = _words.flips_card(twin.run.score, trial.run.score, trial.dense.data.validation.y)
-    return label, f"{twin.run.score.accuracy:.2%}", f"this run lost / won {counts}, {p}"
+def control_card(trial: Trial) -> Card:
+    """Where the control run stands, and on how many images the two differ."""
+    settings, other = trial.settings.control, trial.control
+    if settings is None:
+        return "control run", "–", "nothing is rounded"
+    label = f"control run: {settings.way}"
+    if other is None or other.run.score is None:
+        return label, "–", "trained after this run, as long"
+    if not (other.run.ended and trial.run.ended and trial.run.score):
+        return label, f"{other.run.score.accuracy:.2%}", "the same budget"
+    _, counts, p = words.flips_card(other.run.score, trial.run.score, trial.dense.data.validation.y)
+    return label, f"{other.run.score.accuracy:.2%}", f"this run lost / won {counts}, {p}"
 
 
 def file_card(trial: Trial) -> Card:
-    """The file of the rounded network, and its twin's."""
+    """The file of the rounded network, and that of its control run."""
     if not trial.size_bytes:
         return "file", "–", f"fp32 {trial.dense.size_bytes:,} B"
-    label, value, note = _words.file_card(trial.size_bytes, trial.dense.size_bytes)
-    return label, value, note + (f" · twin {trial.twin.size_bytes:,} B" if trial.twin and trial.twin.size_bytes else "")
+    label, value, note = words.file_card(trial.size_bytes, trial.dense.size_bytes)
+    other = trial.control.size_bytes if trial.control else 0
+    return label, value, note + f" · control run {other:,} B" * (other > 0)
 
 
 def zeros_card(trial: Trial) -> Card:
-    """How many gradient values were 0 in the last step."""
-    if trial.gradients is None:
-        return "gradients that are 0", "–", "of the last step"
-    return "gradients that are 0", f"{trial.gradients.zeros:.1%}", f"of {trial.gradients.count:,} in the last step"
+    """The share of the gradient values that were 0 in every step so far, and in the last."""
+    other, seen, label = (
+        trial.control.gradients if trial.control else None,
+        trial.gradients,
+        "gradients 0 in every step",
+    )
+    if seen is None:
+        return label, "–", "of all gradient values"
+    control = f" · control run {other.still:.1%}" if other else ""
+    return label, f"{seen.still:.1%}", f"in the last step {seen.zeros:.1%} of {seen.count:,}{control}"
 
 
-def still_card(trial: Trial) -> Card:
-    """How many gradient values were 0 in every step so far: what no gradient ever moved."""
-    twin = trial.twin.gradients if trial.twin else None
-    note = f"twin {twin.still:.1%}" if twin else "twin –"
-    if trial.gradients is None:
-        return "0 in every step", "–", note
-    return "0 in every step", f"{trial.gradients.still:.1%}", f"of {trial.run.moments[-1].step:,} steps · {note}"
-
-
-def follow_optimizer(controls: dict[str, Any]) -> None:
-    """Let the learning rate go to where an optimizer usually has it, when the optimizer is chosen."""
-
-    def place(change: dict[str, Any]) -> None:
-        controls["lr"].value = USUAL[change["new"]]
-
-    controls["optimizer"].observe(place, "value")
-
-
-def few_bits(model: nn.Module | None = None, data: Data | None = None, rounded: str = "weights") -> Panel:
+def few_bits(
+    model: nn.Module | None = None, data: Data | None = None, rounded: str = "weights", preset: str = ""
+) -> Panel:
     """A live panel of notebook 02c: a training with few bits, of LeNet-300-100 or of your own `model` on `data`.
 
     `rounded` says where the controls stand at first: "weights", 2 bits of a trained network, or "gradients", 2 bits
     from new weights on.
     """
     _check.one_of("rounded", rounded, FIRST)
-    own, controls = start(model, data, NETWORKS)
-    begin, bits, gradient_bits, lr = FIRST[rounded]
-    levels = [("32 (float)" if b == FLOAT else str(b), b) for b in GRADIENT_BITS]
-    ways = [("stochastically", True), ("to the nearest", False)]
-    straight = [("straight through (QAT)", True), ("only afterwards", False)]
-    controls |= {
-        "start": _controls.choice("start from", [("trained weights", "trained"), ("new weights", "new")], begin),
-        "bits": _controls.bits("weight bits", bits),
-        "straight": _controls.choice("round weights", straight, True),
-        "gradient_bits": _controls.steps("gradient bits", levels, gradient_bits),
-        "stochastic": _controls.choice("round gradients", ways, False),
-        "optimizer": _controls.choice("optimizer", list(USUAL), "AdamW"),
-        "lr": _controls.steps("peak lr", [(plots.lr_text(rate), rate) for rate in RATES], lr),
-        "epochs": _controls.steps("epochs", [(str(e), e) for e in EPOCHS], 1),
-    }
-    view = FewBits(own)
-    panel = Panel(f"few bits of {rounded}", view, controls, run=view.train)
-    follow_optimizer(controls)
-    return panel
+    return panel_of(FewBits(given(model, data), rounded), preset)

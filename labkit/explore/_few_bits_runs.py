@@ -1,4 +1,4 @@
-"""Runs of the panel `few_bits`: a training that rounds weights, gradients or both, and what flows back in it."""
+"""Runs of the panel `few_bits`: a training that rounds weights, gradients or both, and its gradients."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -12,32 +12,46 @@ from labkit import plots, store
 from labkit.compress.gradients import integer_gradients
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.quantize import quantize
-from labkit.explore._start import Dense
-from labkit.explore._training import Run, stream
+from labkit.live.controls import bits, choice, steps
+from labkit.live.training import Run, Trained, batch_size, stream
 from labkit.optim import TORCHS
 from labkit.sweep import fresh
 
 FLOAT = 32  # bits of what is not rounded
-BATCH = 128
+GRADIENT_BITS = (2, 3, 4, 6, 8, 12, 16, FLOAT)
+RATES = (3e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
+USUAL = {"AdamW": 1e-3, "momentum": 0.03, "SGD": 0.1}  # where the menu sets the learning rate
 EDGES = np.linspace(-7, 0, 50)  # of the histogram: log10 of |g| over the largest |g| of its tensor
 
 
 @dataclass(frozen=True)
-class Setting:
+class Settings:
     """What a run starts from, what it rounds and how, and its budget."""
 
-    start: str  # "trained" or "new": the weights
-    bits: int  # of a weight
-    straight: bool  # weights rounded in every step, straight through (QAT); else only afterwards
-    gradient_bits: int
-    stochastic: bool  # gradients rounded stochastically; else to the nearest level
-    optimizer: str  # a key of TORCHS
-    lr: float
-    epochs: int
+    start: str = choice(
+        "start from", [("trained weights", "trained"), ("new weights", "new")], "trained",
+        note="the weights before the first step", word="{}",
+    )  # fmt: skip
+    bits: int = bits("weight bits", 2, note="bits per weight; 32 leaves the weights as they are")
+    straight: bool = choice(
+        "round weights", [("straight through (QAT)", True), ("only afterwards", False)], True,
+        note="in every training step, with a straight-through gradient; or once, after training", word="rounded {}",
+    )  # fmt: skip
+    gradient_bits: int = steps(
+        "gradient bits", [("32 (float)" if b == FLOAT else str(b), b) for b in GRADIENT_BITS], FLOAT,
+        note="bits per gradient value; 32 leaves the gradients as they are",
+    )  # fmt: skip
+    stochastic: bool = choice(
+        "round gradients", [("stochastically", True), ("to the nearest", False)], False,
+        note="up or down at random, correct on average; or to the nearest level", word="rounded {}",
+    )  # fmt: skip
+    optimizer: str = choice("optimizer", list(USUAL), "AdamW", note="sets the peak lr to its usual value", word="{}")
+    lr: float = steps("peak lr", [(plots.lr_text(r), r) for r in RATES], 1e-3, note="the highest learning rate")
+    epochs: int = steps("epochs", [(str(e), e) for e in (1, 2, 4, 6)], 1, note="passes over the training images")
 
     @property
-    def twin(self) -> "Setting | None":
-        """The same run with gradients rounded the other way; where they are float, weights. None if nothing is."""
+    def control(self) -> "Settings | None":
+        """The run that rounds gradients the other way; where they are float, weights. None if nothing is rounded."""
         if self.gradient_bits < FLOAT:
             return replace(self, stochastic=not self.stochastic)
         return replace(self, straight=not self.straight) if self.bits < FLOAT else None
@@ -46,26 +60,16 @@ class Setting:
     def label(self) -> str:
         """What is rounded and how, in short, and the learning rate: a row in the key."""
         weights = f"{self.bits}-bit {'QAT' if self.straight else 'after'}, " if self.bits < FLOAT else ""
-        how = "stoch." if self.stochastic else "nearest"
+        how = "stochastic" if self.stochastic else "nearest"
         gradients = f"g {self.gradient_bits} {how}, " if self.gradient_bits < FLOAT else ""
         return f"{weights}{gradients}{self.optimizer} {plots.lr_text(self.lr)}"
 
     @property
-    def ways(self) -> tuple[str, str]:
-        """How weights and how gradients are rounded."""
-        weights = "straight through" if self.straight else "only afterwards"
-        return weights, "stochastically" if self.stochastic else "to the nearest"
-
-    @property
-    def words(self) -> str:
-        """All of it, for the alt text."""
-        parts = [("weights", self.bits), ("gradients", self.gradient_bits)]
-        weights, gradients = (
-            f"{what} of {bits} bit{'s' * (bits > 1)} rounded {way}" if bits < FLOAT else f"float {what}"
-            for (what, bits), way in zip(parts, self.ways, strict=True)
-        )
-        budget = f"{self.optimizer}, lr {plots.lr_text(self.lr)}, {self.epochs} epoch{'s' * (self.epochs > 1)}"
-        return f"{self.start} weights, {weights}, {gradients}, {budget}"
+    def way(self) -> str:
+        """How it rounds, where its control run does otherwise."""
+        if self.gradient_bits < FLOAT:
+            return "stochastically" if self.stochastic else "to the nearest"
+        return "straight through" if self.straight else "only afterwards"
 
 
 @dataclass(frozen=True)
@@ -74,43 +78,39 @@ class Gradients:
 
     count: int
     histogram: np.ndarray  # share of the values, by EDGES, before they were rounded
-    zero_histogram: np.ndarray  # of those that were 0 behind it
+    zero_histogram: np.ndarray  # of those that were 0 after it
     zeros: float  # share of the values that were 0
     still: float  # share of the values that were 0 in every step so far
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A setting and its run so far; `size_bytes` is the file of the rounded network, 0 if there is none."""
+class Trial(Trained):
+    """Settings and their run so far; `size_bytes` is the file of the rounded network, 0 if there is none."""
 
-    dense: Dense
-    setting: Setting
-    run: Run
     size_bytes: int = 0
     gradients: Gradients | None = None
-    twin: "Trial | None" = None
-    ghosts: tuple["Trial", ...] = ()
+    control: "Trial | None" = None  # the control run, as far as it has come
 
 
 class Flow:
-    """Watches the gradients of a run: of the last step, before they are rounded and behind it."""
+    """Watches the gradients of a run: of the last step, before they are rounded and after it."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.before: list[Tensor] = []
         self.zero = self.still = torch.ones(0, dtype=torch.bool)
 
     def optimizer(self, parameters: Iterable[Any], **settings: Any) -> torch.optim.Optimizer:
-        """The optimizer of the setting, for `fit`."""
-        build, bits = self._seen_before, self.setting.gradient_bits
+        """The optimizer of the settings, for `fit`."""
+        build, bits = self._seen_before, self.settings.gradient_bits
         if bits < FLOAT:
-            build = integer_gradients(bits, stochastic=self.setting.stochastic, optimizer=self._seen_before)
+            build = integer_gradients(bits, stochastic=self.settings.stochastic, optimizer=self._seen_before)
         stepper = build(parameters, **settings)
         stepper.register_step_post_hook(self._behind)
         return stepper
 
     def _seen_before(self, parameters: Iterable[Any], **settings: Any) -> torch.optim.Optimizer:
-        stepper = TORCHS[self.setting.optimizer](parameters, **settings)
+        stepper = TORCHS[self.settings.optimizer](parameters, **settings)
         stepper.register_step_pre_hook(self._before)  # hooks run in the order in which they came: the rounding is next
         return stepper
 
@@ -134,28 +134,26 @@ def _gradients(stepper: torch.optim.Optimizer) -> list[Tensor]:
     return [p.grad for group in stepper.param_groups for p in group["params"] if p.grad is not None]
 
 
-def run_trial(
-    dense: Dense, setting: Setting, show: Callable[[Trial], None], overtaken: Callable[[], bool]
-) -> Trial | None:
-    """Train by a setting on all training images; what is shown is the rounded network. None if it was overtaken."""
-    flow, latest = Flow(setting), Trial(dense, setting, Run(setting.label))
-    aware = setting.bits < FLOAT and setting.straight
+def run_trial(trial: Trial, show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> Trial | None:
+    """Train on all training images; what is shown is the rounded network. None if it was overtaken."""
+    settings, data, flow = trial.settings, trial.dense.data, Flow(trial.settings)
+    aware = settings.bits < FLOAT and settings.straight
 
     def rounded(model: nn.Module) -> nn.Module:
         if aware:
             return finish_qat(model)
-        return quantize(model, setting.bits) if setting.bits < FLOAT else model
+        return quantize(model, settings.bits) if settings.bits < FLOAT else model
 
     def seen(run: Run, small: nn.Module) -> None:
-        nonlocal latest
+        nonlocal trial
         size = 0 if run.diverged else len(store.encode(small))
-        latest = Trial(dense, setting, run, size, flow.seen())
-        show(latest)
+        trial = replace(trial, run=run, size_bytes=size, gradients=flow.seen())
+        show(trial)
 
-    model, train = fresh(dense.model, 0) if setting.start == "new" else dense.model, dense.data.train
+    model = fresh(trial.dense.model, 0) if settings.start == "new" else trial.dense.model
     ended = stream(
-        prepare_qat(model, setting.bits) if aware else model, train, dense.data.validation, setting.label, seen,
-        overtaken, made=rounded, optimizer=flow.optimizer, lr=setting.lr, epochs=setting.epochs,
-        batch_size=min(BATCH, len(train)),
+        prepare_qat(model, settings.bits) if aware else model, data.train, data.validation, trial.run.label, seen,
+        overtaken, made=rounded, optimizer=flow.optimizer, lr=settings.lr, epochs=settings.epochs,
+        batch_size=batch_size(data.train),
     )  # fmt: skip
-    return latest if ended else None
+    return trial if ended else None

@@ -1,7 +1,7 @@
 """Panel of notebook 07: a peak learning rate, a schedule, and the run that they make, beside earlier ones."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,60 +14,46 @@ from labkit import optim, plots
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split
-from labkit.explore import _controls, _words
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._training import GHOSTS, Curves, Run, stream, training_set
+from labkit.live.baseline import Baseline
+from labkit.live.controls import Control, choice, share, steps
+from labkit.live.network import BESIDE, open_panel
+from labkit.live.panel import Panel
+from labkit.live.training import Curves, Trained, TrainingView, run_card, stream, training_set
+from labkit.live.view import Card
 from labkit.measure import accuracy
 from labkit.sweep import fresh
 from labkit.sweep.learning_rate import IMAGES, LOOKS_PER_EPOCH, TRAINING
 from labkit.train import lr_range_test, mean_loss, suggested_lrs
 
-NETWORKS = (("lenet-300-100", "fashion-mnist"), ("lenet-300-100", "mnist"), ("lenet-5", "fashion-mnist"))
 EPOCHS = TRAINING["epochs"]
 LOWEST, HIGHEST = 1e-4, 10.0
-RATES = tuple(m * 10.0**e for e in range(-4, 1) for m in (1, 2, 3, 5)) + (HIGHEST,)
-OPTIMIZERS = {"SGD, momentum 0.9": TRAINING["optimizer"], "AdamW": torch.optim.AdamW}
+RATES = tuple(float(f"{m}e{e}") for e in range(-4, 1) for m in (1, 2, 3, 5)) + (HIGHEST,)
+SGD, ADAMW = "SGD, momentum 0.9", "AdamW"
+OPTIMIZERS = {SGD: TRAINING["optimizer"], ADAMW: torch.optim.AdamW}
 SCHEDULES = [*optim.SCHEDULES, "plateau"]
+KEY = 42  # letters of a setting in the key
+BATCHES = tuple(2**i for i in range(5, 11))
+MEASURED: dict[str, Any] = dict(optimizer=SGD, batch_size=128)  # what the sweep does not vary
+SOURCE = "measured beforehand: SGD, batch 128, 4 epochs, mean of 3 seeds"
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A setting of the controls and its run so far; `after` is what the trained network keeps when it is made smaller.
+class Settings:
+    """How the learning rate runs, and what it steers."""
 
-    `path` holds (progress, multiple of the peak) of every step that was taken.
-    """
+    lr: float = steps("peak lr", [(plots.lr_text(lr), lr) for lr in RATES], 0.1, note="the highest learning rate")
+    schedule: str = choice("schedule", SCHEDULES, "cosine", note="how the learning rate falls", word="{} schedule")
+    warmup: float = share("warm-up", 0.0, 0.5, 0.05, note="share of the training in which it rises from 0 to the peak")
+    optimizer: str = choice("optimizer", list(OPTIMIZERS), SGD, note="AdamW wants a tenth of the rate", word="{}")
+    batch_size: int = steps("batch size", [(str(n), n) for n in BATCHES], 128, note="images in a step")
 
-    dense: Dense  # its architecture is trained anew, its data are used
-    lr: float
-    schedule: str
-    warmup: float
-    optimizer: str
-    batch_size: int
-    run: Run
+
+@dataclass(frozen=True)
+class Facts:
+    """(progress, multiple of the peak) of every step; accuracy with 90 % zeros and with 3 bits, once it has ended."""
+
     path: tuple[tuple[float, float], ...] = ()
     after: tuple[float, float] | None = None
-    test: pd.DataFrame | None = None
-    ghosts: tuple["Trial", ...] = ()
-    doing: str = ""
-
-    @property
-    def train(self) -> Split:
-        """The images it is trained on."""
-        return training_set(self.dense.data, IMAGES)
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are to guess among."""
-        return len(self.dense.data.classes)
-
-
-def label_of(lr: float, schedule: str, warmup: float, optimizer: str, batch_size: int) -> str:
-    """What to call a run: its peak and its schedule, then what is not as it was at first."""
-    more = f", warm-up {warmup:.0%}" if warmup else ""
-    more += "" if optimizer.startswith("SGD") else f", {optimizer}"
-    return f"{plots.lr_text(lr)} {schedule}{more}" + ("" if batch_size == 128 else f", batch {batch_size}")
 
 
 def schedule_of(name: str, warmup: float, plateau: optim.Schedule = optim.constant) -> optim.Schedule:
@@ -83,138 +69,246 @@ def made_smaller(model: nn.Module, split: Split) -> tuple[float, float] | None:
     return pruned, rounded
 
 
-class LearningRate:
-    """The view: the schedule with the point of progress, loss and accuracy; range test, accuracy against the peak."""
+def parts(name: str) -> dict[str, Any]:
+    """The schedule and the warm-up of a name in the measured sweep."""
+    return dict(schedule=name.removeprefix("warm-up, "), warmup=0.1 if name.startswith("warm-up, ") else 0.0)
 
-    def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 5.6), own
-        self._shown: Dense | None = None
-        self._ended: list[Trial] = []
-        self._tests: dict[tuple[Dense, str, int], pd.DataFrame] = {}
+
+class LearningRate(TrainingView):
+    """The view: schedule, loss and accuracy of the run below each other; accuracy and range test by learning rate."""
+
+    name, settings_type, size = "learning rate", Settings, BESIDE
+    networks = (("lenet-300-100", "fashion-mnist"), ("lenet-300-100", "mnist"), ("lenet-5", "fashion-mnist"))
+    scenes = {
+        "far too small": MEASURED | dict(lr=1e-3, schedule="cosine", warmup=0.0),
+        "the best measured": MEASURED | dict(lr=0.03, schedule="cosine", warmup=0.0),
+        "too large": MEASURED | dict(lr=0.3, schedule="constant", warmup=0.0),
+        "too large for AdamW": dict(lr=0.1, schedule="cosine", warmup=0.0, optimizer=ADAMW, batch_size=128),
+    }
+
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
+        self._tests: dict[tuple[Baseline, str, int], pd.DataFrame] = {}
         add = self.live.figure.add_axes
-        self.schedules, self.losses, self.accuracies = (add((x, 0.595, 0.255, 0.355)) for x in (0.06, 0.4, 0.735))
-        self.ranges, self.rates = (add((x, 0.095, 0.255, 0.345)) for x in (0.06, 0.4))
-        self.key = add((0.69, 0.095, 0.3, 0.3))
+        left, right, width = 0.08, 0.6, 0.39
+        self.schedules, self.losses = add((left, 0.79, width, 0.145)), add((left, 0.475, width, 0.29))
+        self.accuracies = add((left, 0.115, width, 0.29))
+        self.rates, self.ranges = add((right, 0.675, width, 0.26)), add((right, 0.37, width, 0.235))
+        self.key = add((right - 0.07, 0.005, width + 0.07, 0.24))
 
-    def results(
-        self, lr: float, schedule: str, warmup: float, optimizer: str, batch_size: int, checkpoint: Key | None = None
-    ) -> Iterator[Trial]:
-        """A setting before its run; the run that it had, if it had one, is not among the ghosts."""
-        dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
-        batch_size = min(batch_size, len(training_set(dense.data, IMAGES)))
-        label = label_of(lr, schedule, warmup, optimizer, batch_size)
-        others = [t for t in self._ended if t.dense is dense and t.run.label != label]
-        test = self._tests.get((dense, optimizer, batch_size))
-        yield Trial(
-            dense, lr, schedule, warmup, optimizer, batch_size, Run(label), test=test, ghosts=tuple(others[-GHOSTS:])
-        )
+    def controls(self) -> dict[str, Control]:
+        """No larger batch than there are training images."""
+        made = super().controls()
+        if self.own:
+            n = len(training_set(self.own.data, IMAGES))
+            made["batch_size"].offer([(str(b), b) for b in BATCHES if b <= n] or [(str(n), n)])
+        return made
 
-    def train(self, settings: dict[str, Any], show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
-        """Train the architecture from new weights; show where it stands, and at the end what can be made of it."""
-        trial = next(self.results(**settings))
-        train, validation = trial.train, trial.dense.data.validation
+    def settled(self, dense: Baseline, settings: Settings) -> Settings:
+        """No larger batch than there are training images."""
+        return replace(settings, batch_size=min(settings.batch_size, len(training_set(dense.data, IMAGES))))
+
+    def label(self, dense: Baseline, settings: Settings) -> str:
+        """Its peak and its schedule, then what is not as it was at first, cut to the width of the key."""
+        more = f", warm-up {settings.warmup:.0%}" if settings.warmup else ""
+        more += "" if settings.optimizer == SGD else f", {settings.optimizer}"
+        more += "" if settings.batch_size == 128 else f", batch {settings.batch_size}"
+        said = f"{plots.lr_text(settings.lr)} {settings.schedule}{more}"
+        return said if len(said) <= KEY else said[: KEY - 1] + "…"
+
+    def training(
+        self, trial: Trained, show: Callable[[Trained], None], overtaken: Callable[[], bool]
+    ) -> Trained | None:
+        """The range test, unless it is known; then train from new weights, and make the network smaller."""
+        chosen, data = trial.settings, trial.dense.data
+        model, train = fresh(trial.dense.model, seed=0), training_set(data, IMAGES)
+        how: dict[str, Any] = dict(batch_size=chosen.batch_size, optimizer=OPTIMIZERS[chosen.optimizer])
+        key = trial.dense, chosen.optimizer, chosen.batch_size
+        if key not in self._tests:
+            test = lr_range_test(model, train, lowest=LOWEST / 10, highest=HIGHEST, cancel=overtaken, **how)
+            if overtaken():
+                return None
+            self._tests[key] = test
+            show(trial)
         looks = LOOKS_PER_EPOCH * EPOCHS
-        plateau = optim.Plateau(lambda model: mean_loss(model, validation), looks)
-        schedule = schedule_of(trial.schedule, trial.warmup, plateau)
+        plateau = optim.Plateau(lambda model: mean_loss(model, data.validation), looks)
+        schedule = schedule_of(chosen.schedule, chosen.warmup, plateau)
         path: list[tuple[float, float]] = []
 
         def after_step(model: nn.Module, progress: float) -> None:
-            if trial.schedule == "plateau":
+            if chosen.schedule == "plateau":
                 plateau.look(model, progress)
             path.append((progress, schedule(progress)))
 
         ended = stream(
-            fresh(trial.dense.model, seed=0), train, validation, trial.run.label,
-            lambda run, model: show(replace(trial, run=run, path=tuple(path))), overtaken,
-            after_step=after_step, epochs=EPOCHS, lr=trial.lr, batch_size=trial.batch_size, schedule=schedule,
-            optimizer=OPTIMIZERS[trial.optimizer],
+            model, train, data.validation, trial.run.label,
+            lambda run, model: show(replace(trial, run=run, facts=Facts(tuple(path)))), overtaken,
+            after_step=after_step, epochs=EPOCHS, lr=chosen.lr, schedule=schedule, **how,
         )  # fmt: skip
-        if ended:
-            model, run = ended
-            trial = replace(trial, run=run, path=tuple(path), after=made_smaller(model, validation))
-            self._ended = [t for t in self._ended if (t.dense, t.run.label) != (trial.dense, run.label)] + [trial]
-            show(trial)
+        if not ended:
+            return None
+        model, run = ended
+        return replace(trial, run=run, facts=Facts(tuple(path), made_smaller(model, data.validation)))
 
-    def test(self, settings: dict[str, Any], show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
-        """The range test of this network, optimizer and batch size; a run that has not ended starts again."""
-        trial = next(self.results(**settings))
-        same = [t for t in self._ended if (t.dense, t.run.label) == (trial.dense, trial.run.label)]
-        trial = replace(same[-1], ghosts=trial.ghosts) if same else trial
-        show(replace(trial, doing=f"range test: one run of 100 steps, lr from {LOWEST / 10:.0e} to {HIGHEST:g} …"))
-        test = lr_range_test(
-            fresh(trial.dense.model, seed=0), trial.train, lowest=LOWEST / 10, highest=HIGHEST,
-            batch_size=trial.batch_size, optimizer=OPTIMIZERS[trial.optimizer], cancel=overtaken,
-        )  # fmt: skip
-        if overtaken():
-            return
-        self._tests[trial.dense, trial.optimizer, trial.batch_size] = test
-        show(replace(trial, test=test, doing="range test done"))
-        if not same:  # the button has stopped the run
-            self.train(settings, show, overtaken)
+    def test_of(self, trial: Trained) -> pd.DataFrame | None:
+        """The range test of this network, optimizer and batch size, once it is done."""
+        return self._tests.get((trial.dense, trial.settings.optimizer, trial.settings.batch_size))
 
-    def draw(self, trial: Trial) -> None:
-        """Move the schedule, its point, the curves, the range test and the star."""
-        if trial.dense is not self._shown:
-            self._draw_still(trial.dense)
-        self._draw_schedule(trial)
-        self.curves.show(trial.run, [ghost.run for ghost in trial.ghosts])
-        plots.fill_lr_range(self.range_lines, trial.test, readings(trial.test))
-        self.chosen.set_xdata([trial.lr, trial.lr])
-        self.untested.set_text("" if trial.test is not None else "press “range test”")
-        places = [(ghost.lr, ghost.run.accuracy) for ghost in trial.ghosts]
-        self.dots.set_data([x for x, _ in places], plots.logit(np.array([y for _, y in places])))
-        last = [trial.run.accuracy] if trial.run.score else []
-        self.star.set_data([trial.lr] * len(last), plots.logit(np.array(last)))
-
-    def _draw_schedule(self, trial: Trial) -> None:
-        """The whole schedule where it is known beforehand, else its past; the point is where the run stands."""
-        f, grid = schedule_of(trial.schedule, trial.warmup), np.linspace(0, 1, 401)
-        known = [(p, f(p)) for p in grid]
-        drawn = list(trial.path) if trial.schedule == "plateau" and trial.path else known
-        self.line.set_data(100 * np.array([p for p, _ in drawn]), [m for _, m in drawn])
-        progress, multiple = trial.path[-1] if trial.path else known[0]
-        self.point.set_data([100 * progress], [multiple])
-        self.now.set_text(f"lr now {trial.lr * multiple:.3g}, peak {plots.lr_text(trial.lr)}")
-
-    def _draw_still(self, dense: Dense) -> None:
-        for ax in (self.schedules, self.losses, self.accuracies, self.ranges, self.rates, self.key):
-            ax.clear()
-        self.live.moving.clear()
+    def background(self, trial: Trained) -> None:
+        """The axes, and the measured sweep where there is one."""
+        self.curves = Curves(self.losses, self.accuracies, self.key)
         plots.schedule_axis(self.schedules)
+        for ax in (self.schedules, self.losses):  # the axis of progress stands below all three
+            ax.tick_params(labelbottom=False)
+            ax.set_xlabel("")
+        plots.legend_above(self.accuracies)
         (self.line,) = self.schedules.plot([], [], "-", lw=2, color=plots.BLUE)
         (self.point,) = self.schedules.plot([], [], "o", ms=11, color=plots.ORANGE, mec="black", clip_on=False)
-        self.now = self.schedules.text(50, 1.14, "", fontsize=9, ha="center", va="center")
-        self.curves = Curves(self.losses, self.accuracies, self.key)
-        self.range_lines = plots.lr_range_axis(self.ranges, LOWEST / 10, HIGHEST)
-        self.chosen = self.ranges.axvline(LOWEST, color=plots.BLUE, ls="--", lw=1.5)
-        self.untested = self.ranges.text(2e-5, 3.3, "", fontsize=9, ha="left", va="center")
-        measured = dense.sweep("learning-rate")
-        plots.lr_background(self.rates, measured)
-        plots.lr_axis(self.rates, LOWEST / 1.6, HIGHEST * 1.6)
-        plots.accuracy_axis(self.rates, 0.08, 0.985)
-        (self.dots,) = self.rates.plot([], [], "o", ms=7, color=plots.SKY, mec="black")
-        (self.star,) = self.rates.plot([], [], "*", ms=18, color=plots.ORANGE, mec="black", clip_on=False)
-        titles = {
-            self.schedules: "the schedule",
-            self.losses: "training loss",
-            self.accuracies: "accuracy",
-            self.ranges: "range test; dashed: your peak",
-            self.rates: "★ this run, ● earlier" + "; grey: measured" * (len(measured) > 0),
-        }
-        for ax, title in titles.items():
-            ax.set_title(title, fontsize=10.5, loc="left")
-        lines = [self.range_lines[0], self.range_lines[1], *self.range_lines[2]]
-        self.live.move([self.line, self.point, self.now, *self.curves.artists])
-        self.live.move([self.chosen, *lines, self.untested, self.dots, self.star])
-        self.live.refresh()
-        self._shown = dense
+        self.now = self.schedules.text(0, 1.4, "", fontsize=11, ha="left", va="center")
+        self._draw_rates(trial.dense)
+        self.tested = plots.lr_range_axis(self.ranges, LOWEST / 10, HIGHEST)
+        self.ranges.set_xlim(self.rates.get_xlim())
+        self.chosen = [ax.axvline(LOWEST, color=plots.BLUE, ls="--", lw=1.5) for ax in (self.rates, self.ranges)]
+        raw, smoothed, readings = self.tested
+        self.live.move([self.line, self.point, self.now, *self.curves.artists, *self.chosen, raw, smoothed, *readings])
+        self.live.move([self.same, self.dots, self.star])
 
-    def tell(self, trial: Trial) -> Words:
-        """The trial in words."""
-        cards = [accuracy_card(trial), loss_card(trial), lr_card(trial), smaller_card(trial), test_card(trial.test)]
-        trained = f"{trial.dense.name}, new weights, {len(trial.train):,} {trial.dense.score.what}"
-        setting = f"{trained}, {trial.run.label}, {trial.optimizer}"
-        return Words(cards, _words.sentence(setting, cards) + trial.run.scored, status(trial))
+    def _draw_rates(self, dense: Baseline) -> None:
+        """Accuracy against the peak: the means of the measured sweep, and the runs."""
+        ax, records = self.rates, dense.sweep("learning-rate")
+        plots.lr_background(ax, records)
+        plots.lr_axis(ax, LOWEST / 16, HIGHEST * 1.6, "")
+        plots.accuracy_axis(ax, 0.08, 0.91, (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98))
+        ax.set_ylabel("accuracy")
+        ax.tick_params(labelbottom=False)
+        (self.same,) = ax.plot([], [], "-", color=plots.BLACK, lw=1.5, label="this schedule")
+        (self.dots,) = ax.plot([], [], "o", ms=7, color=plots.SKY, mec="black", label="earlier")
+        (self.star,) = ax.plot([], [], "*", ms=18, color=plots.ORANGE, mec="black", clip_on=False)
+        plots.legend_above(ax)
+        means: Any = records.groupby(["schedule", "lr"], as_index=False)["accuracy"].mean() if len(records) else records
+        self.measured = [(row["schedule"], row["lr"], row["accuracy"]) for row in means.to_dict("records")]
+        places = [(lr, mean) for _, lr, mean in self.measured]
+        said = [f"{name}, peak {plots.lr_text(lr)}: {mean:.2%}\n{SOURCE}" for name, lr, mean in self.measured]
+        self.live.offer(ax, places, said, [MEASURED | dict(lr=lr) | parts(name) for name, lr, _ in self.measured])
+
+    def update(self, trial: Trained) -> None:
+        """Move the schedule, its point, the curves, the range test and the star."""
+        chosen, test = trial.settings, self.test_of(trial)
+        self._draw_schedule(trial)
+        self.curves.show(trial.run, [ghost.run for ghost in trial.ghosts])
+        plots.fill_lr_range(self.tested, test, readings(test))
+        for line in self.chosen:
+            line.set_xdata([chosen.lr, chosen.lr])
+        self.same.set_data(*np.array(self._like(chosen)).reshape(-1, 2).T)
+        runs = [(t.settings.lr, t.run.accuracy) for t in (*trial.ghosts, trial) if t.run.score]
+        self.dots.set_data(*np.array(runs[: len(trial.ghosts)]).reshape(-1, 2).T)
+        self.star.set_data(*np.array(runs[len(trial.ghosts) :]).reshape(-1, 2).T)
+        if any([plots.make_room(self.rates, *place) for place in runs]):
+            self.live.refresh()
+
+    def _like(self, chosen: Settings) -> list[tuple[float, float]]:
+        """(peak, mean accuracy) of the measured runs that have all but the peak in common with a setting."""
+        own = dict(schedule=chosen.schedule, warmup=chosen.warmup)
+        same = (chosen.optimizer, chosen.batch_size) == tuple(MEASURED.values())
+        return [(lr, mean) for name, lr, mean in self.measured if same and parts(name) == own]
+
+    def _draw_schedule(self, trial: Trained) -> None:
+        """The whole schedule where it is known beforehand, else its past; the point is where the run stands."""
+        chosen, path = trial.settings, path_of(trial)
+        f, grid = schedule_of(chosen.schedule, chosen.warmup), np.linspace(0, 1, 201)
+        drawn = path if chosen.schedule == "plateau" and len(path) > 1 else [(p, f(p)) for p in grid]
+        self.line.set_data(100 * np.array([p for p, _ in drawn]), [m for _, m in drawn])
+        progress, multiple = path[-1]
+        self.point.set_data([100 * progress], [multiple])
+        self.now.set_text(f"lr now {chosen.lr * multiple:.3g}, peak {plots.lr_text(chosen.lr)}")
+
+    def finding(self, trial: Trained) -> str:
+        """What the run came to."""
+        run, named = trial.run, f"peak {plots.lr_text(trial.settings.lr)}, {trial.settings.schedule}"
+        if run.diverged:
+            return f"{named}: diverged at step {run.moments[-1].step:,}"
+        if learns_nothing(trial):
+            return f"{named}: it learns nothing"
+        if not run.ended or not trial.facts.after:
+            return f"{named}: {run.accuracy:.1%} so far" if run.score else super().finding(trial)
+        return f"{named}: {run.accuracy:.1%}, and {trial.facts.after[0]:.1%} with 90 % zeros"
+
+    def status(self, trial: Trained) -> str:
+        """Where the run stands; whether its loss rose, and at its end whether it was no better than guessing."""
+        run = trial.run
+        if not run.moments and self.test_of(trial) is None:
+            return f"range test: 100 steps, the learning rate from {plots.lr_text(LOWEST / 10)} to {HIGHEST:g} …"
+        said = run.words
+        if run.moments and not run.diverged:
+            highest = max(moment.loss for moment in run.moments)
+            said += f"; the loss rose to {highest:.3g}" if highest > 1.5 * guessing(trial) else ""
+            said += f"; it learns nothing: guessing has {guessing(trial):.2f}" if learns_nothing(trial) else ""
+        return said + run.scored
+
+    def cards(self, trial: Trained) -> list[Card]:
+        """Accuracy, loss, the learning rate of the step that comes, what making it smaller leaves, the range test."""
+        run, test, after = trial.run, self.test_of(trial), trial.facts and trial.facts.after
+        progress, multiple = path_of(trial)[-1]
+        loss = "diverged" if run.diverged else f"{run.moments[-1].loss:.3g}" if run.moments else "–"
+        wait = "its weights are infinite" if run.diverged else "measured when the run has ended"
+        done = f"{multiple:.1%} of the peak · {progress:.0%} done"
+        cards = [
+            run_card(run),
+            ("training loss", loss, f"guessing: ln {len(trial.dense.data.classes)} = {guessing(trial):.2f}"),
+            ("learning rate now", f"{trial.settings.lr * multiple:.3g}", done),
+            ("at 90 % zeros", "–", wait),
+            ("range test", "–", "it comes before the first run"),
+        ]
+        if after:
+            cards[3] = ("at 90 % zeros", f"{after[0]:.1%}", f"at 3 bits: {after[1]:.1%} · neither trained again")
+        if test is not None and (found := readings(test)):
+            end = f"{'diverged' if test.attrs['diverged'] else 'ended'} at {test['lr'].iloc[-1]:.2g}"
+            note = f"min ÷ 10: {found['tenth of minimum']:.2g} · {end}"
+            cards[4] = ("steepest at", f"{found['steepest']:.2g}", note)
+        return cards
+
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """Train new weights by the schedule; score them."""
+        name, warmup = settings["schedule"], settings["warmup"]
+        images = len(training_set(self.dense(settings.get("checkpoint")).data, IMAGES))
+        lines = [
+            "import functools",
+            "import torch",
+            "model = lk.sweep.fresh(model, seed=0)",
+            f"train = lk.data.take(data.train, {images})",
+            f'schedule = lk.optim.SCHEDULES["{name}"]',
+        ]
+        hook = ""
+        if name == "plateau":
+            loss = "lambda model: lk.train.mean_loss(model, data.validation)"
+            lines[-1] = f"schedule = plateau = lk.optim.Plateau({loss}, {LOOKS_PER_EPOCH * EPOCHS})"
+            hook = ", after_step=plateau.look"
+        if warmup:
+            lines.append(f"schedule = lk.optim.with_warmup(schedule, {warmup})")
+        sgd = "functools.partial(torch.optim.SGD, momentum=0.9)"
+        lines += [
+            f"optimizer = {sgd if settings['optimizer'] == SGD else 'torch.optim.AdamW'}",
+            f"how = dict(epochs={EPOCHS}, lr={settings['lr']}, batch_size={settings['batch_size']}, progress=False)",
+            f"model, _ = lk.fit(model, train, schedule=schedule, optimizer=optimizer{hook}, **how)",
+            'lk.accuracy(model, data.validation, diverged=True)["accuracy"]',
+        ]
+        return "\n".join([*self.loaded(settings), *lines])
+
+
+def guessing(trial: Trained) -> float:
+    """The loss of guessing."""
+    return math.log(len(trial.dense.data.classes))
+
+
+def learns_nothing(trial: Trained) -> bool:
+    """Whether a run has ended with a loss no better than that of guessing."""
+    return trial.run.ended and trial.run.moments[-1].loss > 0.98 * guessing(trial)
+
+
+def path_of(trial: Trained) -> tuple[tuple[float, float], ...]:
+    """The steps that were taken, or the first that will be."""
+    taken: tuple[tuple[float, float], ...] = trial.facts.path if trial.facts else ()
+    return taken or ((0.0, schedule_of(trial.settings.schedule, trial.settings.warmup)(0)),)
 
 
 def readings(test: pd.DataFrame | None) -> dict[str, float]:
@@ -222,69 +316,9 @@ def readings(test: pd.DataFrame | None) -> dict[str, float]:
     return suggested_lrs(test) if test is not None and len(test) > 2 else {}
 
 
-def accuracy_card(trial: Trial) -> Card:
-    """Where the run stands on validation."""
-    if trial.run.score is None:
-        return "accuracy", "–", "the run starts when the controls rest"
-    low, high = trial.run.score.interval
-    return "accuracy", f"{trial.run.score.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%} of {trial.run.score.images:,}"
-
-
-def loss_card(trial: Trial) -> Card:
-    """The loss, beside that of guessing."""
-    guessing = f"guessing: ln {trial.classes} = {math.log(trial.classes):.2f}"
-    return "training loss", f"{trial.run.moments[-1].loss:.3g}" if trial.run.moments else "–", guessing
-
-
-def lr_card(trial: Trial) -> Card:
-    """The learning rate of the step that comes, and how far the run is."""
-    progress, multiple = trial.path[-1] if trial.path else (0, schedule_of(trial.schedule, trial.warmup)(0))
-    return "learning rate now", f"{trial.lr * multiple:.3g}", f"{multiple:.1%} of the peak · {progress:.0%} done"
-
-
-def smaller_card(trial: Trial) -> Card:
-    """What is left of the trained network's accuracy when it is made smaller."""
-    if trial.after is None:
-        return "at 90 % zeros", "–", "measured when the run has ended"
-    return "at 90 % zeros", f"{trial.after[0]:.1%}", f"at 3 bits: {trial.after[1]:.1%} · neither trained again"
-
-
-def test_card(test: pd.DataFrame | None) -> Card:
-    """What the range test suggests, and where it ended."""
-    suggested = readings(test)
-    if test is None or not suggested:
-        return "range test", "–", "press the button"
-    end = "diverged" if test.attrs["diverged"] else "ended"
-    return (
-        "steepest at",
-        f"{suggested['steepest']:.2g}",
-        f"tenth of minimum: {suggested['tenth of minimum']:.2g} · {end} at {test['lr'].iloc[-1]:.2g}",
-    )
-
-
-def status(trial: Trial) -> str:
-    """What the run is doing, whether its loss is or was no better than that of guessing, and on what it is scored."""
-    run, guessing = trial.run, math.log(trial.classes)
-    words = trial.doing or run.words
-    if run.moments and not run.diverged:
-        last, highest = run.moments[-1].loss, max(moment.loss for moment in run.moments)
-        words += f"; the loss rose to {highest:.3g}" if highest > 1.5 * guessing else ""
-        words += f"; it learns nothing: guessing has {guessing:.2f}" if last > 0.98 * guessing else ""
-    return words + run.scored
-
-
-def learning_rate(model: nn.Module | None = None, data: Data | None = None) -> Panel:
+def learning_rate(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
     """The live panel of notebook 07: a shipped architecture, or that of your own `model`, trained anew on `data`.
 
     Layers of your own that draw their weights in another way than `reset_parameters` keep the weights they have.
     """
-    own, controls = start(model, data, NETWORKS)
-    controls |= {
-        "lr": _controls.steps("peak lr", [(plots.lr_text(lr), lr) for lr in RATES], 0.1),
-        "schedule": _controls.choice("schedule", SCHEDULES, "cosine"),
-        "warmup": _controls.share("warm-up", 0.0, high=0.5, step=0.05),
-        "optimizer": _controls.choice("optimizer", list(OPTIMIZERS), next(iter(OPTIMIZERS))),
-        "batch_size": _controls.steps("batch size", [(str(2**i), 2**i) for i in range(5, 11)], 128),
-    }
-    view = LearningRate(own)
-    return Panel("learning rate", view, controls, job=("range test", view.test), run=view.train)
+    return open_panel(LearningRate, model, data, preset)

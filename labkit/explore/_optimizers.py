@@ -1,7 +1,8 @@
 """Panel of notebook 08: optimizers that walk over a surface from one place, at one learning rate."""
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,38 +10,59 @@ import numpy as np
 import torch
 
 from labkit import plots
-from labkit.explore import _controls, _words
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Card, Panel, Words
+from labkit.live import words
+from labkit.live.controls import Control, choice, real, steps
+from labkit.live.network import BESIDE, NetworkView, panel_of
+from labkit.live.panel import Panel
+from labkit.live.view import Card, Words
 from labkit.optim import RULES
 from labkit.surfaces import FRAME, Surface, fitted, paths, ravine, rosenbrock, saddle, walker
 from labkit.sweep import shipped_sweep
 
 STEPS = 100
+EVERY = 10  # steps from one marker to the next
 RATES = tuple(float(f"{m}e{e}") for e in range(-4, 1) for m in (1, 1.5, 2, 3, 5, 7))
 CONDITIONS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+SLICE = "slice of LeNet-300-100"
 # name -> its lowest points, and the ends of the axis of losses
 SURFACES: dict[str, tuple[list[tuple[float, float]], float, float]] = {
     "ravine": ([(0, 0)], 1e-6, 1e3),
     "Rosenbrock's valley": ([(1, 1)], 1e-6, 1e4),
     "saddle": ([(0, 1), (0, -1)], 1e-6, 1e1),
-    "slice of LeNet-300-100": ([], 1e-1, 1e1),
+    SLICE: ([], 1e-1, 1e1),
 }
 SHOWN_FIRST = ("SGD", "momentum", "RMSprop", "Adam")
+NO_MOMENTUM = ("SGD", "Adagrad", "RMSprop")
 GRID = 81  # points a side, for the contours
+ROW = 0.075  # of the key, in shares of the figure
+ANYWHERE = (0.5, 0, 0.5, 0.5)  # of axes whose place depends on how many rows the key has
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls set, but for the boxes that say who takes part."""
+
+    surface: str = choice("surface", list(SURFACES), "ravine", note="the loss that the optimizers walk over")
+    condition: float = steps(
+        "ravine's κ", [(str(c), c) for c in CONDITIONS], 20, note="how many times as steep across as along"
+    )
+    angle: float = steps(
+        "turned by", [(f"{a}°", a) for a in range(0, 50, 5)], 0, note="the ravine's angle to the x axis"
+    )
+    lr: float = steps("lr", [(plots.lr_text(lr), lr) for lr in RATES], 0.05, note="the learning rate of all of them")
+    momentum: float = real(
+        "momentum, β₁", 0.9, 0.99, 0.01, note="μ of momentum and Nesterov; β₁ of Adam, AMSGrad and AdamW"
+    )
+    x: float = real("start x", -1.7, FRAME, 0.1, -FRAME, note="where the walks begin")
+    y: float = real("start y", 1.2, FRAME, 0.1, -FRAME, note="where the walks begin")
 
 
 @dataclass(frozen=True)
 class Walks:
-    """What was walked: the surface, where from, and every optimizer's places (STEPS + 1, 2) and losses (STEPS + 1,)."""
+    """What was walked: every optimizer's places (STEPS + 1, 2) and losses (STEPS + 1,) on the surface."""
 
-    name: str
+    settings: Settings
     surface: Surface
-    condition: float
-    angle: float
-    lr: float
-    momentum: float
-    start: tuple[float, float]
     places: dict[str, np.ndarray]
     losses: dict[str, np.ndarray]
 
@@ -52,6 +74,12 @@ class Walks:
         """The step at which it first leaves the frame, if it does."""
         outside = ~(np.abs(self.places[optimizer]) <= FRAME).all(1)
         return int(outside.argmax()) if outside.any() else None
+
+    @property
+    def best(self) -> str | None:
+        """Who is lowest behind the last step."""
+        ends = {name: losses[-1] for name, losses in self.losses.items() if np.isfinite(losses[-1])}
+        return min(ends, key=lambda name: ends[name], default=None)
 
 
 def surface_of(name: str, condition: float, angle: float) -> Surface:
@@ -67,16 +95,14 @@ def lenet_slice() -> Surface:
     return fitted(torch.tensor(table.drop(columns="y").to_numpy()))
 
 
-def walk(
-    name: str, condition: float, angle: float, lr: float, momentum: float, start: tuple[float, float], shown: list[str]
-) -> Walks:
+def walk(settings: Settings, shown: list[str]) -> Walks:
     """Let the shown optimizers walk STEPS steps."""
-    surface = surface_of(name, condition, angle)
-    rules = {optimizer: walker(optimizer, lr, momentum) for optimizer in shown}
-    found = paths(rules, surface, start, STEPS) if rules else {}
+    surface = surface_of(settings.surface, settings.condition, settings.angle)
+    rules = {optimizer: walker(optimizer, settings.lr, settings.momentum) for optimizer in shown}
+    found = paths(rules, surface, (settings.x, settings.y), STEPS) if rules else {}
     places = {optimizer: way.numpy() for optimizer, way in found.items()}
     losses = {optimizer: surface(way).numpy() for optimizer, way in found.items()}
-    return Walks(name, surface, condition, angle, lr, momentum, start, places, losses)
+    return Walks(settings, surface, places, losses)
 
 
 def steepest_curvature(surface: Surface, start: tuple[float, float]) -> float:
@@ -85,81 +111,128 @@ def steepest_curvature(surface: Surface, start: tuple[float, float]) -> float:
     return float(torch.linalg.eigvalsh(hessian)[-1])
 
 
-class Optimizers:
+def ticked(settings: Mapping[str, Any]) -> list[str]:
+    """The optimizers whose boxes are ticked."""
+    return [name for name in RULES if settings.get(f"show {name}")]
+
+
+def scene(*shown: str, **settings: Any) -> dict[str, Any]:
+    """Settings of a scene, every box included."""
+    return settings | {f"show {name}": name in shown for name in RULES}
+
+
+class Optimizers(NetworkView):
     """The view: walks on the contours, loss against steps, and where each one ended."""
 
+    name, settings_type, networks, size = "optimizers", Settings, (), BESIDE
+    scenes = {
+        "momentum against the zigzag": scene(
+            "SGD", "momentum", surface="ravine", condition=50, angle=30, lr=0.03, momentum=0.8, x=-1.7, y=1.2
+        ),
+        "beyond 2 ÷ curvature": scene(
+            "SGD", "momentum", "Adam", surface="ravine", condition=20, angle=0, lr=0.15, momentum=0.9, x=-1.7, y=1.2
+        ),
+        "a curved valley": scene(
+            "SGD", "momentum", "RMSprop", "Adam", surface="Rosenbrock's valley", lr=0.0005, momentum=0.9, x=-1.7, y=1.2
+        ),
+        "away from a saddle": scene(
+            "SGD", "momentum", "RMSprop", "Adam", surface="saddle", lr=0.05, momentum=0.9, x=-1.7, y=0.1
+        ),
+    }
+
     def __init__(self) -> None:
-        self.live = LiveFigure(10.4, 4.7)
-        self._shown: tuple[Any, ...] = ()
-        self.map, self.curves, self.key = (
-            self.live.figure.add_axes(box)
-            for box in ((0.045, 0.1, 0.395, 0.84), (0.525, 0.46, 0.455, 0.48), (0.5, 0.01, 0.5, 0.31))
-        )
+        super().__init__()
+        add = self.live.figure.add_axes
+        self.map, self.curves, self.key = add((0.062, 0.125, 0.418, 0.798)), add(ANYWHERE), add(ANYWHERE)
 
-    def results(
-        self,
-        surface: str,
-        condition: float,
-        angle: float,
-        lr: float,
-        momentum: float,
-        x: float,
-        y: float,
-        **shown: bool,
-    ) -> Iterator[Walks]:
+    def controls(self) -> dict[str, Control]:
+        """A box for every optimizer, below the settings of them all."""
+        yes_no, note = [("no", False), ("yes", True)], "whether it takes part"
+        boxes = {f"show {n}": Control("tick", n, yes_no, n in SHOWN_FIRST, note=note) for n in RULES}
+        return super().controls() | boxes
+
+    def idle(self, settings: Mapping[str, Any]) -> set[str]:
+        """The ravine's form on other surfaces, the angle of a round one; the momentum of optimizers without."""
+        form = {"condition", "angle"} if settings["surface"] != "ravine" else set()
+        angle = {"angle"} if settings["condition"] == 1 else set()
+        return form | angle | ({"momentum"} if set(ticked(settings)) <= set(NO_MOMENTUM) else set())
+
+    def results(self, **settings: Any) -> Iterator[Walks]:  # type: ignore[override]  # there is no network
         """One setting of the controls, walked; "show Adam" and the like say who takes part."""
-        names = [name for name in RULES if shown.get(f"show {name}")]
-        yield walk(surface, condition, angle, lr, momentum, (x, y), names)
+        yield walk(Settings(**{k: v for k, v in settings.items() if not k.startswith("show ")}), ticked(settings))
 
-    def draw(self, walks: Walks) -> None:
-        """Move the walks, their ends and the key."""
-        still = (walks.name, *([walks.condition, walks.angle] if walks.name == "ravine" else []))
-        if still != self._shown:
-            self._draw_still(walks)
-            self._shown = still
-        for name in RULES:
-            places = walks.places.get(name, np.zeros((0, 2)))
-            known = places[np.isfinite(places).all(1)]
-            self.ways[name].set_data(*np.clip(known, -FRAME, FRAME).T)
-            self.ends[name].set_data(*np.clip(known[-1:], -FRAME, FRAME).T)
-            low, high = self.curves.get_ylim()
-            losses = np.nan_to_num(walks.losses.get(name, np.zeros(0)), nan=high, posinf=high)
-            self.lines[name].set_data(np.arange(len(losses)), np.clip(losses, low, high))
-            self.texts[name].set_text(f"{name}: {ending(walks, name)}")
-        gone = [
-            walks.places[n][left] for n in walks.places if walks.diverged(n) and (left := walks.left(n)) is not None
-        ]
-        self.crosses.set_data(*np.clip(np.nan_to_num(np.array(gone).reshape(-1, 2)), -FRAME, FRAME).T)
-        self.origin.set_data([walks.start[0]], [walks.start[1]])
+    def still_for(self, walks: Walks) -> Any:
+        """The surface, and who is in the key."""
+        s = walks.settings
+        return s.surface, (s.condition, s.angle) if s.surface == "ravine" else (), *walks.places
 
-    def _draw_still(self, walks: Walks) -> None:
-        for ax in (self.map, self.curves, self.key):
-            ax.clear()
-        self.live.moving.clear()
-        lowest, bottom, top = SURFACES[walks.name]
+    def background(self, walks: Walks) -> None:
+        """The map, an empty line for every walk on both axes, and the key."""
+        names = list(walks.places)
+        lowest, bottom, top = SURFACES[walks.settings.surface]
+        taken = ROW * math.ceil(len(names) / 2)  # by the key, the curves have the rest
+        self.key.set_position((0.497, 0.012, 0.503, max(taken, ROW)))
+        self.curves.set_position((0.58, taken + 0.14, 0.395, 0.783 - taken))
         plots.surface_map(self.map, heights(walks.surface), FRAME, lowest)
         plots.walk_axis(self.curves, STEPS, bottom, top)
-        self.ways, self.lines = plots.walk_lines(self.map), plots.walk_lines(self.curves, mark_every=10)
-        self.ends = plots.walk_lines(self.map)
-        for line in self.ends.values():
-            line.set(markersize=12, markeredgecolor="black", markeredgewidth=1)
+        self.ways, self.lines = plots.walk_lines(self.map, names), plots.walk_lines(self.curves, names)
+        self.ends = {name: dots for name, (_, dots) in plots.walk_lines(self.map, names).items()}
+        for dots in self.ends.values():
+            dots.set(markersize=12, markeredgewidth=1)
         (self.crosses,) = self.map.plot([], [], "x", ms=15, mew=3.5, color="black", clip_on=False)
         (self.origin,) = self.map.plot([], [], "o", ms=11, mfc="white", mec="black", mew=2)
-        self.texts = plots.optimizer_key(self.key)
-        rings = "○ start · ring: lowest point" if lowest else "○ start"
-        self.map.set_title(f"{rings} · ✕ left the frame, diverged", fontsize=10, loc="left")
-        self.curves.set_title("loss against step (log scale)", fontsize=10, loc="left")
-        self.live.move([*self.ways.values(), *self.ends.values(), self.origin, self.crosses])
-        self.live.move([*self.lines.values(), *self.texts.values()])
-        self.live.refresh()
+        self.texts = plots.optimizer_key(self.key, names)
+        self.map.set_title(f"○ start{' · ◯ lowest' if lowest else ''} · ✕ diverged", fontsize=11, loc="left")
+        self.curves.set_title(f"loss (log scale), a mark every {EVERY} steps", fontsize=11, loc="left")
+        self.live.move(line for lines in self.ways.values() for line in lines)
+        self.live.move([*self.ends.values(), self.origin, self.crosses])
+        self.live.move(line for lines in self.lines.values() for line in lines)
+        self.live.move(self.texts.values())
+
+    def update(self, walks: Walks) -> None:
+        """Move the walks, their ends and the key."""
+        low, high = self.curves.get_ylim()
+        crosses = []
+        for name, places in walks.places.items():
+            plots.fill_walk(self.map, self.ways[name], places, EVERY)
+            self.ends[name].set_data(*places[-1:][(np.abs(places[-1:]) <= FRAME).all(1)].T)
+            losses = np.clip(np.nan_to_num(walks.losses[name], nan=high, posinf=high), low, high)
+            plots.fill_walk(self.curves, self.lines[name], np.stack([np.arange(STEPS + 1), losses], 1), EVERY)
+            self.texts[name].set_text(f"{name}: {ending(walks, name, short=True)}")
+            if walks.diverged(name) and (left := walks.left(name)) is not None:
+                crosses.append(np.clip(np.nan_to_num(places[left]), -FRAME, FRAME))
+        self.crosses.set_data(*np.array(crosses).reshape(-1, 2).T)
+        self.origin.set_data([walks.settings.x], [walks.settings.y])
 
     def tell(self, walks: Walks) -> Words:
         """The walks in words."""
+        s, idle = walks.settings, "" if walks.places else " (no optimizer is ticked)"
         cards = [best_card(walks), fast_card(walks), curvature_card(walks), diverged_card(walks)]
-        place = f"from ({walks.start[0]:g}, {walks.start[1]:g})"
-        setting = f"{walks.name}, {place}, lr {plots.lr_text(walks.lr)}, momentum {walks.momentum:g}"
-        alt = _words.sentence(setting, cards) + "; " + "; ".join(f"{n}: {ending(walks, n)}" for n in walks.places)
-        return Words(cards, alt, f"{len(walks.places)} optimizers, {STEPS} steps each, walked just now")
+        form = f" κ {s.condition}, turned by {s.angle}°" if s.surface == "ravine" else ""
+        setting = f"{s.surface}{form}, from ({s.x:g}, {s.y:g}), lr {plots.lr_text(s.lr)}, momentum {s.momentum:g}{idle}"
+        alt = words.sentence(setting, cards) + "".join(f"; {n}: {ending(walks, n)}" for n in walks.places)
+        status = f"{words.count(len(walks.places), 'optimizer')}, {STEPS} steps each, walked just now"
+        return Words(cards, alt, status, found(walks))
+
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """Build the surface, bind the rules, walk."""
+        shown, surface = tuple(ticked(settings)), settings["surface"]
+        if not shown:
+            return ""
+        made = {
+            "ravine": f"surface = lk.surfaces.ravine({settings['condition']}, {settings['angle']})",
+            "Rosenbrock's valley": "surface = lk.surfaces.rosenbrock",
+            "saddle": "surface = lk.surfaces.saddle",
+            SLICE: 'table = lk.sweep.shipped_sweep("slice", "lenet-300-100", "fashion-mnist").drop(columns="y")\n'
+            "surface = lk.surfaces.fitted(torch.tensor(table.to_numpy()))",
+        }[surface]
+        lines = [
+            *(["import torch"] if surface == SLICE else []), "import labkit as lk", made,
+            f"rules = {{n: lk.surfaces.walker(n, {settings['lr']}, {settings['momentum']}) for n in {shown}}}",
+            f"places = lk.surfaces.paths(rules, surface, ({settings['x']}, {settings['y']}), {STEPS})",
+            "{name: float(surface(way[-1])) for name, way in places.items()}",
+        ]  # fmt: skip
+        return "\n".join(lines)
 
 
 def heights(surface: Surface) -> np.ndarray:
@@ -169,45 +242,64 @@ def heights(surface: Surface) -> np.ndarray:
     return surface(torch.stack([x, y], -1)).numpy()
 
 
-def ending(walks: Walks, name: str) -> str:
-    """Where an optimizer stands behind its last step, in words."""
-    if name not in walks.places:
-        return "–"
+def ending(walks: Walks, name: str, short: bool = False) -> str:
+    """Where an optimizer stands behind its last step, in words; `short` with the map's ✕, for the key."""
     loss, left = walks.losses[name][-1], walks.left(name)
-    if np.isfinite(loss) and not walks.diverged(name):
-        return f"loss {loss:.3g}" + ("" if left is None else f", out at step {left}")
+    if not walks.diverged(name):
+        return f"loss {brief(loss)}" if short else f"loss {loss:.3g}{f', out at step {left}' if left else ''}"
+    if short:
+        return f"✕ at step {left}" if left is not None else f"✕ loss {brief(loss)}"
     return f"diverged, out at step {left}" if left is not None else f"diverged, loss {loss:.3g}"
+
+
+def brief(loss: float) -> str:
+    """A loss in two digits; above 100 in three."""
+    return f"{loss:.2g}" if loss < 99.5 else f"{loss:.3g}"
+
+
+def found(walks: Walks) -> str:
+    """What was found, in a line."""
+    if walks.best is None:
+        return "every walk diverged" if walks.places else "tick an optimizer"
+    gone = [name for name in walks.places if walks.diverged(name)]
+    if len(gone) == len(walks.places):
+        return "every walk ends higher than it began"
+    lost = f"; {' and '.join(gone)} diverged" if 0 < len(gone) < 3 else f"; {len(gone)} diverged" if gone else ""
+    return f"{walks.best} is lowest: loss {brief(walks.losses[walks.best][-1])}{lost}"
 
 
 def best_card(walks: Walks) -> Card:
     """Who is lowest now, and who is not."""
     ends = {name: losses[-1] for name, losses in walks.losses.items() if np.isfinite(losses[-1])}
-    if not ends:
+    if walks.best is None:
         return "lowest at the end", "–", "no walk has an end" if walks.losses else "tick an optimizer"
-    best, worst = min(ends, key=lambda n: ends[n]), max(ends, key=lambda n: ends[n])
-    return "lowest at the end", best, f"{ends[best]:.3g} · highest {worst}: {ends[worst]:.3g}"
+    worst = max(ends, key=lambda n: ends[n])
+    highest = f" · highest {worst}: {ends[worst]:.3g}" if len(ends) > 1 else ""
+    return "lowest at the end", walks.best, f"loss {ends[walks.best]:.3g}{highest}"
 
 
 def fast_card(walks: Walks) -> Card:
     """Who first comes below a hundredth of the loss at the start, and stays."""
-    goal = next((losses[0] for losses in walks.losses.values()), np.nan) / 100
+    label = "first below 1 % for good"
+    if not walks.losses:
+        return label, "–", "tick an optimizer"
+    goal = next(iter(walks.losses.values()))[0] / 100
     # the last step above the goal; NaN is above it
-    arrived = {name: int((~(losses <= goal)).nonzero()[0].max()) + 1 for name, losses in walks.losses.items()}
-    first = min(arrived, key=lambda n: arrived[n], default=None)
-    label = "first below 1 % of the start"
-    if first is None or arrived[first] > STEPS:
+    arrived = {n: int((~(losses <= goal)).nonzero()[0].max(initial=-1)) + 1 for n, losses in walks.losses.items()}
+    first = min(arrived, key=lambda n: arrived[n])
+    if arrived[first] > STEPS:
         return label, "none", f"loss {goal:.3g} is not reached in {STEPS} steps"
-    return label, first, f"for good from step {arrived[first]} on · loss {goal:.3g}"
+    return label, first, f"from step {arrived[first]} on · 1 % of the start: loss {goal:.3g}"
 
 
 def curvature_card(walks: Walks) -> Card:
     """The learning rate above which plain descent is thrown out, by the curvature where it starts."""
-    curvature = steepest_curvature(walks.surface, walks.start)
+    curvature = steepest_curvature(walks.surface, (walks.settings.x, walks.settings.y))
     if not curvature > 0:
         return "2 ÷ curvature at the start", "–", "curved downwards everywhere there"
-    limit = 2 / curvature
-    verdict = "below" if walks.lr < limit else "above"
-    return "2 ÷ curvature at the start", f"{limit:.3g}", f"your lr {plots.lr_text(walks.lr)} is {verdict} it"
+    limit, lr = 2 / curvature, walks.settings.lr
+    verdict = "below" if lr < limit else "above"
+    return "2 ÷ curvature at the start", f"{limit:.3g}", f"your lr {plots.lr_text(lr)} is {verdict} it"
 
 
 def diverged_card(walks: Walks) -> Card:
@@ -216,16 +308,6 @@ def diverged_card(walks: Walks) -> Card:
     return "diverged", str(len(names)), ", ".join(names) or f"of {len(walks.places)}, none"
 
 
-def optimizers() -> Panel:
+def optimizers(preset: str = "") -> Panel:
     """The live panel of notebook 08: walks over surfaces, recomputed at every move."""
-    controls: dict[str, Any] = {f"show {name}": _controls.tick(name, name in SHOWN_FIRST) for name in RULES}
-    controls |= {
-        "surface": _controls.choice("surface", list(SURFACES), "ravine"),
-        "condition": _controls.steps("ravine's κ", [(str(c), c) for c in CONDITIONS], 20),
-        "angle": _controls.steps("turned by", [(f"{a}°", a) for a in range(0, 50, 5)], 0),
-        "lr": _controls.steps("lr", [(plots.lr_text(lr), lr) for lr in RATES], 0.05),
-        "momentum": _controls.real("momentum, β₁", 0.9, 0.99, 0.01),
-        "x": _controls.between("start x", -1.7, -FRAME, FRAME, 0.1),
-        "y": _controls.between("start y", 1.2, -FRAME, FRAME, 0.1),
-    }
-    return Panel("optimizers", Optimizers(), controls)
+    return panel_of(Optimizers(), preset)

@@ -1,7 +1,7 @@
 """Second panel of notebook 08: one optimizer at one learning rate trains a network, beside every run of the sweep."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,142 +9,177 @@ import numpy as np
 from torch import nn
 
 from labkit import plots
-from labkit.data import Data, Split
-from labkit.explore import _controls, _words
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._start import Dense, shipped, start
-from labkit.explore._training import GHOSTS, WATCHED, Curves, Run, stream, training_set
+from labkit.data import Data
+from labkit.live.baseline import Baseline
+from labkit.live.controls import choice, steps
+from labkit.live.network import Star, open_panel
+from labkit.live.panel import Panel
+from labkit.live.training import WATCHED, Curves, Trained, TrainingView, stream, training_set
+from labkit.live.view import Card
 from labkit.optim import TORCHS
 from labkit.sweep import DEFAULT_LR, fresh
 from labkit.sweep.optimizers import BATCH, FEW_IMAGES, PASSES, made_smaller
 
 RATES = (*(float(f"{m}e{e}") for e in range(-4, 0) for m in (1, 3)), 1.0)
 SIZES = {"few images, 25 passes": (FEW_IMAGES, PASSES), "all images, 1 pass": (FEW_IMAGES * PASSES, 1)}
+FEW = next(iter(SIZES))
 
 
 @dataclass(frozen=True)
-class Racer:
-    """A setting of the controls and its run so far; `smaller` is what the trained network keeps when made smaller."""
+class Settings:
+    """What the controls set."""
 
-    dense: Dense  # its architecture is trained anew, its data are used
-    optimizer: str
-    lr: float
-    size: str
-    run: Run
-    smaller: dict[str, float] | None = None
-    ghosts: tuple["Racer", ...] = ()
-
-    @property
-    def train(self) -> Split:
-        """The images it is trained on."""
-        return training_set(self.dense.data, SIZES[self.size][0])
+    optimizer: str = choice("optimizer", list(TORCHS), "Adam", note="how a gradient becomes a step", word="{}")
+    lr: float = steps("lr", [(plots.lr_text(lr), lr) for lr in RATES], DEFAULT_LR["Adam"], note="the highest one")
+    size: str = choice("training set", list(SIZES), FEW, note="both take the same number of steps", word="{}")
+    seed: int = steps("seed", [(str(seed), seed) for seed in range(5)], 0, note="of the new weights and the batches")
 
 
-class Race:
-    """The view: accuracy against the learning rate, measured beforehand, with a star for this run; loss; accuracy."""
+class Race(TrainingView):
+    """The view: accuracy against the learning rate, measured beforehand, with a star for this run; accuracy; loss."""
 
-    def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 4.9), own
-        self._shown: tuple[Dense, str] | None = None
-        self._ended: list[Racer] = []
+    name, settings_type = "race", Settings
+    networks = (("lenet-300-100", "fashion-mnist"),)
+    scenes = {
+        "Adam's default": dict(optimizer="Adam", lr=1e-3, size=FEW, seed=0),
+        "momentum at its best": dict(optimizer="momentum", lr=0.03, size=FEW, seed=0),
+        "SGD, rate too low": dict(optimizer="SGD", lr=1e-3, size=FEW, seed=0),
+        "RMSprop, rate too high": dict(optimizer="RMSprop", lr=0.03, size=FEW, seed=0),
+    }
+
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
         add = self.live.figure.add_axes
-        self.rates, self.key = add((0.075, 0.11, 0.365, 0.83)), add((0.5, 0.01, 0.49, 0.25))
-        self.losses, self.accuracies = add((0.515, 0.43, 0.185, 0.51)), add((0.785, 0.43, 0.205, 0.51))
+        self.rates, self.accuracies = add((0.065, 0.15, 0.35, 0.69)), add((0.49, 0.15, 0.225, 0.69))
+        self.losses, self.key = add((0.77, 0.48, 0.22, 0.36)), add((0.745, 0.0, 0.255, 0.31))
 
-    def results(self, optimizer: str, lr: float, size: str, seed: int) -> Iterator[Racer]:
-        """A setting before its run; runs of other settings that have ended are its ghosts."""
-        dense = self._own or shipped(("lenet-300-100", "fashion-mnist"))
-        label = f"{optimizer}, lr {plots.lr_text(lr)}, seed {seed}"
-        others = [r for r in self._ended if r.size == size and r.run.label != label]
-        yield Racer(dense, optimizer, lr, size, Run(label), ghosts=tuple(others[-GHOSTS:]))
+    def label(self, dense: Baseline, settings: Settings) -> str:
+        """Optimizer, learning rate, seed."""
+        return f"{settings.optimizer}, lr {plots.lr_text(settings.lr)}, seed {settings.seed}"
 
-    def train(self, settings: dict[str, Any], show: Callable[[Racer], None], overtaken: Callable[[], bool]) -> None:
+    def measure(self, dense: Baseline, settings: Settings) -> Iterator[Trained]:
+        """A run has those on as many images beside it."""
+        for trial in super().measure(dense, settings):
+            yield replace(trial, ghosts=tuple(one for one in trial.ghosts if one.settings.size == settings.size))
+
+    def training(
+        self, trial: Trained, show: Callable[[Trained], None], overtaken: Callable[[], bool]
+    ) -> Trained | None:
         """Train the architecture from new weights, as the sweep did; at the end, make it smaller."""
-        racer, seed = next(self.results(**settings)), settings["seed"]
+        settings, data, train = trial.settings, trial.dense.data, images(trial)
         ended = stream(
-            fresh(racer.dense.model, seed), racer.train, racer.dense.data.validation, racer.run.label,
-            lambda run, model: show(replace(racer, run=run)), overtaken, optimizer=TORCHS[racer.optimizer],
-            lr=racer.lr, epochs=SIZES[racer.size][1],
-            batch_size=min(BATCH, len(racer.train)), seed=seed,
+            fresh(trial.dense.model, settings.seed), train, data.validation, trial.run.label,
+            lambda run, model: show(replace(trial, run=run)), overtaken, optimizer=TORCHS[settings.optimizer],
+            lr=settings.lr, epochs=SIZES[settings.size][1], batch_size=min(BATCH, len(train)), seed=settings.seed,
         )  # fmt: skip
-        if ended:
-            model, run = ended
-            racer = replace(racer, run=run, smaller=made_smaller(model, racer.dense.data.validation))
-            self._ended = [r for r in self._ended if (r.size, r.run.label) != (racer.size, run.label)] + [racer]
-            show(racer)
+        return replace(trial, run=ended[1], facts=made_smaller(ended[0], data.validation)) if ended else None
 
-    def draw(self, racer: Racer) -> None:
-        """Move the curves and the star."""
-        if self._shown != (racer.dense, racer.size):
-            self._draw_still(racer)
-            self._shown = (racer.dense, racer.size)
-        self.curves.show(racer.run, [ghost.run for ghost in racer.ghosts])
-        ghosts = [(ghost.lr, ghost.run.accuracy) for ghost in racer.ghosts]
-        self.dots.set_data([lr for lr, _ in ghosts], plots.logit(np.array([height for _, height in ghosts])))
-        last = [racer.run.accuracy] if racer.run.score else []
-        self.star.set_data([racer.lr] * len(last), plots.logit(np.array(last)))
+    def still_for(self, trial: Trained) -> Any:
+        """The still part changes with the network and the number of images."""
+        return trial.dense, trial.settings.size
 
-    def _draw_still(self, racer: Racer) -> None:
-        for ax in (self.rates, self.losses, self.accuracies, self.key):
-            ax.clear()
-        self.live.moving.clear()
-        measured = racer.dense.sweep("optimizers")
-        plots.rate_curves(self.rates, measured if racer.size.startswith("few") else measured[:0])
+    def background(self, trial: Trained) -> None:
+        """The measured sweep, which is of few images, and the axes of the curves."""
+        records, few = trial.dense.sweep("optimizers"), trial.settings.size == FEW
+        plots.rate_curves(self.rates, records if few else records[:0], legend=False)
+        rows = measured(trial.dense) if few else []
+        said = [f"{name}, lr {plots.lr_text(lr)}: {mean:.2%}\nmean of 3 seeds, few images" for name, lr, mean in rows]
+        to = [dict(optimizer=name, lr=lr, size=FEW) if lr in RATES else {} for name, lr, _ in rows]
+        self.live.offer(self.rates, [row[1:] for row in rows], said, to)
         self.curves = Curves(self.losses, self.accuracies, self.key)
-        self.accuracies.set_ylabel("")
         (self.dots,) = self.rates.plot([], [], "o", ms=8, color=plots.SKY, mec="black")
-        (self.star,) = self.rates.plot([], [], "*", ms=20, color=plots.ORANGE, mec="black", mew=1.3)
-        self.rates.set_title("★ this run, ● earlier ones; lines: measured, few images", fontsize=10, loc="left")
-        self.losses.set_title("training loss", fontsize=10, loc="left")
-        self.accuracies.set_title("accuracy", fontsize=10, loc="left")
-        self.live.move([*self.curves.artists, self.dots, self.star])
-        self.live.refresh()
+        self.star = Star(self.live, self.rates)
+        if rows:
+            plots.legend_above(self.rates)
+            self.rates.get_legend().set_bbox_to_anchor((0, 1.1), self.rates.transAxes)  # type: ignore[union-attr]
+        title = "★ this run, ● earlier runs" + "; lines: measured" * bool(rows)
+        self.rates.set_title(title, fontsize=11, loc="left")
+        plots.legend_above(self.accuracies)
+        self.accuracies.set_ylabel(f"accuracy, {len(images(trial)):,} {trial.dense.score.what}")
+        self.losses.set_title("training loss", fontsize=11, loc="left")
+        self.losses.set_ylabel("")
+        self.live.move([*self.curves.artists, self.dots, *self.star.artists])
 
-    def tell(self, racer: Racer) -> Words:
-        """The run in words."""
-        cards = [accuracy_card(racer), gap_card(racer), *smaller_cards(racer)]
-        setting = f"{racer.dense.name}, new weights, {len(racer.train):,} {racer.dense.score.what}, {racer.run.label}"
-        scored = racer.run.scored
-        return Words(cards, _words.sentence(setting, cards) + scored, racer.run.words + stuck(racer) + scored)
+    def update(self, trial: Trained) -> None:
+        """Move the curves and the star."""
+        self.curves.show(trial.run, [ghost.run for ghost in trial.ghosts])
+        self.dots.set_data([g.settings.lr for g in trial.ghosts], np.array([g.run.accuracy for g in trial.ghosts]))
+        self.star.place(trial.settings.lr, trial.run.score)
+
+    def finding(self, trial: Trained) -> str:
+        """The accuracy, and that of the same optimizer at its best measured rate."""
+        settings, run = trial.settings, trial.run
+        rows = [row for row in measured(trial.dense) if row[0] == settings.optimizer]
+        if not run.score or settings.size != FEW or not rows:
+            return super().finding(trial)
+        found = "diverged" if run.diverged else f"{run.accuracy:.1%}"
+        _, lr, best = max(rows, key=lambda row: row[2])
+        rates = [plots.lr_text(rate) for rate in (settings.lr, lr)]
+        return f"{settings.optimizer}, lr {rates[0]}: {found}; best measured rate, {rates[1]}: {best:.1%}"
+
+    def status(self, trial: Trained) -> str:
+        """Where the run stands, and whether its loss is no better than that of guessing."""
+        run, guessing = trial.run, math.log(len(trial.dense.data.classes))
+        learns = not run.ended or run.diverged or run.moments[-1].loss < 0.98 * guessing
+        stuck = "" if learns else f"; it learns nothing: guessing has a loss of {guessing:.2f}"
+        return run.words + stuck + run.scored
+
+    def cards(self, trial: Trained) -> list[Card]:
+        """Accuracy, the gap to the training images, what is left when the trained network is made smaller."""
+        return [accuracy_card(trial), gap_card(trial), *smaller_cards(trial)]
+
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """New weights, one run, score."""
+        count, passes = SIZES[settings["size"]]
+        train = training_set(self.dense().data, count)
+        how = f"epochs={passes}, lr={settings['lr']}, batch_size={min(BATCH, len(train))}, seed={settings['seed']}"
+        lines = [
+            *self.loaded(settings),
+            f"train = lk.data.take(data.train, {len(train)})",
+            f"model = lk.sweep.fresh(model, {settings['seed']})",
+            f'model, history = lk.fit(model, train, {how}, optimizer=lk.optim.TORCHS["{settings["optimizer"]}"])',
+            'lk.accuracy(model, data.validation)["accuracy"]',
+        ]
+        return "\n".join(lines)
 
 
-def stuck(racer: Racer) -> str:
-    """Whether its loss is no better than that of guessing, in words."""
-    guessing = math.log(len(racer.dense.data.classes))
-    learns = not racer.run.moments or racer.run.diverged or racer.run.moments[-1].loss < 0.98 * guessing
-    return "" if learns else f"; it learns nothing: guessing has a loss of {guessing:.2f}"
+def measured(dense: Baseline) -> list[tuple[str, float, float]]:
+    """Optimizer, learning rate, and the mean accuracy over the seeds; nothing where there is no sweep."""
+    table = dense.sweep("optimizers")
+    means: Any = table.groupby(["optimizer", "lr"])["accuracy"].mean().items() if len(table) else ()
+    return [(*key, mean) for key, mean in means]
 
 
-def accuracy_card(racer: Racer) -> Card:
+def images(trial: Trained) -> Any:
+    """The images that a run is trained on."""
+    return training_set(trial.dense.data, SIZES[trial.settings.size][0])
+
+
+def accuracy_card(trial: Trained) -> Card:
     """Where the run stands on validation."""
-    score = racer.run.score
+    score = trial.run.score
     if score is None:
         return "accuracy", "–", "the run starts when the controls rest"
     low, high = score.interval
-    return "accuracy", f"{score.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%} · default lr {default_lr(racer.optimizer)}"
+    default = plots.lr_text(DEFAULT_LR[trial.settings.optimizer])  # torch's own
+    return "accuracy", f"{score.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%} · default lr {default}"
 
 
-def default_lr(optimizer: str) -> str:
-    """The learning rate that torch takes if it is given none."""
-    return plots.lr_text(DEFAULT_LR[optimizer])
-
-
-def gap_card(racer: Racer) -> Card:
+def gap_card(trial: Trained) -> Card:
     """How much better the network knows the images that it was trained on."""
-    images = min(WATCHED, len(racer.train))
-    if not racer.run.moments:
-        return "gap to training images", "–", f"accuracy on {images} of them, minus that on validation"
-    share = racer.run.moments[-1].train_accuracy
-    gap = f"{100 * (share - racer.run.accuracy):+.1f} points"
-    return "gap to training images", gap, f"{share:.1%} of {images} of them are right"
+    watched = min(WATCHED, len(images(trial)))
+    if not trial.run.moments:
+        return "gap to training images", "–", f"accuracy on {watched} of them, minus that on validation"
+    share = trial.run.moments[-1].train_accuracy
+    gap = f"{100 * (share - trial.run.accuracy):+.1f} points"
+    return "gap to training images", gap, f"{share:.1%} of {watched} of them are right"
 
 
-def smaller_cards(racer: Racer) -> list[Card]:
+def smaller_cards(trial: Trained) -> list[Card]:
     """What is left of the accuracy when the trained network is pruned and when it is rounded, nothing trained again."""
 
     def read(column: str) -> str:
-        kept = (racer.smaller or {}).get(column, math.nan)
+        kept = (trial.facts or {}).get(column, math.nan)
         return "–" if math.isnan(kept) else f"{kept:.1%}"
 
     return [
@@ -153,14 +188,6 @@ def smaller_cards(racer: Racer) -> list[Card]:
     ]
 
 
-def race(model: nn.Module | None = None, data: Data | None = None) -> Panel:
+def race(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
     """The second live panel of notebook 08: LeNet-300-100 on Fashion-MNIST, or your own `model`, trained anew."""
-    own, _ = start(model, data)
-    controls = {
-        "optimizer": _controls.choice("optimizer", list(TORCHS), "Adam"),
-        "lr": _controls.steps("lr", [(plots.lr_text(lr), lr) for lr in RATES], DEFAULT_LR["Adam"]),
-        "size": _controls.choice("training set", list(SIZES), next(iter(SIZES))),
-        "seed": _controls.steps("seed", [(str(seed), seed) for seed in range(5)], 0),
-    }
-    view = Race(own)
-    return Panel("race", view, controls, run=view.train)
+    return open_panel(Race, model, data, preset)

@@ -1,6 +1,6 @@
 """Panel of notebook 06: a run on few images, its gap between training and validation, and what can be pruned of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,76 +12,104 @@ from labkit import plots
 from labkit.compress._weights import weights
 from labkit.compress.magnitude import prune, sparsity_of
 from labkit.data import Data
-from labkit.explore import _controls, _words
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._score import Score, scores
-from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._training import GHOST_COLOURS, GHOSTS, Curves, Run, stream, training_set
+from labkit.live import words
+from labkit.live.baseline import Baseline
+from labkit.live.controls import Control, choice, controls_of, share, steps
+from labkit.live.network import BESIDE, open_panel
+from labkit.live.panel import Panel
+from labkit.live.score import Score, scores
+from labkit.live.training import (
+    GHOST_COLOURS,
+    GHOSTS,
+    Curves,
+    Run,
+    Trained,
+    TrainingView,
+    run_card,
+    stream,
+    training_set,
+)
+from labkit.live.view import Card
 from labkit.measure import accuracy
 from labkit.sweep import fresh
-from labkit.sweep.regularization import PENALTY_NAMES, regularizers, untrained_lenet
+from labkit.sweep.regularization import FEW_IMAGES, PENALTY_NAMES, regularizers, untrained_lenet
 
-NETWORKS = (("lenet-300-100", "mnist"), ("lenet-300-100", "fashion-mnist"))
 IMAGES = (200, 500, 1_000, 2_000, 5_000, 20_000)
 BATCH, STEPS = 50, 600
 LOOKS = 20  # on all of validation, spread over a run: for early stopping
 LAMBDAS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 USUAL = {"L1": 1e-3, "proximal L1": 0.1, "L2": 3e-3, "weight decay": 1.0}  # where the menu sets λ
 SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98)
-KEY = 21  # letters of a recipe in the key
+KEY = 19  # letters of a recipe in the key
+KEY_ROOM = -0.45  # where an axis of accuracies from 0 begins, so that the key stands below it
+SOURCE = f"measured beforehand: {FEW_IMAGES:,} images, 60 epochs, mean of 3 seeds"
 EDGES = np.linspace(-5, 0.5, 45)  # of the histogram, powers of ten; what is smaller is called 0
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Settings:
     """What is done against learning by heart, and on how many images."""
 
-    images: int
-    penalty: str
-    lam: float
-    smoothing: float
-    augmentation: float
-    dropout: float = 0.0
+    images: int = steps(
+        "train images", [(f"{n:,}", n) for n in IMAGES], 1_000,
+        note="it is trained on the first ones, in about 600 steps however many they are", word="{} training images",
+    )  # fmt: skip
+    penalty: str = choice(
+        "penalty", ["none", *PENALTY_NAMES], "none", note="what makes large weights dear, at every step"
+    )
+    lam: float = steps(
+        "λ", [(f"{lam:g}", lam) for lam in LAMBDAS], USUAL["L1"],
+        note="strength of the penalty; a newly chosen penalty brings its usual one",
+    )  # fmt: skip
+    dropout: float = share("dropout", 0.0, 0.9, 0.05, note="share of the hidden units that a training step leaves out")
+    smoothing: float = share(
+        "label smoothing", 0.0, 0.5, 0.05, note="share of each target that is spread over all classes"
+    )
+    augmentation: float = steps(
+        "augmentation", [(f"{a / 4:g}", a / 4) for a in range(9)], 0.0,
+        note="images are turned, stretched and moved at random: at 1 by up to 12 degrees, 12 % and 8 %",
+    )  # fmt: skip
 
-    @property
-    def words(self) -> str:
-        """What is switched on."""
-        parts = [f"{self.penalty} {self.lam:g}"] if self.penalty != "none" else []
-        named = {"dropout": self.dropout, "smooth": self.smoothing, "augment": self.augmentation}
-        parts += [f"{name} {value:g}" for name, value in named.items() if value]
-        return ", ".join(parts) or "nothing"
 
-    @property
-    def label(self) -> str:
-        """The same and the number of images, cut to the width of a row in the key."""
-        words = self.words if len(self.words) <= KEY else self.words[: KEY - 1] + "…"
-        return f"{words} · {self.images:,}"
-
-    def settings(self) -> dict[str, Any]:
-        """What to give to `fit`, in about STEPS steps whatever the number of images."""
-        batch = min(BATCH, self.images)
-        epochs = max(1, round(STEPS / -(-self.images // batch)))
-        chosen = regularizers(self.penalty, self.lam, self.smoothing, self.augmentation)
-        return dict(epochs=epochs, batch_size=batch, seed=0) | chosen
+PLAIN: dict[str, Any] = dict(images=FEW_IMAGES, penalty="none", dropout=0.0, smoothing=0.0, augmentation=0.0)
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A recipe and its run so far; `train_accuracy` and `pruned` are measured when it has ended."""
+class Facts:
+    """What else is measured while it trains, and, `pruned`, at its end."""
 
-    dense: Dense  # its architecture is trained anew, its data are used
-    recipe: Recipe
-    run: Run
     histogram: np.ndarray | None = None  # share of the weights, by EDGES
     zeros: float = 0.0
     looks: tuple[tuple[float, float], ...] = ()  # (progress, accuracy on all of validation)
-    train_accuracy: float | None = None  # on all its training images
+    train_accuracy: float = 0.0  # on some of its training images, at the end on all
     pruned: tuple[Score, ...] = ()  # by SPARSITIES
-    ghosts: tuple["Trial", ...] = ()
+
+    @property
+    def best(self) -> tuple[float, float] | None:
+        """(progress, accuracy) of the first best look: where early stopping would have taken its network."""
+        return max(self.looks, key=lambda look: look[1], default=None)
+
+    @property
+    def by(self) -> dict[float, float]:
+        """The accuracy by the sparsity to which it was pruned; nothing before all of them are measured."""
+        done = len(self.pruned) == len(SPARSITIES)
+        return {s: score.accuracy for s, score in zip(SPARSITIES, self.pruned, strict=True)} if done else {}
 
 
-def untrained(dense: Dense, dropout: float) -> nn.Module:
+def recipe(settings: Settings) -> str:
+    """What is switched on."""
+    parts = [f"{settings.penalty} {settings.lam:g}"] if settings.penalty != "none" else []
+    named = {"dropout": settings.dropout, "smooth": settings.smoothing, "augment": settings.augmentation}
+    return ", ".join(parts + [f"{name} {value:g}" for name, value in named.items() if value]) or "no regularizer"
+
+
+def budget(images: int) -> dict[str, Any]:
+    """About STEPS steps whatever the number of images."""
+    batch = min(BATCH, images)
+    return dict(epochs=max(1, round(STEPS / -(-images // batch))), batch_size=batch, seed=0)
+
+
+def untrained(dense: Baseline, dropout: float) -> nn.Module:
     """The architecture with new weights, the same ones whatever is done to it; its dropout layers set to `dropout`."""
     model = untrained_lenet(0, 0.5) if dense.key else fresh(dense.model, seed=0)
     for layer in model.modules():
@@ -98,190 +126,209 @@ def histogram_of(model: nn.Module) -> np.ndarray:
     return counts.numpy() / len(values)
 
 
-class Regularization:
-    """The view: train and validation accuracy, the loss, the weights, accuracy against sparsity, a key of the runs."""
+def swept(method: str, strength: float) -> dict[str, Any] | None:
+    """The controls at a setting of the measured sweep, {} where one cannot go; None of a method without a control."""
+    known: dict[str, dict[str, Any]] = {name: dict(penalty=name, lam=strength) for name in PENALTY_NAMES}
+    known |= {"none": {}, "dropout": dict(dropout=strength), "augmentation": dict(augmentation=strength)}
+    change, offered = (known | {"label smoothing": dict(smoothing=strength)}).get(method), controls_of(Settings)
+    if change is None:
+        return None
+    return PLAIN | change if all(value in offered[name].values for name, value in change.items()) else {}
 
-    def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 5.6), own
-        self._ended: list[Trial] = []
+
+class Regularization(TrainingView):
+    """The view: training and validation accuracy, accuracy against sparsity, the weights, a key of the runs."""
+
+    name, settings_type, size = "regularization", Settings, BESIDE
+    networks = (("lenet-300-100", "mnist"), ("lenet-300-100", "fashion-mnist"))
+    scenes = {
+        "learned by heart": PLAIN | dict(images=200),
+        "easy to prune": PLAIN | dict(penalty="proximal L1", lam=0.3),
+        "accurate, hard to prune": PLAIN | dict(augmentation=1.0),
+        "more images": PLAIN | dict(images=20_000),
+    }
+
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
+        self.missing = set[str]()
+        if own and not any(isinstance(layer, nn.Dropout) for layer in own.model.modules()):
+            self.missing.add("dropout")
+        if own and not words.has_pictures(own.data):  # only pictures can be turned, moved and stretched
+            self.missing.add("augmentation")
         add = self.live.figure.add_axes
-        self.accuracies, self.losses = add((0.075, 0.6, 0.39, 0.35)), add((0.535, 0.6, 0.21, 0.35))
-        self.weights, self.sparsities = add((0.075, 0.095, 0.26, 0.35)), add((0.42, 0.095, 0.325, 0.35))
-        self.key = add((0.765, 0.3, 0.23, 0.45))
-        self._draw_still()
+        self.accuracies, self.key = add((0.095, 0.115, 0.41, 0.82)), add((0.16, 0.125, 0.34, 0.245))
+        self.sparsities, self.weights = add((0.59, 0.54, 0.4, 0.395)), add((0.59, 0.115, 0.4, 0.265))
 
-    def results(
-        self,
-        images: int,
-        penalty: str,
-        lam: float,
-        smoothing: float,
-        augmentation: float = 0.0,
-        dropout: float = 0.0,
-        checkpoint: Key | None = None,
-    ) -> Iterator[Trial]:
-        """A recipe before its run; the run that it had, if it had one, is not among the ghosts."""
-        dense: Dense = shipped(checkpoint) if checkpoint else self._own  # type: ignore[assignment]
-        images = len(training_set(dense.data, images))
-        recipe = Recipe(images, penalty, lam if penalty != "none" else 0.0, smoothing, augmentation, dropout)
-        others = [t for t in self._ended if t.dense is dense and t.recipe != recipe]
-        yield Trial(dense, recipe, Run(recipe.label), ghosts=tuple(others[-GHOSTS:]))
+    def controls(self) -> dict[str, Control]:
+        """As many images as there are; dropout and augmentation where they are possible; a penalty brings its λ."""
+        made = {name: one for name, one in super().controls().items() if name not in self.missing}
+        if self.own:
+            n = len(self.own.data.train)
+            offered = [few for few in IMAGES if few < n] + [n] * (n <= IMAGES[-1])
+            made["images"].offer([(f"{few:,}", few) for few in offered], min(1_000, offered[-1]))
 
-    def train(self, settings: dict[str, Any], show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> None:
+        def place(change: Mapping[str, Any]) -> None:  # the scales of the penalties differ a thousandfold
+            made["lam"].value = USUAL.get(change["new"], made["lam"].value)
+
+        made["penalty"].observe(place, "value")
+        return made
+
+    def idle(self, settings: Mapping[str, Any]) -> set[str]:
+        """The strength of no penalty, and what this network or its data do not have."""
+        return self.missing | ({"lam"} if settings["penalty"] == "none" else set())
+
+    def settled(self, dense: Baseline, settings: Settings) -> Settings:
+        """No more images than there are; no strength of no penalty."""
+        lam = settings.lam if settings.penalty != "none" else 0.0
+        return replace(settings, images=len(training_set(dense.data, settings.images)), lam=lam)
+
+    def label(self, dense: Baseline, settings: Settings) -> str:
+        """What is switched on, cut to the width of the key, and the number of images."""
+        said = recipe(settings)
+        return f"{said if len(said) <= KEY else said[: KEY - 1] + '…'} on {settings.images:,}"
+
+    def training(
+        self, trial: Trained, show: Callable[[Trained], None], overtaken: Callable[[], bool]
+    ) -> Trained | None:
         """Train the architecture from new weights; at the end prune it one-shot, without training it again."""
-        trial = next(self.results(**settings))
-        train, validation = training_set(trial.dense.data, trial.recipe.images), trial.dense.data.validation
+        chosen, facts = trial.settings, Facts()
+        train, validation = training_set(trial.dense.data, chosen.images), trial.dense.data.validation
 
-        def seen(run: Run, model: nn.Module) -> Trial:
-            nonlocal trial
-            if run.progress * LOOKS >= len(trial.looks) + 1:
+        def seen(run: Run, model: nn.Module) -> Trained:
+            nonlocal facts
+            if run.progress * LOOKS >= len(facts.looks) + 1:
                 *_, score = scores(model, validation)
-                trial = replace(trial, looks=(*trial.looks, (run.progress, score.accuracy)))
-            return replace(trial, run=run, histogram=histogram_of(model), zeros=sparsity_of(model))
+                facts = replace(facts, looks=(*facts.looks, (run.progress, score.accuracy)))
+            known = run.moments[-1].train_accuracy
+            facts = replace(facts, histogram=histogram_of(model), zeros=sparsity_of(model), train_accuracy=known)
+            return replace(trial, run=run, facts=facts)
 
+        how = regularizers(chosen.penalty, chosen.lam, chosen.smoothing, chosen.augmentation)
         ended = stream(
-            untrained(trial.dense, trial.recipe.dropout), train, validation, trial.run.label,
-            lambda run, model: show(seen(run, model)), overtaken, **trial.recipe.settings(),
+            untrained(trial.dense, chosen.dropout), train, validation, trial.run.label,
+            lambda run, model: show(seen(run, model)), overtaken, **budget(chosen.images), **how,
         )  # fmt: skip
         if not ended:
-            return
+            return None
         model, run = ended
-        trial = replace(seen(run, model), train_accuracy=accuracy(model, train, diverged=True)["accuracy"])
+        facts = replace(facts, train_accuracy=accuracy(model, train, diverged=True)["accuracy"])
         for sparsity in SPARSITIES if not run.diverged else ():
-            *_, score = scores(prune(model, sparsity), validation)
-            trial = replace(trial, pruned=(*trial.pruned, score))
             if overtaken():
-                return
-            show(trial)
-        self._ended = [t for t in self._ended if (t.dense, t.recipe) != (trial.dense, trial.recipe)] + [trial]
-        show(trial)
+                return None
+            show(replace(trial, run=run, facts=facts))
+            *_, score = scores(prune(model, sparsity), validation)
+            facts = replace(facts, pruned=(*facts.pruned, score))
+        return replace(trial, run=run, facts=facts)
 
-    def draw(self, trial: Trial) -> None:
-        """Move curves, histogram and the line of pruned networks."""
-        self.curves.show(trial.run, [ghost.run for ghost in trial.ghosts])
-        self._draw_gap(trial)
-        blank = np.zeros(len(EDGES) - 1)
-        shown = [trial, *trial.ghosts[::-1][:1]]
-        for patch, one in zip((self.now, self.before), [*shown, None], strict=False):
-            patch.set_data(blank if one is None or one.histogram is None else one.histogram)
-        newest_first = [trial, *trial.ghosts[::-1]]
-        for line, one in zip([self.line, *self.ghost_lines], newest_first + [None] * GHOSTS, strict=False):
-            heights = [score.accuracy for score in one.pruned] if one else []
-            line.set_data(range(len(heights)), plots.logit(np.array(heights)))
-
-    def _draw_gap(self, trial: Trial) -> None:
-        moments = trial.run.moments
-        both = np.array([(m.train_accuracy, m.accuracy) for m in moments]).reshape(-1, 2)
-        upper, lower = plots.logit(both).T
-        self.gap.set_data([100 * m.progress for m in moments], upper, lower)
-        best = best_look(trial)
-        self.best.set_data([100 * best[0]] if best else [], plots.logit(np.array([best[1]] if best else [])))
-
-    def _draw_still(self) -> None:
-        self.curves = Curves(self.losses, self.accuracies, self.key)
+    def background(self, trial: Trained) -> None:
+        """The axes, and the measured sweep where there is one."""
+        self.curves = Curves(None, self.accuracies, self.key)
         plots.gap_axis(self.accuracies)
         self.gap = self.accuracies.fill_between([], [], [], color=plots.ORANGE, alpha=0.2, lw=0)
-        (self.best,) = self.accuracies.plot([], [], "v", ms=10, color=plots.YELLOW, mec="black", zorder=5)
-        self.now, self.before = plots.magnitude_histogram(self.weights, EDGES)
+        (self.best,) = self.accuracies.plot([], [], "v", ms=10, color=plots.YELLOW, mec="black", zorder=5, label="best")
+        plots.legend_above(self.accuracies)
         self.line, self.ghost_lines = plots.pruned_axis(self.sparsities, SPARSITIES, GHOST_COLOURS)
-        titles = {
-            self.accuracies: "the gap; ▼ the best look at validation",
-            self.losses: "loss, with its penalty",
-            self.weights: "the weights",
-            self.sparsities: "what can be pruned of it",
-            self.key: "this run, earlier ones · images",
-        }
-        for ax, title in titles.items():
-            ax.set_title(title, fontsize=10.5, loc="left")
+        self._offer_measured(trial.dense)
+        self.now, self.before = plots.magnitude_histogram(self.weights, EDGES)
         self.live.move([self.gap, *self.curves.artists, self.best, self.now, self.before, *self.ghost_lines, self.line])
 
-    def tell(self, trial: Trial) -> Words:
-        """The trial in words."""
-        cards = [accuracy_card(trial), gap_card(trial), pruned_card(trial), zeros_card(trial), best_card(trial)]
-        trained = f"{trial.dense.name}, new weights, {trial.recipe.images:,} {trial.dense.score.what}"
-        setting = f"{trained}, regularized by {trial.recipe.words}"
-        words = trial.run.words
-        if trial.run.ended and not trial.run.diverged and len(trial.pruned) < len(SPARSITIES):
-            words += "; pruning it …"
-        return Words(cards, _words.sentence(setting, cards) + trial.run.scored, words + trial.run.scored)
+    def _offer_measured(self, dense: Baseline) -> None:
+        """The measured sweep on few images in grey, each point with its words and its settings."""
+        ax, records, places = self.sparsities, dense.sweep("regularization"), list[tuple[float, float]]()
+        means: Any = records.groupby(["method", "strength"]).mean() if len(records) else records
+        for (method, strength), row in means.iterrows():
+            settings = swept(method, strength)
+            for place, sparsity in enumerate(SPARSITIES) if settings is not None else ():
+                if left := row.get(f"accuracy_at_{sparsity:g}" if sparsity else "accuracy"):
+                    said = f"{method} {strength:g}".removesuffix(" 0") + f", {sparsity:.0%} zeros: {left:.2%}\n{SOURCE}"
+                    self.live.offer(ax, [(place, left)], [said], [settings or {}])
+                    places.append((place, left))
+        ax.plot(*np.array(places).reshape(-1, 2).T, "o", ms=3.5, color=plots.GREY, alpha=0.5, zorder=1)
+        ax.set_title("what pruning leaves" + "; grey: measured" * bool(places), fontsize=11, loc="left")
+
+    def update(self, trial: Trained) -> None:
+        """Move curves, histogram and the line of pruned networks."""
+        trials = [trial, *trial.ghosts[::-1]]
+        self._make_room(trials)
+        self.curves.show(trial.run, [ghost.run for ghost in trial.ghosts])
+        moments = trial.run.moments
+        both = np.array([(m.train_accuracy, m.accuracy) for m in moments]).reshape(-1, 2)
+        self.gap.set_data([100 * m.progress for m in moments], *both.T)
+        facts = [one.facts or Facts() for one in trials] + [Facts()] * GHOSTS
+        best = facts[0].best
+        self.best.set_data([100 * best[0]] if best else [], [best[1]] if best else [])
+        for patch, one in zip((self.now, self.before), facts, strict=False):
+            patch.set_data(np.zeros(len(EDGES) - 1) if one.histogram is None else one.histogram)
+        for line, one in zip([self.line, *self.ghost_lines], facts, strict=False):
+            line.set_data(range(len(one.pruned)), np.array([score.accuracy for score in one.pruned]))
+
+    def _make_room(self, trials: Sequence[Trained]) -> None:
+        """Show accuracies down to 0 where a run needs it, the key below them; and where one is near 100 %, up to it."""
+        late = [min(m[3:]) for one in trials for m in one.run.moments if m.progress > 0.25]
+        lowest = 0.4 if min(late, default=1) > 0.6 else KEY_ROOM
+        if lowest != self.accuracies.get_ylim()[0]:
+            plots.gap_axis(self.accuracies, lowest)
+            self.live.refresh()
+        for one in trials:
+            for place, score in enumerate(one.facts.pruned if one.facts else ()):
+                if plots.make_room(self.sparsities, place, score.accuracy):
+                    self.live.refresh()
+
+    def finding(self, trial: Trained) -> str:
+        """The gap, and what pruning costs."""
+        if not trial.run.score or trial.run.diverged:
+            return super().finding(trial)
+        by = trial.facts.by
+        cost = f"; 90 % zeros cost {100 * (by[0.0] - by[0.9]):.1f} points" if by else ""
+        return f"the gap is {gap(trial):.1f} points{cost}: {recipe(trial.settings)}"
+
+    def cards(self, trial: Trained) -> list[Card]:
+        """Accuracy, gap, what pruning leaves, zeros, and where early stopping would stop."""
+        facts, by, best = trial.facts, trial.facts and trial.facts.by, trial.facts and trial.facts.best
+        cards = [
+            run_card(trial.run),
+            ("training accuracy", "–", "gap: –"),
+            ("at 90 % zeros", "–", "measured when the run has ended"),
+            ("weights that are 0", "–", "exactly, without pruning"),
+            ("best on the way", "–", "where early stopping would stop"),
+        ]
+        if facts:
+            near = facts.histogram[EDGES[1:] <= -3 + 1e-9].sum()
+            cards[1] = ("training accuracy", f"{facts.train_accuracy:.2%}", f"gap: {gap(trial):.1f} points")
+            cards[3] = ("weights that are 0", f"{facts.zeros:.1%}", f"exactly · below 0.001: {near:.0%}")
+        if by:
+            cards[2] = ("at 90 % zeros", f"{by[0.9]:.2%}", f"80 %: {by[0.8]:.1%} · 95 %: {by[0.95]:.1%}")
+        if best:
+            cards[4] = ("best on the way", f"{best[1]:.2%}", f"at {best[0]:.0%} of the steps, by these images")
+        return cards
+
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """Train by the recipe; score it, and what pruning leaves."""
+        images, dropout = settings["images"], settings.get("dropout", 0.0)
+        names = ("penalty", "lam", "smoothing", "augmentation")
+        given = ", ".join(f"{name}={settings[name]!r}" for name in names if settings.get(name) not in (None, 0, "none"))
+        how = "".join(f", {name}={value}" for name, value in budget(images).items())
+        new = [f"model = lk.sweep.regularization.untrained_lenet(0, dropout={dropout})"]
+        if self.own:
+            new = ["import torch", "model = lk.sweep.fresh(model, seed=0)", "for layer in model.modules():"]
+            new += ["    if isinstance(layer, torch.nn.Dropout):", f"        layer.p = {dropout}"]
+        lines = [
+            f"how = lk.sweep.regularization.regularizers({given})",
+            f"model, _ = lk.fit(model, lk.data.take(data.train, {images}){how}, progress=False, **how)",
+            "small = lk.prune(model, 0.9)",
+            '[lk.accuracy(each, data.validation)["accuracy"] for each in (model, small)]',
+        ]
+        return "\n".join([*self.loaded(settings), *new, *lines])
 
 
-def best_look(trial: Trial) -> tuple[float, float] | None:
-    """(progress, accuracy) of the first best look at validation: where early stopping would have taken its network."""
-    return max(trial.looks, key=lambda look: look[1], default=None)
+def gap(trial: Trained) -> float:
+    """How far validation is below training, in points."""
+    return float(100 * (trial.facts.train_accuracy - trial.run.accuracy))
 
 
-def accuracy_card(trial: Trial) -> Card:
-    """Where the run stands on validation."""
-    if trial.run.score is None:
-        return "accuracy", "–", "the run starts when the controls rest"
-    low, high = trial.run.score.interval
-    note = f"95 %: {low:.1%}–{high:.1%} of {trial.run.score.images:,}"
-    return "accuracy", f"{trial.run.score.accuracy:.2%}", note
-
-
-def gap_card(trial: Trial) -> Card:
-    """Accuracy on the training images, as they are, and how far validation is below it."""
-    if trial.run.score is None:
-        return "training accuracy", "–", "gap: –"
-    now = trial.train_accuracy if trial.train_accuracy is not None else trial.run.moments[-1].train_accuracy
-    return "training accuracy", f"{now:.2%}", f"gap: {100 * (now - trial.run.score.accuracy):.1f} points"
-
-
-def pruned_card(trial: Trial) -> Card:
-    """What is left of the accuracy at 90 % zeros, and at 80 and 95 %."""
-    by = dict(zip(SPARSITIES, trial.pruned, strict=False))
-    if len(by) < len(SPARSITIES):
-        return "at 90 % zeros", "–", "measured when the run has ended"
-    return "at 90 % zeros", f"{by[0.9].accuracy:.2%}", f"80 %: {by[0.8].accuracy:.1%} · 95 %: {by[0.95].accuracy:.1%}"
-
-
-def zeros_card(trial: Trial) -> Card:
-    """How many weights are exactly zero without pruning, and how many nearly are."""
-    if trial.histogram is None:
-        return "weights that are 0", "–", "exactly, without pruning"
-    near = trial.histogram[EDGES[1:] <= -3 + 1e-9].sum()
-    return "weights that are 0", f"{trial.zeros:.1%}", f"exactly · below 0.001: {near:.0%}"
-
-
-def best_card(trial: Trial) -> Card:
-    """Where early stopping would have stopped."""
-    best = best_look(trial)
-    if best is None:
-        return "best on the way", "–", "where early stopping would stop"
-    return "best on the way", f"{best[1]:.2%}", f"at {best[0]:.0%} of the steps, chosen on these images"
-
-
-def follow_penalty(controls: dict[str, Any]) -> None:
-    """Let λ go to where a penalty usually has it, when the penalty is chosen: their scales differ a thousandfold."""
-
-    def place(change: dict[str, Any]) -> None:
-        if change["new"] in USUAL:
-            controls["lam"].value = USUAL[change["new"]]
-
-    controls["penalty"].observe(place, "value")
-
-
-def regularization(model: nn.Module | None = None, data: Data | None = None) -> Panel:
+def regularization(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
     """The live panel of notebook 06: LeNet-300-100, or the architecture of your own `model`, trained anew on `data`.
 
     A model of your own has a control for dropout if it has `nn.Dropout` layers, and for augmentation if x are images.
     """
-    own, controls = start(model, data, NETWORKS)
-    offered = [n for n in IMAGES if own is None or n < len(own.data.train)] + (
-        [len(own.data.train)] if own and len(own.data.train) <= IMAGES[-1] else []
-    )
-    controls |= {
-        "images": _controls.steps("train images", [(f"{n:,}", n) for n in offered], min(1_000, offered[-1])),
-        "penalty": _controls.choice("penalty", ["none", *PENALTY_NAMES], "none"),
-        "lam": _controls.steps("λ", [(f"{lam:g}", lam) for lam in LAMBDAS], USUAL["L1"]),
-    }
-    if own is None or any(isinstance(layer, nn.Dropout) for layer in own.model.modules()):
-        controls["dropout"] = _controls.share("dropout", 0.0, high=0.9, step=0.05)
-    controls["smoothing"] = _controls.share("smoothing", 0.0, high=0.5, step=0.05)
-    if own is None or _words.has_pictures(own.data):  # only pictures can be turned, moved and scaled
-        controls["augmentation"] = _controls.steps("augmentation", [(f"{a / 4:g}", a / 4) for a in range(9)], 0.0)
-    view = Regularization(own)
-    panel = Panel("regularization", view, controls, run=view.train)
-    follow_penalty(controls)
-    return panel
+    return open_panel(Regularization, model, data, preset)

@@ -1,6 +1,7 @@
 """Panel of notebook 05: a search as it goes, what it would have chosen after n trials, and what that is worth."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,162 +11,192 @@ from torch import nn
 
 from labkit import plots
 from labkit.data import Data, load_data
-from labkit.explore import _controls
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Card, Panel, Words
 from labkit.explore._searches import (
-    AXES,
     DRAWS,
+    FIRST,
+    LOWEST,
+    MENUS,
     MOST,
     SHIPPED,
     SPACES,
+    TASKS,
     Found,
     Key,
     Rows,
+    Settings,
     best_curve,
     importances,
     judged,
+    menu,
     optimism,
     run,
     shipped_rows,
     space_of,
 )
-from labkit.explore._start import Dense, at_least, shipped, start
 from labkit.frontier import frontier, hypervolume
+from labkit.live import words
+from labkit.live.baseline import Baseline, at_least, given
+from labkit.live.controls import Control
+from labkit.live.network import NetworkView, panel_of
+from labkit.live.panel import Panel
+from labkit.live.view import Card, Words
 from labkit.measure import wilson
 from labkit.search import Objective, finished, row
 from labkit.sweep import search as experiments
 
-MENUS = {"training": ("grid", "random", "tpe", "tpe, hyperband"), "recipe": ("grid", "random", "tpe", "nsga2")}
-TASKS = [("training settings", "training"), ("a compression recipe", "recipe")]
+GRADES = {
+    "training": ("over 10 behind", "within 10", "within 2 points of the best"),
+    "recipe": ("over 10 behind", "within 10", "within 1 point of dense"),
+}
 
 
-class Search:
+class Search(NetworkView):
     """The view: best so far or frontier, the trials as lines over their settings, the importance of these."""
 
-    def __init__(self, mine: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 4.6), mine
-        self._shown: str | None = None
+    name, settings_type, button = "search", Settings, "search"
+    networks = (("lenet-300-100", "mnist"),)  # that recipes start from
+
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
         self._storage = optuna.storages.InMemoryStorage()
         self._found: dict[Key, Rows] = {}  # by the latest search
         self._seeds: dict[Key, int] = {}  # of the latest search; what ships has seed 0
         self._judges: dict[Key, int] = {}  # the images it is judged by
         self._right: dict[Key, dict[int, np.ndarray]] = {}  # by trial: which validation images it gets right
-        figure = self.live.figure
-        self.curve = figure.add_axes((0.065, 0.125, 0.30, 0.79))
-        self.parallel = figure.add_axes((0.405, 0.19, 0.38, 0.72))
-        self.bars = figure.add_axes((0.882, 0.125, 0.095, 0.79))
+        self._say_run: Callable[[], None] = lambda: None
+        fifth = min(len(self.data(what).validation) // 5 for _, what in TASKS)
+        self.judges = [n for n in (20, 50, 100, 200, 500, 1_000) if n <= fifth]
+        usual = min(200, self.judges[-1])
+        self.scenes = {  # type: ignore[misc]  # small data have fewer judges
+            "the best of thirty": dict(what="training", sampler="tpe", images=usual, trials=30),
+            "judged by twenty images": dict(what="training", sampler="random", images=20, trials=30),
+            "poor trials stop early": dict(what="training", sampler="tpe, hyperband", images=usual, trials=60),
+            "recipes: accuracy and bytes": dict(what="recipe", sampler="nsga2", images=usual, trials=60),
+        }
+        add = self.live.figure.add_axes
+        self.curve, self.parallel = add((0.063, 0.135, 0.33, 0.69)), add((0.415, 0.41, 0.58, 0.44))
+        self.bars = add((0.415, 0.02, 0.58, 0.19))
 
-    @property
-    def dense(self) -> Dense:
-        """The network that recipes start from."""
-        return self._own or shipped(("lenet-300-100", "mnist"))
+    def controls(self) -> dict[str, Control]:
+        """The controls; the samplers follow the task, and "trials" says how many there are."""
+        made = super().controls()
+        made["images"].offer([(f"{n:,}", n) for n in self.judges], min(200, self.judges[-1]))
+        what, sampler, trials = (made[name] for name in ("what", "sampler", "trials"))
+
+        def say_run(change: object = None) -> None:
+            n = len(self.latest((what.value, sampler.value)))
+            stops = [(f"{i}" if i <= n else f"{i} ({n} run)", i) for i in range(1, max(MOST, n) + 1)]
+            trials.offer(stops, min(trials.value, len(stops)))
+
+        def follow(change: Mapping[str, Any]) -> None:
+            sampler.offer(menu(change["new"]), FIRST[change["new"]])
+            say_run()
+
+        # before the panel listens, so that it sees what goes together
+        what.observe(follow, "value")
+        sampler.observe(say_run, "value")
+        say_run()
+        self._say_run = say_run
+        return made
+
+    def idle(self, settings: Mapping[str, Any]) -> set[str]:
+        """Recipes are judged by a fifth of validation whatever is set."""
+        return {"images"} if settings["what"] == "recipe" else set()
 
     def data(self, what: str) -> Data:
         """The user's own data, or what ships for the task."""
-        return self._own.data if self._own else load_data(SHIPPED[what][2])
+        return self.own.data if self.own else load_data(SHIPPED[what][2])
 
-    def results(self, what: str, sampler: str, images: int, trials: int) -> Iterator[Found]:
-        """Look at the first `trials` trials of the latest search, judged by `images`; nothing is trained."""
-        yield self.found((what, sampler), images, trials)
+    def measure(self, dense: Baseline, settings: Settings) -> Iterator[Found]:
+        """Look at the first trials of the latest search; nothing is trained."""
+        yield self.found(settings)
 
-    def found(self, key: Key, images: int, trials: int, doing: str = "") -> Found:
-        """The latest search under a key and, of the same task, by other samplers."""
-        what, sampler = key
+    def found(self, settings: Settings, doing: str = "", progress: float | None = None) -> Found:
+        """The latest search of these settings and, of the same task, by other samplers."""
+        what, sampler = settings.what, settings.sampler
         fresh = experiments.parts(self.data(what), 1)[1]
-        if what == "recipe":
-            images = len(self.data(what).validation) - len(fresh)
+        images = settings.images if what == "training" else len(self.data(what).validation) - len(fresh)
         others = {name: judged(self.latest((what, name)), images) for name in MENUS[what] if name != sampler}
-        rows = judged(self.latest(key), images)
-        return Found(key, images, rows, min(trials, len(rows)), others, len(fresh), self.dense, doing)
+        rows, seed = judged(self.latest((what, sampler)), images), self._seeds.get((what, sampler), 0)
+        return Found(settings, seed, images, rows, others, len(fresh), self.dense(), doing, progress)
 
     def latest(self, key: Key) -> Rows:
         """The trials of the last search here; without one, of the search that ships."""
-        return self._found.get(key, () if self._own else shipped_rows(key))
+        return self._found.get(key, () if self.own else shipped_rows(key))
 
-    def draw(self, found: Found) -> None:
+    def still_for(self, found: Found) -> Any:
+        """The trials, which are points of the still part, and the ends of the axes, which depend on all searches."""
+        return found.key, found.images, found.seed, *(row["accuracy"] for row in found.rows), self._reach(found)
+
+    def _reach(self, found: Found) -> int:
+        """The epochs of the longest search of the task."""
+        return max(sum(row["trained"] for row in rows) for rows in (found.rows, *found.others.values()))
+
+    def background(self, found: Found) -> None:
+        """Axes, keys, an empty line for every sampler, and the trials as points."""
+        what, ax = found.key[0], self.curve
+        self.samplers = plots.sampler_lines(ax, MENUS[what], steps=what == "training")
+        (self.later,) = ax.plot([], [], "o", ms=4.5, color="#d0d0d0", label="later trials")
+        (self.complete,) = ax.plot([], [], "o", ms=5.5, color=plots.BLUE, mec="white", mew=0.5, label="trials")
+        (self.stopped,) = ax.plot([], [], "x", ms=5.5, color=plots.RED, label="stopped early")
+        (self.below,) = ax.plot([], [], "v", ms=8, color="black", mec="white", mew=0.5, clip_on=False)
+        self.below.set_label(f"below {LOWEST[what]:.0%}".replace("%", " %"))
+        (self.fresh,) = ax.plot([], [], "-", drawstyle="steps-post", color=plots.ORANGE, lw=2.2, label="fresh images")
+        (self.star,) = ax.plot([], [], "*", ms=17, color=plots.ORANGE, mec="black", mew=1.1, zorder=6, label="chosen")
+        moving = [*self.samplers.values(), self.later, self.stopped, self.complete, self.fresh, self.below, self.star]
+        key = [*self.samplers.values(), self.complete, self.below, self.later, self.star]
+        if what == "training":
+            plots.cost_axes(ax, 1.03 * max(MOST // 2 * experiments.EPOCHS, self._reach(found)), LOWEST[what])
+            key[4:4] = [self.fresh, self.stopped]
+        else:
+            plots.recipe_axes(ax, found.dense.size_bytes, found.dense.score.accuracy, LOWEST[what])
+            key.append(ax.lines[-1])
+        whole = self.live.figure.transFigure
+        ax.legend(handles=key, loc="upper left", bbox_to_anchor=(0, 1), bbox_transform=whole, ncol=4, **plots.KEY)
+        self.lines, self.chosen = plots.parallel_axes(self.parallel, found.axes, GRADES[what])
+        names = [name for name in found.axes if name in SPACES[what][0]]
+        self.importance, self.shares = plots.importance_bars(self.bars, names, self.parallel)
+        self.live.move([*moving, *self.lines, self.chosen, *self.importance, *self.shares])
+        self.offer(found)
+
+    def offer(self, found: Found) -> None:
+        """The trials can be pointed at; a click goes back to when the trial had just been tried."""
+        source = f"seed {found.seed}, " + ("searched here" if found.key in self._found else "searched beforehand")
+        said = [f"trial {i}: {told(found, row)}\n{source}" for i, row in enumerate(found.rows, 1)]
+        to = [{"trials": i} for i in range(1, len(said) + 1)]
+        self.live.offer(self.curve, zip(*places(found), strict=True), said, to)
+
+    def update(self, found: Found) -> None:
         """Move the trials, the lines of the samplers and the bars."""
-        if found.key[0] != self._shown:
-            self._draw_still(found)
-        draw = self._draw_training if found.key[0] == "training" else self._draw_recipes
-        draw(found)
-        self._draw_settings(found)
-
-    def _draw_training(self, found: Found) -> None:
+        what, sampler = found.key
         for name, line in self.samplers.items():
-            rows = found.seen if name == found.key[1] else found.others.get(name, ())
-            best = best_curve(rows)
-            line.set_data([0, *best.index], plots.place_accuracy([0, *best]))
-        epochs = np.cumsum([row["trained"] for row in found.rows])
-        if len(epochs) and epochs[-1] > self.curve.get_xlim()[1]:
-            self.curve.set_xlim(0, MOST * experiments.EPOCHS)
-            self.live.refresh()
-        accuracy = [row["accuracy"] for row in found.rows]
-        self._place_points(found, epochs, plots.place_accuracy(accuracy))
-        fresh = best_curve(found.seen, "fresh")
-        self.fresh.set_data(fresh.index, plots.place_accuracy(fresh.to_numpy()))
-
-    def _draw_recipes(self, found: Found) -> None:
-        for name, line in self.samplers.items():
-            rows = found.seen if name == found.key[1] else found.others.get(name, ())
-            best = frontier(pd.DataFrame(rows, columns=["size_bytes", "accuracy"]))
-            line.set_data(best["size_bytes"], plots.logit(best["accuracy"].to_numpy()))
-        accuracy = np.array([row["accuracy"] for row in found.rows])
-        self._place_points(found, [row["size_bytes"] for row in found.rows], plots.logit(np.maximum(accuracy, 0.31)))
-
-    def _place_points(self, found: Found, x: Sequence[float] | np.ndarray, y: np.ndarray) -> None:
-        """Complete, stopped and later trials, and the chosen one."""
+            line.set_data(*curve_of(what, found.seen if name == sampler else found.others[name]))
+            line.set_linewidth(2.6 if name == sampler else 1.4)
+        if what == "training":
+            self.fresh.set_data(*curve_of(what, found.seen, "fresh"))
+        x, y = places(found)
+        seen, lowest = np.arange(len(x)) < found.settings.trials, LOWEST[what]
         stopped = np.array([row["state"] == "pruned" for row in found.rows], bool)
-        later = np.arange(len(found.rows)) >= found.shown
-        x, places = np.asarray(x, float), [~stopped & ~later, stopped & ~later, later]
-        for line, mask in zip((self.complete, self.stopped, self.later), places, strict=True):
+        low = seen & (y < lowest)
+        masks = [seen & ~low & ~stopped, seen & ~low & stopped, ~seen]
+        for line, mask in zip((self.complete, self.stopped, self.later), masks, strict=True):
             line.set_data(x[mask], y[mask])
+        self.below.set_data(x[low], np.full(int(low.sum()), lowest))
         at = [i for i, row in enumerate(found.seen) if row is found.chosen]
         self.star.set_data(x[at], y[at])
-        self.samplers[found.key[1]].set_linewidth(2.6)
-        for name in found.others:
-            self.samplers[name].set_linewidth(1.4)
-
-    def _draw_settings(self, found: Found) -> None:
-        what, sampler = found.key
-        axes, rows = AXES[what], found.seen
-        self.lines.set_segments([plots.place_trial(row, axes) for row in rows])
-        self.lines.set_array(np.array([plots.height(row["accuracy"], axes["accuracy"]) for row in rows]))
-        chosen = plots.place_trial(found.chosen, axes) if found.chosen else np.zeros((0, 2))
-        self.chosen.set_data(*chosen.T)
-        shares = importances(what, sampler, rows)
-        for name, bar in zip(SPACES[what][0], self.importance, strict=True):
-            bar.set_width(shares.get(name, 0))
-
-    def _draw_still(self, found: Found) -> None:
-        what = found.key[0]
-        for ax in (self.curve, self.parallel, self.bars):
-            ax.clear()
-        self.live.moving.clear()
-        self.samplers = plots.sampler_lines(self.curve, MENUS[what], steps=what == "training")
-        (self.later,) = self.curve.plot([], [], "o", ms=4.5, color="#c8c8c8")
-        (self.complete,) = self.curve.plot([], [], "o", ms=5.5, color=plots.BLUE, mec="white", mew=0.5)
-        (self.stopped,) = self.curve.plot([], [], "x", ms=5, color=plots.GREY)
-        (self.fresh,) = self.curve.plot([], [], "-", color=plots.ORANGE, lw=2.2, label="its best, on fresh images")
-        (self.star,) = self.curve.plot([], [], "*", ms=17, color=plots.ORANGE, mec="black", mew=1.1, zorder=6)
-        if what == "training":
-            plots.cost_axes(self.curve, MOST // 2 * experiments.EPOCHS + 20)
-            title = "best so far (× stopped early, ★ chosen)"
-        else:
-            plots.recipe_axes(self.curve, found.dense.size_bytes, found.dense.score.accuracy)
-            self.fresh.set_label("_")
-            title = "recipes and frontiers (★ chosen)"
-        self.curve.legend(loc="lower right", bbox_to_anchor=(1, 0.04), fontsize=7.5, framealpha=0.9)
-        self.curve.set_title(title, fontsize=11, loc="left")
-        self.lines, self.chosen = plots.parallel_axes(self.parallel, AXES[what])
-        self.lines.set_clim(0.4, 1)
-        self.parallel.set_title("one line a trial (bright: accurate)", fontsize=11, loc="left", y=1.035)
-        self.importance = plots.importance_bars(self.bars, list(SPACES[what][0]))
-        self.bars.set_title("importance", fontsize=11, loc="left")
-        self.live.move([*self.samplers.values(), self.later, self.stopped, self.complete, self.fresh, self.star])
-        self.live.move([self.lines, self.chosen, *self.importance])
-        self.live.refresh()
-        self._shown = what
+        ways = [plots.place_trial(row, found.axes) for row in found.seen]
+        for grade, line in enumerate(self.lines):
+            mine = [way for way, one in zip(ways, found.grades, strict=True) if one == grade]
+            line.set_data(*plots.join_trials(mine))
+        self.chosen.set_data(*(ways[at[0]].T if at else np.zeros((2, 0))))
+        shares = importances(what, sampler, found.seen)
+        names = [name for name in found.axes if name in SPACES[what][0]]
+        for name, bar, text in zip(names, self.importance, self.shares, strict=True):
+            bar.set_height(shares.get(name, 0))
+            text.set_y(shares.get(name, 0) + 0.05)
+            text.set_text(f"{shares[name]:.0%}".replace("%", " %") if name in shares else "")
+        if not shares:
+            self.shares[2].set_text("known from 8 complete trials on")
 
     def tell(self, found: Found) -> Words:
         """The search in words."""
@@ -175,38 +206,125 @@ class Search:
         setting = f"{label}, {len(found.seen)} of {len(found.rows)} trials"
         scored = f"each scored on all {found.images:,} judging images and on {found.fresh_images:,} fresh ones"
         status = f"{len(found.rows)} trials by {label}, {scored}" if found.rows else "no trials yet: press search"
-        return Words(cards, f"{setting}: " + "; ".join(f"{a} {b} ({c})" for a, b, c in cards), found.doing or status)
+        alt = f"{setting}: " + "; ".join(f"{a} {b} ({c})" for a, b, c in cards)
+        return Words(cards, alt, found.doing or status, finding(found), found.progress)
 
-    def search(self, settings: dict[str, Any], show: Callable[[Found], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Found], None], overtaken: Callable[[], bool]) -> None:
         """Search until there are as many trials as asked for: go on where a search stopped short, or begin another."""
-        key, images, trials = (settings["what"], settings["sampler"]), settings["images"], settings["trials"]
-        self._begin(key, images, trials)
+        chosen = Settings(**settings)
+        key = chosen.what, chosen.sampler
+        wanted = wanted_of(key, chosen.trials)
+        before = self._begin(key, chosen.images, wanted)
         seed, right = self._seeds[key], self._right[key]
 
         def after_trial(study: optuna.Study) -> None:
             self._found[key] = tuple(row(t) | {"right": right.get(t.number)} for t in finished(study))
-            doing = f"searching, seed {seed}: {len(self._found[key])} of {trials} trials done"
-            show(self.found(key, images, trials, doing))
+            done = len(self._found[key])
+            doing = f"searching, seed {seed}: {done} of {wanted} trials done"
+            show(self.found(chosen, doing, (done - before) / (wanted - before)))
+            self._say_run()
 
-        show(self.found(key, images, trials, f"searching, seed {seed} …"))
-        objective = self._objective(key, images, overtaken, right)
+        last = "" if before or not self.latest(key) else "; in sight till its first trial has ended: the last search"
+        show(self.found(chosen, f"searching, seed {seed} …{last}", 0))
+        objective = self._objective(key, chosen.images, overtaken, right)
         place = dict(name=f"{key}, seed {seed}", storage=self._storage)
-        run(key, objective, after_trial, overtaken, trials=trials, seed=seed, **place)
-        show(self.found(key, images, trials))
+        run(key, objective, after_trial, overtaken, trials=wanted, seed=seed, **place)
+        show(self.found(chosen))
 
     def _objective(self, key: Key, images: int, cancel: Callable[[], bool], right: dict[int, np.ndarray]) -> Objective:
         if key[0] == "training":
             return experiments.training_objective(self.data("training"), images, cancel, right.__setitem__)
         data = self.data("recipe")
-        return experiments.recipe_objective(self.dense.model, data, len(data.validation) // 5, cancel)
+        return experiments.recipe_objective(self.dense().model, data, len(data.validation) // 5, cancel)
 
-    def _begin(self, key: Key, images: int, trials: int) -> None:
-        """A new search under the key, unless the last one, by the same judges, has fewer trials than asked for."""
-        last, points = self._found.get(key), [len(values) for values in space_of(*key).values()]
-        wanted = min(trials, int(np.prod(points))) if key[1] == "grid" else trials
-        if last is None or len(last) >= wanted or self._judges[key] != images:
-            self._found[key], self._judges[key], self._right[key] = (), images, {}
-            self._seeds[key] = self._seeds.get(key, 0) + 1
+    def _begin(self, key: Key, images: int, wanted: int) -> int:
+        """The trials of the last search if it, by the same judges, stopped short; else 0, and another begins."""
+        last = self._found.get(key)
+        if last is not None and len(last) < wanted and self._judges[key] == images:
+            return len(last)
+        self._judges[key], self._right[key] = images, {}
+        self._seeds[key] = self._seeds.get(key, 0) + 1
+        return 0
+
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """The same search again, up to the trial that is looked at, and what one would choose."""
+        chosen = Settings(**settings)
+        key = what, sampler = chosen.what, chosen.sampler
+        rows, data = self.latest(key), self.data(what)
+        seed = self._seeds.get(key, 0 if rows else 1)  # without trials, what the button would search
+        space = f"experiments.{what.upper()}" + "_GRID" * (sampler == "grid")
+        how = f'{space}, trials={min(chosen.trials, len(rows) or MOST)}, sampler="{sampler.split(",")[0]}", seed={seed}'
+        lines = [*self.loaded({}), "from labkit.sweep import search as experiments"]
+        if what == "recipe":
+            return "\n".join([
+                *lines, f"objective = experiments.recipe_objective(model, data, {len(data.validation) // 5})",
+                f"study = lk.search.search(objective, {how}, goals=experiments.RECIPE_GOALS)",
+                'table, floor = lk.search.trials(study), lk.accuracy(model, data.validation)["accuracy"] - 0.01',
+                'table[table["accuracy"] >= floor].nsmallest(1, "size_bytes")',
+            ])  # fmt: skip
+        if not self.own:
+            lines[1:2] = [f'data = lk.load_data("{SHIPPED[what][2]}")']
+        how += ", pruner=experiments.hyperband()" if "hyperband" in sampler else ""
+        judges = self._judges.get(key, experiments.JUDGED if rows else chosen.images)
+        return "\n".join([
+            *lines, "right = {}  # by trial: which validation images its network gets right",
+            f"objective = experiments.training_objective(data, {judges}, keep=right.__setitem__)",
+            f"lk.search.search(objective, {how})",
+            f"best = right[max(right, key=lambda trial: right[trial][:{chosen.images}].mean())]",
+            f"best[:{chosen.images}].mean(), best[{len(data.validation) // 5}:].mean()",
+        ])  # fmt: skip
+
+
+def wanted_of(key: Key, trials: int) -> int:
+    """The trials that a search is asked for: a grid has only so many points."""
+    if key[1] != "grid":
+        return trials
+    return min(trials, math.prod(len(values) for values in space_of(*key).values()))
+
+
+def curve_of(what: str, rows: Rows, column: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
+    """The best so far where it changes, by the epochs trained, or the frontier, by bytes."""
+    if what == "recipe":
+        best = frontier(pd.DataFrame(rows, columns=["size_bytes", "accuracy"]))
+        return best["size_bytes"].to_numpy(), best["accuracy"].to_numpy()
+    curve = best_curve(rows, column)
+    y = np.array([0, *curve])
+    kept = np.r_[True, np.diff(y) != 0]
+    kept[-1] = True
+    return np.array([0, *curve.index])[kept], y[kept]
+
+
+def places(found: Found) -> tuple[np.ndarray, np.ndarray]:
+    """Where the trials lie on the axes at the left."""
+    if found.key[0] == "training":
+        x = np.cumsum([row["trained"] for row in found.rows])
+    else:
+        x = np.array([row["size_bytes"] for row in found.rows])
+    return x.astype(float), np.array([row["accuracy"] for row in found.rows], float)
+
+
+def told(found: Found, row: Mapping[str, Any]) -> str:
+    """A trial in words."""
+    settings = ", ".join(f"{name.replace('_', ' ')} {plots.short(row[name])}" for name in SPACES[found.key[0]][0])
+    if row["state"] == "pruned":
+        return f"stopped after {words.count(row['trained'], 'epoch')} at {row['accuracy']:.1%}\n{settings}"
+    file = f", {plots.kilobytes(row['size_bytes'])}" if found.key[0] == "recipe" else ""
+    judged_by = f"{row['accuracy']:.1%} on {found.images:,} judges, {row['fresh']:.1%} on fresh images{file}"
+    return f"{judged_by}\n{settings}"
+
+
+def finding(found: Found) -> str:
+    """What was found, in a line."""
+    best = found.chosen
+    if not found.rows:
+        return "no trials yet: press search"
+    if found.key[0] == "training":
+        if best is None:
+            return "no trial has ended yet"
+        return f"best of {len(found.seen)} trials: judged {best['accuracy']:.1%}, fresh {best['fresh']:.1%}"
+    if best is None:
+        return f"no recipe keeps {found.floor:.1%} so far"
+    return f"{found.dense.size_bytes / best['size_bytes']:.0f}× smaller, {best['fresh']:.1%} on fresh images"
 
 
 def training_cards(found: Found) -> list[Card]:
@@ -220,13 +338,12 @@ def training_cards(found: Found) -> list[Card]:
     low, high = wilson(round(fresh * n), n)
     gaps = 100 * optimism(found.seen, images)
     from_, to = np.percentile(gaps, [2.5, 97.5])
-    rest = ", ".join(f"{k.replace('_', ' ')} {plots.short(best[k])}" for k in ("batch_size", "width", "weight_decay"))
-    rest = f"{best['optimizer']}, {rest}"
+    rest = f"batch size {best['batch_size']}, width {best['width']}, decay {plots.short(best['weight_decay'])}"
     return [
         ("accuracy of the best", f"{best['accuracy']:.1%}", f"on the {images:,} images that it was chosen by"),
         ("on fresh images", f"{fresh:.1%}", f"{n:,} images, 95 %: {low:.1%}–{high:.1%}"),
         ("optimism", f"{gaps.mean():+.1f} points", f"mean of {DRAWS} draws of judges; most {from_:+.1f} to {to:+.1f}"),
-        ("chosen", f"lr {best['lr']:.2g}", rest),
+        ("chosen", f"lr {best['lr']:.2g}", f"{best['optimizer']}, {rest}"),
         spent,
     ]
 
@@ -239,44 +356,22 @@ def recipe_cards(found: Found) -> list[Card]:
     best = found.chosen
     if best is None:
         said = f"no recipe keeps {found.floor:.1%} so far" if found.rows else "press search"
-        return [("accuracy of the smallest file", "–", said), front]
-    rest = f"percentile {best['percentile']:.1f}, {best['epochs']} epochs, lr {plots.short(float(best['lr']))}"
+        return [("accuracy, smallest file", "–", said), front]
+    rest = f"per {best['granularity']}, {best['percentile']:.1f} %, {best['epochs']} epochs, lr {best['lr']:.2g}"
     smaller = f"{found.dense.size_bytes / best['size_bytes']:.0f}× smaller than fp32"
     return [
-        ("accuracy of the smallest file", f"{best['accuracy']:.1%}", f"that keeps {found.floor:.1%}"),
+        ("accuracy, smallest file", f"{best['accuracy']:.1%}", f"that keeps {found.floor:.1%}"),
         ("on fresh images", f"{best['fresh']:.1%}", f"{found.fresh_images:,} images nobody chose by"),
         ("its file", f"{best['size_bytes']:,.0f} B", smaller),
-        ("recipe", f"{1 - best['density']:.0%} zeros, {best['bits']} bits", f"per {best['granularity']}, {rest}"),
+        ("recipe", words.count(best["bits"], "bit"), f"{1 - best['density']:.0%} zeros, {rest}"),
         front,
     ]
 
 
-def search(model: nn.Module | None = None, data: Data | None = None) -> Panel:
+def search(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
     """The live panel of notebook 05: small networks and a shipped checkpoint, or your own `model` with its `data`."""
-    mine, _ = start(model, data)
+    mine = given(model, data)
     if mine:
         at_least("train", mine.data, max(experiments.TRAINING["batch_size"]))
         at_least("validation", mine.data, 100)  # a fifth of it judges
-    view = Search(mine)
-    fifth = min(len(view.data(what).validation) // 5 for _, what in TASKS)
-    images = [n for n in (20, 50, 100, 200, 500, 1_000) if n <= fifth]
-    controls = {
-        "what": _controls.choice("search for", TASKS, "training"),
-        "sampler": _controls.choice("sampler", menu("training"), "tpe"),
-        "images": _controls.steps("judged by", [(f"{n:,} images", n) for n in images], min(200, images[-1])),
-        "trials": _controls.steps("trials", [(str(n), n) for n in range(1, MOST + 1)], 30),
-    }
-
-    def follow(change: Mapping[str, Any]) -> None:
-        """Offer the samplers that go with the task; recipes are judged by a fifth of validation whatever is set."""
-        controls["sampler"].options = menu(change["new"])
-        controls["sampler"].value = MENUS[change["new"]][-2 if change["new"] == "training" else -1]
-        controls["images"].disabled = change["new"] == "recipe"
-
-    controls["what"].observe(follow, "value")  # before the panel listens, so that it sees what goes together
-    return Panel("search", view, controls, job=("search", view.search))
-
-
-def menu(what: str) -> list[tuple[str, str]]:
-    """The samplers of a task by their labels."""
-    return [(plots.SAMPLERS[name][3], name) for name in MENUS[what]]
+    return panel_of(Search(mine), preset)

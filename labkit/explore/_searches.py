@@ -9,16 +9,16 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from labkit import search
-from labkit.explore._start import Dense
+from labkit import plots, search
+from labkit.live.baseline import Baseline
+from labkit.live.controls import choice, steps
 from labkit.sweep import search as experiments
 from labkit.sweep import shipped_sweep
 
 MOST = 60  # trials of a search
-AXES: dict[str, search.Space] = {
-    "training": {**experiments.TRAINING, "accuracy": (0.1, 0.9)},
-    "recipe": {**experiments.RECIPE, "size_bytes": (4_000, 300_000, "log"), "accuracy": (0.5, 1.0)},
-}
+LOWEST = {"training": 0.6, "recipe": 0.5}  # accuracies on the axes; what is below is marked at their edge
+NEAR = {"training": (0.02, 0.10), "recipe": (0.01, 0.10)}  # behind the best, or the dense network: good, fair
+ORDER = ("density", "granularity", "bits", "percentile", "epochs", "lr")  # of the axes of recipes: no two names touch
 GOALS = {"training": {"accuracy": "maximize"}, "recipe": experiments.RECIPE_GOALS}
 SPACES = {
     "training": (experiments.TRAINING, experiments.TRAINING_GRID),
@@ -29,30 +29,60 @@ SHIPPED = {
     "recipe": ("recipes", "lenet-300-100", "mnist"),
 }
 DRAWS = 200  # of judging images, for the optimism
+TASKS = [("training settings", "training"), ("a compression recipe", "recipe")]
+MENUS = {"training": ("grid", "random", "tpe", "tpe, hyperband"), "recipe": ("grid", "random", "tpe", "nsga2")}
+FIRST = {"training": "tpe", "recipe": "nsga2"}  # of the samplers
 Key = tuple[str, str]  # what is searched for, sampler
 Rows = tuple[dict[str, Any], ...]
 
 
+def menu(what: str) -> list[tuple[str, str]]:
+    """The samplers of a task by their labels."""
+    return [(plots.SAMPLERS[name][3], name) for name in MENUS[what]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls set; `trials` is also how many the button runs."""
+
+    what: str = choice("search for", TASKS, "training", note="hyperparameters of a small network, or a smaller LeNet")
+    sampler: str = choice("sampler", menu("training"), "tpe", note="how the next settings to try are chosen")
+    images: int = steps(
+        "judged by, images", [(f"{n:,}", n) for n in (20, 50, 100, 200, 500, 1_000)], 200,
+        note="validation images that the settings are chosen by",
+    )  # fmt: skip
+    trials: int = steps(
+        "trials", [(str(n), n) for n in range(1, MOST + 1)], 30,
+        note="what you would have chosen after so many trials; search runs so many",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Found:
-    """A search as far as it has gone, looked at behind its first `shown` trials; beside it those of other samplers.
+    """A search as far as it has gone, looked at behind its first trials; beside it those of other samplers.
 
     `accuracy` of its complete trials is that on the first `images` of validation, `fresh` that on the last four fifths.
     """
 
-    key: Key
+    settings: Settings
+    seed: int
     images: int
     rows: Rows
-    shown: int
     others: Mapping[str, Rows]  # by sampler
     fresh_images: int
-    dense: Dense  # what recipes start from
+    dense: Baseline  # what recipes start from
     doing: str = ""
+    progress: float | None = None
+
+    @property
+    def key(self) -> Key:
+        """What is searched for, and the sampler."""
+        return self.settings.what, self.settings.sampler
 
     @property
     def seen(self) -> Rows:
         """The trials that are looked at."""
-        return self.rows[: self.shown]
+        return self.rows[: self.settings.trials]
 
     @property
     def floor(self) -> float:
@@ -67,6 +97,25 @@ class Found:
             return max(complete, key=lambda row: row["accuracy"], default=None)
         good = [row for row in complete if row["accuracy"] >= self.floor]
         return min(good, key=lambda row: row["size_bytes"], default=None)
+
+    @property
+    def axes(self) -> search.Space:
+        """The upright axes on which a trial is a line: its settings, then what it led to."""
+        what, size = self.key[0], self.dense.size_bytes
+        if what == "training":
+            return {**experiments.TRAINING, "accuracy": (LOWEST[what], 0.9)}
+        file = (size // 250, size // 5, "log")
+        return {name: experiments.RECIPE[name] for name in ORDER} | {
+            "size_bytes": file,
+            "accuracy": (LOWEST[what], 1.0),
+        }
+
+    @property
+    def grades(self) -> list[int]:
+        """How near every seen trial comes to the best, or a recipe to the dense network: 0 far, 1 fair, 2 good."""
+        accuracies = [row["accuracy"] for row in self.seen]
+        best = max(accuracies, default=0) if self.key[0] == "training" else self.dense.score.accuracy
+        return [sum(best - accuracy <= near + 1e-9 for near in NEAR[self.key[0]]) for accuracy in accuracies]
 
 
 def space_of(what: str, sampler: str) -> search.Space:

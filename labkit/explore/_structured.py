@@ -1,31 +1,50 @@
 """Panel of notebook 04: which units leave, how narrow every layer becomes, what that costs and what it saves."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from labkit import plots, store
+from labkit import plots
 from labkit.compress._channels import FIXED, Use, channels, families
 from labkit.compress.structured import importance, least_important, remove
 from labkit.data import Data, take
-from labkit.explore import _controls, _words
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Card, Panel, Words
-from labkit.explore._score import Score, Scoring, sampled, scores, whole, workers
-from labkit.explore._start import Dense, Key, shipped, start
-from labkit.explore._training import batch_size, paced
+from labkit.live import words
+from labkit.live.ahead import give_up_if_overtaken
+from labkit.live.baseline import Baseline
+from labkit.live.compression import Compressed, CompressionView
+from labkit.live.controls import choice, share
+from labkit.live.network import Star, open_panel
+from labkit.live.panel import Panel
+from labkit.live.score import Scoring, scores, workers
+from labkit.live.view import Card, Words
 from labkit.measure import latency_ms, macs
 from labkit.sweep import CALIBRATION
-from labkit.train import fit
 
-EPOCHS = 1  # of the training behind the button
 TIMED = 100  # images in the batch whose latency is measured
 ROUNDS = 7  # of latency, dense and pruned in turns
+CRITERIA = [
+    ("L1: sum of |weights|", "l1"), ("L2: norm of the weights", "l2"), ("Taylor: |activation × gradient|", "taylor"),
+    ("activation: mean |a|", "activation"), ("random: the baseline", "random"),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls set."""
+
+    sparsity: float = share(
+        "sparsity", 0.5, high=0.95, note="share of the neurons and channels that leave", word="{} of the units removed"
+    )
+    criterion: str = choice("importance", CRITERIA, "l1", note="the units with the smallest leave first", word="by {}")
+    scope: str = choice(
+        "scope", [("layer: each its own share", "layer"), ("global: one ranking", "global")], "layer",
+        note="each layer gives up the same share, or the units of all layers compete", word="{}",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,44 +55,41 @@ class Ranked:
     importance: Tensor  # by number of the unit
     families: list[Tensor]
     macs: int
-    parameters: int
 
     @property
     def widths(self) -> dict[str, int]:
         """Units of every layer that may lose some."""
         return {use.layer: len(use.units) for use in self.uses if use.side == "out" and (use.units != FIXED).any()}
 
+    @property
+    def relative(self) -> list[Tensor]:
+        """The importance of every family's units, divided by their mean."""
+        values = [self.importance[family] for family in self.families]
+        return [v / v.mean().clamp_min(1e-30) for v in values]
 
-def ranked(dense: Dense, criterion: str) -> Ranked:
+    def family(self, layer: str) -> int:
+        """The number of the family that the units of a layer belong to."""
+        (units,) = [use.units for use in self.uses if use.side == "out" and use.layer == layer]
+        return next(i for i, family in enumerate(self.families) if torch.isin(units, family).any())
+
+
+def ranked(dense: Baseline, criterion: str) -> Ranked:
     """Trace a network and rank its units by a criterion."""
     data = dense.data.train
     uses = channels(dense.model, data.x[:2])
     ranks = importance(dense.model, uses, criterion, take(data, min(CALIBRATION, len(data))))
-    return Ranked(uses, ranks, families(uses), macs(dense.model, data.x[0]), parameters(dense.model))
-
-
-def parameters(model: nn.Module) -> int:
-    """How many numbers a network holds."""
-    return sum(p.numel() for p in model.parameters())
+    return Ranked(uses, ranks, families(uses), macs(dense.model, data.x[0]))
 
 
 @dataclass(frozen=True)
-class Narrowed:
-    """A network with fewer units, measured; `training` is the share of a fine-tuning run that is done."""
+class Facts:
+    """The ranking, the units that left, what is left; milliseconds on one thread, dense and pruned, come last."""
 
-    dense: Dense
     ranked: Ranked
-    model: nn.Module
-    criterion: str
-    sparsity: float  # as asked
-    scope: str
     gone: Tensor
     widths: dict[str, int]
     macs: int
-    size_bytes: int
-    score: Score
-    latency: list[float] | None = None  # milliseconds on one thread, dense and pruned
-    training: float | None = None
+    latency: list[float] | None = None
 
     @property
     def units(self) -> tuple[int, int]:
@@ -82,155 +98,150 @@ class Narrowed:
         return every - len(self.gone), every
 
 
-def narrowed_points(
-    dense: Dense, sparsity: float, criterion: str, scope: str, rank: Callable[[Dense, str], Ranked] = ranked
-) -> Iterator[Narrowed]:
-    """Take the units away, write the file, score and time it; a preview first where all of validation would be late."""
-    ranks = rank(dense, criterion)
-    gone = least_important(ranks.importance, ranks.families, sparsity, scope)
-    small = remove(dense.model, ranks.uses, gone)
-    yield from describe(dense, small, ranked=ranks, criterion=criterion, sparsity=sparsity, scope=scope, gone=gone)
-
-
-def describe(dense: Dense, small: nn.Module, scored: Scoring = scores, **more: Any) -> Iterator[Narrowed]:
-    """Measure a narrowed network beside the dense one it came from; the last result knows the latency."""
-    file, split = workers().submit(store.encode, small), dense.data.validation
-    modules = dict(small.named_modules())
-    common: dict[str, Any] = dict(
-        dense=dense,
-        model=small,
-        widths={name: len(modules[name].weight) for name in more["ranked"].widths},
-        macs=macs(small, split.x[0]),
-    )
-    for score in scored(small, split):
-        point = Narrowed(**common, **more, size_bytes=len(file.result()), score=score)
-        yield point
-    yield replace(point, latency=workers().submit(race, [dense.model, small], split.x[:TIMED]).result())
-
-
 def race(models: list[nn.Module], images: Tensor) -> list[float]:
     """Milliseconds that each takes for a batch, in turns; the best of ROUNDS, since other work only ever adds."""
-    rounds = [[latency_ms(model, images, repeats=1) for model in models] for _ in range(ROUNDS)]
+    rounds = []
+    for _ in range(ROUNDS):
+        give_up_if_overtaken()
+        rounds.append(workers().submit(lambda: [latency_ms(model, images, repeats=1) for model in models]).result())
     return [min(times) for times in zip(*rounds, strict=True)]
 
 
-class Structured:
+class Structured(CompressionView):
     """The view: importance with the cut, widths of the layers, accuracy against multiply-adds."""
 
-    def __init__(self, own: Dense | None = None) -> None:
-        self.live, self._own = LiveFigure(10.4, 4.5), own
-        self._ranked = functools.cache(ranked)  # the view's own: it goes when the view goes
-        self._shown: tuple[Dense | None, str | None] = (None, None)
-        figure = self.live.figure
-        self.ranking = figure.add_axes((0.05, 0.13, 0.23, 0.79))
-        self.layers = figure.add_axes((0.375, 0.13, 0.185, 0.79))
-        self.curves = figure.add_axes((0.645, 0.13, 0.345, 0.79))
+    name, settings_type = "structured", Settings
+    epochs = 1
+    button = "fine-tune 1 epoch"
+    scenes = {
+        "the whole network": dict(sparsity=0.0, criterion="l1", scope="layer"),
+        "half of every layer": dict(sparsity=0.5, criterion="l1", scope="layer"),
+        "half, drawn at random": dict(sparsity=0.5, criterion="random", scope="layer"),
+        "a tenth left, by one ranking": dict(sparsity=0.9, criterion="taylor", scope="global"),
+    }
 
-    def results(self, sparsity: float, criterion: str, scope: str, checkpoint: Key | None = None) -> Iterator[Narrowed]:
-        """Measure one setting of the controls, one-shot."""
-        dense = shipped(checkpoint) if checkpoint else self._own
-        yield from narrowed_points(dense, sparsity, criterion, scope, self._ranked)  # type: ignore[arg-type]
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
+        self.ranked = functools.cache(ranked)  # the view's own: it goes when the view goes
+        self.ranking, self.layers, self.curves = self.live.figure.subplots(1, 3)
 
-    def draw(self, point: Narrowed) -> None:
-        """Move the cut, the bars and the point."""
-        if (point.dense, point.criterion) != self._shown:
-            self._draw_still(point)
-        self._draw_cut(point)
-        before = point.ranked.widths
-        for bar, text, (name, width) in zip(self.bars, self.numbers, point.widths.items(), strict=True):
-            bar.set_width(width / before[name])
-            text.set_text(f"{width} / {before[name]}")
-        x, y = point.macs, float(plots.logit(point.score.accuracy))
-        if plots.make_room(self.curves, x, point.score.accuracy):
-            self.live.refresh()
-        star = self.star if point.training is None else self.healed
-        star.set_data([x], [y])
-        self.interval.set_data([x, x], plots.logit(np.array(point.score.interval)))
-        if point.training is None:
-            self.healed.set_data([], [])
+    def idle(self, settings: Mapping[str, Any]) -> set[str]:
+        """The scope, while every unit stays."""
+        return set() if settings["sparsity"] else {"scope"}
 
-    def _draw_cut(self, point: Narrowed) -> None:
-        """At a share of the units where every layer gives up the same, else at an importance."""
-        gone = [
-            values[torch.isin(family, point.gone)]
-            for family, values in zip(point.ranked.families, relative_importance(point.ranked), strict=True)
-        ]
-        cut = max((float(values.max()) for values in gone if len(values)), default=0.0)
-        self.share.set_xdata([point.sparsity, point.sparsity])
-        self.theta.set_ydata([cut, cut])
-        self.share.set_visible(point.scope == "layer")
-        self.theta.set_visible(point.scope == "global")
+    def gone(self, dense: Baseline, settings: Settings) -> Tensor:
+        """The units that leave."""
+        ranks = self.ranked(dense, settings.criterion)
+        return least_important(ranks.importance, ranks.families, settings.sparsity, settings.scope)
 
-    def _draw_still(self, point: Narrowed) -> None:
-        for ax in (self.ranking, self.layers, self.curves):
-            ax.clear()
-        self.live.moving.clear()
-        labels = family_names(point.ranked)
-        curves = {name: v.numpy() for name, v in zip(labels, relative_importance(point.ranked), strict=True)}
-        self.share, self.theta = plots.importance_curves(self.ranking, curves)
-        self.ranking.set_title("importance ÷ mean of layer", fontsize=11, loc="left")
-        names = list(point.widths)
-        self.bars, self.numbers = plots.width_bars(self.layers, names)
+    def compress(self, dense: Baseline, settings: Settings) -> nn.Module:
+        """Take the least important units away."""
+        return remove(dense.model, self.ranked(dense, settings.criterion).uses, self.gone(dense, settings))
+
+    def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> Facts:
+        """Units and widths that stay, and multiply-adds."""
+        ranks, modules = self.ranked(dense, settings.criterion), dict(small.named_modules())
+        widths = {name: len(modules[name].weight) for name in ranks.widths}
+        return Facts(ranks, self.gone(dense, settings), widths, macs(small, dense.data.validation.x[0]))
+
+    def measured(
+        self, dense: Baseline, settings: Settings, small: nn.Module, scored: Scoring = scores,
+        training: float | None = None,
+    ) -> Iterator[Compressed]:  # fmt: skip
+        """The last result knows the latency: timed when nothing else is at work."""
+        for point in super().measured(dense, settings, small, scored, training):
+            yield point
+        latency = race([dense.model, small], dense.data.validation.x[:TIMED])
+        yield replace(point, facts=replace(point.facts, latency=latency))
+
+    def still_for(self, point: Compressed) -> Any:
+        """The still part changes with the ranking."""
+        return point.dense, point.settings.criterion
+
+    def background(self, point: Compressed) -> None:
+        """The units in their order, a bar for each layer, the measured sweep."""
+        ranks, dense, criterion = point.facts.ranked, point.dense, point.settings.criterion
+        names, records = list(ranks.widths), dense.sweep("structured")
+        self._arrange(max(map(len, plots.short_names(names))), bool(len(records)))
+        colours = plots.family_colours(len(ranks.families))
+        self.share, self.theta = plots.importance_curves(self.ranking, [v.numpy() for v in ranks.relative], colours)
+        self.ranking.set_title("importance ÷ layer's mean", fontsize=11, loc="left")
+        self.bars, self.numbers = plots.width_bars(self.layers, names, [colours[ranks.family(name)] for name in names])
         self.layers.set_title("units left", fontsize=11, loc="left")
-        records, accuracy = point.dense.sweep("structured"), point.dense.score.accuracy
-        plots.macs_curves(self.curves, records, point.ranked.macs, accuracy, point.criterion)
-        self.curves.set_title("lines: measured sweep; ★ this network, now", fontsize=11, loc="left")
-        (self.interval,) = self.curves.plot([], [], "-", color=plots.BLACK, lw=2, zorder=5)
-        (self.star,) = self.curves.plot([], [], "*", ms=19, color=plots.ORANGE, mec="black", mew=1.2, zorder=6)
-        (self.healed,) = self.curves.plot([], [], "P", ms=13, color=plots.SKY, mec="black", mew=1.2, zorder=6)
-        moving = [*self.bars, *self.numbers, self.share, self.theta, self.interval, self.star, self.healed]
-        self.live.move(moving)
-        self.live.refresh()
-        self._shown = (point.dense, point.criterion)
+        plots.macs_curves(self.curves, records, ranks.macs, dense.score.accuracy, criterion)
+        self.curves.set_title("◆ dense, ★ now, ✚ fine-tuned", fontsize=11, loc="left")
+        self._offer(records[records["method"].isin(plots.unit_methods(criterion))], criterion)
+        self.star = Star(self.live, self.curves)
+        self.live.move([*self.bars, *self.numbers, self.share, self.theta, *self.star.artists])
 
-    def tell(self, point: Narrowed) -> Words:
-        """The point in words."""
-        left, every = point.units
-        count = parameters(point.model)
-        fewer = f"{point.ranked.macs / point.macs:.1f}× fewer · dense {point.ranked.macs:,}"
-        cards = [
-            _words.accuracy_card(point.score, point.dense.score),
-            ("units left", f"{left:,}", f"of {every:,} · {count:,} of {point.ranked.parameters:,} parameters"),
-            ("multiply-adds", f"{point.macs:,}", fewer),
-            _words.file_card(point.size_bytes, point.dense.size_bytes),
-            latency_card(point.latency),
+    def _arrange(self, letters: int, swept: bool) -> None:
+        """Room for the names of the layers, and for the key of the sweep where there is one."""
+        left, bottom, height = 0.285 + 0.0073 * letters, 0.155, 0.755
+        self.ranking.set_position((0.04, bottom, 0.205, height))
+        self.layers.set_position((left, bottom, 0.15, height))
+        self.curves.set_position((left + 0.23, bottom, (0.57 if swept else 0.755) - left, height))
+
+    def _offer(self, records: pd.DataFrame, criterion: str) -> None:
+        """Say what was measured; only a network that was not trained, and not drawn at random, can be gone to."""
+        for (method, sparsity), rows in records.groupby(["method", "sparsity"]):
+            cost, accuracy = rows[["macs", "accuracy"]].mean()
+            said = f"{method}, sparsity {sparsity:.0%}: {accuracy:.2%}, {plots.count(cost)} multiply-adds"
+            there = (
+                dict(sparsity=sparsity, criterion=criterion, scope="layer") if method == criterion != "random" else {}
+            )
+            self.live.offer(
+                self.curves, [(cost, accuracy)], [f"{said}\nmeasured beforehand, mean of {len(rows)} seeds"], [there]
+            )
+
+    def update(self, point: Compressed) -> None:
+        """Move the cut, the bars and the point."""
+        facts: Facts = point.facts
+        pairs = zip(facts.ranked.families, facts.ranked.relative, strict=True)
+        gone = torch.cat([values[torch.isin(family, facts.gone)] for family, values in pairs])
+        cut = float(gone.max()) if len(gone) else 0.0
+        self.share.set_xdata([point.settings.sparsity] * 2)
+        self.theta.set_ydata([cut, cut])
+        self.share.set_visible(point.settings.scope == "layer")
+        self.theta.set_visible(point.settings.scope == "global")
+        for bar, text, (name, width) in zip(self.bars, self.numbers, facts.widths.items(), strict=True):
+            bar.set_width(width / facts.ranked.widths[name])
+            text.set_text(f"{width} / {facts.ranked.widths[name]}")
+        self.star.place(facts.macs, point.score, point.training is not None)
+
+    def cards(self, point: Compressed) -> list[Card]:
+        """Accuracy, units, multiply-adds, file, latency."""
+        facts: Facts = point.facts
+        (left, every), dense = facts.units, facts.ranked.macs
+        count, before = (sum(p.numel() for p in model.parameters()) for model in (point.model, point.dense.model))
+        return [
+            words.accuracy_card(point.score, point.dense.score),
+            ("units left", f"{left:,}", f"of {every:,} · {count:,} of {before:,} parameters"),
+            ("multiply-adds", f"{facts.macs:,}", f"{dense / facts.macs:.1f}× fewer · dense {dense:,}"),
+            words.file_card(point.size_bytes, point.dense.size_bytes),
+            latency_card(facts.latency),
         ]
-        how = "fine-tuned" if point.training is not None else "one-shot"
-        alt = _words.sentence(f"{point.dense.name}, units removed by {point.criterion}, {how}", cards)
-        status = _words.status(point.score)
-        if point.training is not None:
-            status = f"fine-tuned: {point.training:.0%} of {EPOCHS} epoch trained; {status}"
-        return Words(cards, alt, status)
 
-    def train(self, settings: dict[str, Any], show: Callable[[Narrowed], None], overtaken: Callable[[], bool]) -> None:
-        """Train what is left for EPOCHS epochs; show where it stands."""
-        point = next(self.results(**settings))
-        more = {k: getattr(point, k) for k in ("ranked", "criterion", "sparsity", "scope", "gone")}
+    def tell(self, point: Compressed) -> Words:
+        """The point in words; what was found is about time, too, once it is known."""
+        told, latency = super().tell(point), point.facts.latency
+        found = told.title.partition(", 1 in ")[0]  # one line holds no more
+        return told._replace(title=f"{faster(latency)}, {found}") if latency else told
 
-        def picture(model: nn.Module, progress: float) -> None:
-            show(next(describe(point.dense, model, sampled, training=progress, **more)))
-
-        model, _ = fit(
-            point.model, point.dense.data.train, epochs=EPOCHS, lr=1e-3, after_step=paced(picture, 0.3),
-            progress=False, cancel=overtaken, batch_size=batch_size(point.dense.data.train),
-        )  # fmt: skip
-        for result in describe(point.dense, model, whole, training=1.0, **more):
-            show(result)
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """Take the units away, score, write."""
+        how = f'criterion="{settings["criterion"]}", scope="{settings["scope"]}"'
+        lines = self.loaded(settings)
+        if settings["criterion"] in ("taylor", "activation"):
+            lines.append(f"seen = lk.data.take(data.train, min({CALIBRATION}, len(data.train)))")
+            how += ", calibration=seen"
+        lines.append(f"small = lk.prune_channels(model, data.train.x[:2], {settings['sparsity']}, {how})")
+        return "\n".join([*lines, self.scored])
 
 
-def relative_importance(ranks: Ranked) -> list[Tensor]:
-    """The importance of every family's units, divided by their mean."""
-    values = [ranks.importance[family] for family in ranks.families]
-    return [v / v.mean().clamp_min(1e-30) for v in values]
-
-
-def family_names(ranks: Ranked) -> list[str]:
-    """What to call the units that compete: their layer, or the first of the layers that share them."""
-    names = []
-    for family in ranks.families:
-        layers = [u.layer for u in ranks.uses if u.side == "out" and (u.units == family[0]).any()]
-        names.append(layers[0] if len(layers) == 1 else f"{layers[0]} and {len(layers) - 1} coupled")
-    return names
+def faster(latency: list[float]) -> str:
+    """How much faster the pruned network is than the dense one."""
+    dense, small = latency
+    return f"{dense / small:.1f}× faster" if dense >= small else f"{small / dense:.1f}× slower"
 
 
 def latency_card(latency: list[float] | None) -> Card:
@@ -238,26 +249,9 @@ def latency_card(latency: list[float] | None) -> Card:
     label = f"{TIMED} images take"
     if latency is None:
         return label, "…", "timed when the controls rest"
-    dense, small = latency
-    return label, f"{small:.2f} ms", f"one thread · dense {dense:.2f} ms · {dense / small:.1f}× faster"
+    return label, f"{latency[1]:.2f} ms", f"one thread · dense {latency[0]:.2f} ms · {faster(latency)}"
 
 
-def structured(model: nn.Module | None = None, data: Data | None = None) -> Panel:
+def structured(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
     """The live panel of notebook 04: the shipped checkpoints, or your own trained `model` with its `data`."""
-    own, controls = start(model, data)
-    criteria = [
-        ("L1: sum of |weights|", "l1"),
-        ("L2: norm of the weights", "l2"),
-        ("Taylor: |activation × gradient|", "taylor"),
-        ("activation: mean |a|", "activation"),
-        ("random: the baseline", "random"),
-    ]
-    controls |= {
-        "sparsity": _controls.share("sparsity", 0.5, high=0.95),
-        "criterion": _controls.choice("importance", criteria, "l1"),
-        "scope": _controls.choice(
-            "scope", [("layer: each its own share", "layer"), ("global: one ranking", "global")], "layer"
-        ),
-    }
-    view = Structured(own)
-    return Panel("structured", view, controls, job=(f"fine-tune {EPOCHS} epoch", view.train))
+    return open_panel(Structured, model, data, preset)

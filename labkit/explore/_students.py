@@ -1,4 +1,4 @@
-"""The students of notebook 03's panel: one network, trained alone or with a teacher, step by step in sight."""
+"""The students of notebook 03's panel: one network, trained alone or distilled, step by step in sight."""
 
 import functools
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from labkit import store
 from labkit.compress.distill import distill
 from labkit.data import Data, Split, take
-from labkit.explore._score import Score, scores
-from labkit.explore._training import paced
-from labkit.measure import size_bytes
+from labkit.live.score import Score, scores
+from labkit.live.training import paced
 from labkit.models import mlp
 from labkit.train import fit
 
@@ -23,10 +23,11 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Student:
-    """A student during its training, at the share `done` of it, or behind it: its curve, and where it stands."""
+    """A student during its training, or behind it: its curve, and where it stands; `told` is what it was trained on."""
 
-    taught: bool
-    setting: str
+    distilled: bool
+    settings: Any
+    told: str
     curve: tuple[tuple[float, float], ...]  # (share done, validation accuracy)
     score: Score
     size_bytes: int
@@ -39,45 +40,60 @@ class Student:
 
 @functools.cache
 def untrained(inputs: int, width: int, classes: int) -> nn.Module:
-    """The student before its first step, the same one whoever teaches it."""
+    """The student before its first step, the same one with a teacher and without."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return mlp(inputs, width, classes)
 
 
-def training_set(train: Split, labels: str, taught: bool, temperature: float, alpha: float) -> tuple[Split, float, str]:
+@functools.cache
+def student_bytes(inputs: int, width: int, classes: int) -> int:
+    """The length of a student's file: training does not change it."""
+    return len(store.encode(untrained(inputs, width, classes)))
+
+
+def images(train: Split, labels: str, distilled: bool) -> int:
+    """How many of the training images a student is trained on."""
+    return len(train) if labels == "all" or (labels == "mixed" and distilled) else min(FEW, len(train) // 2)
+
+
+def training_set(train: Split, settings: Any, distilled: bool) -> tuple[Split, float, str]:
     """What a student is trained on, the teacher's share α, and both in words."""
-    few = take(train, min(FEW, len(train) // 2))
-    if labels == "mixed" and taught:  # most of these images have no label, so the teacher's is the only word
-        return train, 1.0, f"T = {temperature:g}, {len(train):,} images, no label"
-    used = train if labels == "all" else few
-    told = f"T = {temperature:g}, α = {alpha:g}, " if taught else ""
-    return used, alpha, f"{told}{len(used):,} labels"
+    used = take(train, images(train, settings.labels, distilled))
+    if not distilled:
+        return used, settings.alpha, f"{len(used):,} labels"
+    if settings.labels == "mixed":  # most of these images have no label, only the teacher's predictions
+        return used, 1.0, f"T = {settings.temperature:g}, {len(used):,} unlabelled"
+    return used, settings.alpha, f"T = {settings.temperature:g}, α = {settings.alpha:g}, {len(used):,} labels"
+
+
+def schedule(train: Split, used: int) -> dict[str, Any]:
+    """Settings of `fit` that take, on some of the images, as many steps as BUDGET epochs over all of them."""
+    return dict(epochs=max(1, round(BUDGET * len(train) / used)), lr=3e-3, batch_size=min(BATCH, used))
 
 
 def train_student(
-    student: nn.Module,
     data: Data,
-    settings: dict[str, Any],
+    classes: int,
+    settings: Any,
     said: Tensor | None,
     show: Callable[[Student], None],
     overtaken: Callable[[], bool],
 ) -> Student | None:
-    """Train a student at the panel's `settings`, alone or on the answers `said`; None if it was overtaken."""
-    taught, temperature = said is not None, settings["temperature"]
-    train, alpha, told = training_set(data.train, settings["labels"], taught, temperature, settings["alpha"])
+    """Train a student at the panel's `settings`, alone or on the teacher's answers `said`; None if it was overtaken."""
+    train, alpha, told = training_set(data.train, settings, said is not None)
+    student = untrained(data.train.prototype.shape[1:].numel(), settings.width, classes)
     curve: list[tuple[float, float]] = []
 
     def at(model: nn.Module, progress: float) -> Student:
         *_, score = scores(model, data.validation)
         curve.append((progress, score.accuracy))
-        return Student(taught, f"{told}, width {settings['width']}", tuple(curve), score, size_bytes(model))
+        return Student(said is not None, settings, told, tuple(curve), score, len(store.encode(model)))
 
-    epochs = max(1, round(BUDGET * len(data.train) / len(train)))
-    how: dict[str, Any] = dict(epochs=epochs, lr=3e-3, batch_size=min(BATCH, len(train)), progress=False)
-    how |= dict(after_step=paced(lambda model, progress: show(at(model, progress)), 0.2), cancel=overtaken)
+    how = schedule(data.train, len(train)) | dict(progress=False, cancel=overtaken)
+    how["after_step"] = paced(lambda model, progress: show(at(model, progress)), 0.2)
     if said is None:
         model, history = fit(student, train, **how)
     else:
-        model, history = distill(said, student, train, temperature=temperature, alpha=alpha, **how)
+        model, history = distill(said, student, train, temperature=settings.temperature, alpha=alpha, **how)
     return None if history.attrs["cancelled"] else at(model, 1.0)

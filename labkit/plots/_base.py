@@ -1,12 +1,14 @@
 """What every picture shares: colours, axes of bytes and of accuracies, a figure that shows itself."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.scale import FuncScale, register_scale
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK, GREY = (
@@ -22,6 +24,7 @@ BITS_COLOURS = {
     8: "#a0da39",
     32: "#b8b8b8",
 }
+LOWEST, HIGHEST = 0.02, 0.9995  # accuracies between which an axis of them is a logit
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 
 
@@ -33,13 +36,40 @@ def kilobytes(size: float) -> str:
     return f"{size / 10**power:.3g} {unit}"
 
 
-def logit(accuracy: np.ndarray | float) -> np.ndarray:
+def spread(accuracy: np.ndarray | float) -> np.ndarray:
     """log(p / (1 - p)): spreads the interesting end, so that 98 and 99 % are as far apart as 90 and 95 %.
 
-    Below 2 and above 99.95 % it stays where it is, for 0 and 1 have no place on this scale.
+    Below 2 and above 99.95 %, where that goes to infinity, a straight line goes on.
     """
-    p = np.clip(accuracy, 0.02, 0.9995)
-    return np.log(p / (1 - p))
+    p = np.asarray(accuracy, float)
+    inside = np.clip(p, LOWEST, HIGHEST)
+    return np.log(inside / (1 - inside)) + np.where(p < LOWEST, 15, 600) * (p - inside)
+
+
+def gathered(place: np.ndarray | float) -> np.ndarray:
+    """The accuracy that `spread` puts at a place."""
+    y = np.asarray(place, float)
+    low, high = np.log([LOWEST / (1 - LOWEST), HIGHEST / (1 - HIGHEST)])
+    inside = np.clip(y, low, high)
+    return 1 / (1 + np.exp(-inside)) + (y - inside) / np.where(y < low, 15, 600)
+
+
+class AccuracyScale(FuncScale):
+    """matplotlib's scale "accuracy": `spread`, with ticks in per cent."""
+
+    name = "accuracy"
+
+    def __init__(self, axis: Any, **_: Any) -> None:
+        super().__init__(axis, (spread, gathered))  # type: ignore[arg-type]  # of arrays, as matplotlib calls them
+
+    def set_default_locators_and_formatters(self, axis: Any) -> None:
+        """Ticks at SHARES."""
+        axis.set_major_locator(FixedLocator(SHARES))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, position: f"{100 * value:g} %"))
+
+
+register_scale(AccuracyScale)
 
 
 def tidy(ax: Axes) -> None:
@@ -71,14 +101,17 @@ def size_axis(ax: Axes, smallest: float, largest: float, most: int = 9) -> None:
     ax.set_xlabel("file size (log scale)")
 
 
-def accuracy_axis(ax: Axes, lowest: float, highest: float) -> None:
-    """An axis of accuracies, spread by the logit; plot `logit(accuracy)` against it."""
-    bottom, top = logit(np.array([lowest, highest]))
-    ax.set_ylim(bottom, top + 0.1)  # so that a point at the top is not on the edge
-    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in SHARES]))
-    labels = {round(float(logit(p)), 6): f"{100 * p:g} %" for p in SHARES}
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: labels.get(round(value, 6), "")))
+def accuracy_axis(ax: Axes, lowest: float, highest: float, ticks: Sequence[float] = SHARES) -> None:
+    """A vertical axis of accuracies, spread by the logit."""
+    ax.set_yscale("accuracy")
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.set_ylim(lowest, moved(highest, 0.1))  # so that a point at the top is not on the edge
     ax.set_ylabel("validation accuracy")
+
+
+def moved(accuracy: float, by: float) -> float:
+    """The accuracy that lies `by` higher on the axis."""
+    return float(gathered(spread(accuracy) + by))
 
 
 def seed_band(
@@ -96,18 +129,18 @@ def seed_band(
     `by` is a column of accuracies grouped by what x stands for, in the order of x; `look` is (colour, marker, line).
     """
     colour, marker, line = look
-    ax.plot(x, logit(by.mean().to_numpy()), line, marker=marker, ms=ms, color=colour, label=label, lw=lw)
-    ax.fill_between(x, logit(by.min().to_numpy()), logit(by.max().to_numpy()), color=colour, alpha=alpha, lw=0)
+    ax.plot(x, by.mean().to_numpy(), line, marker=marker, ms=ms, color=colour, label=label, lw=lw)
+    ax.fill_between(x, by.min().to_numpy(), by.max().to_numpy(), color=colour, alpha=alpha, lw=0)
 
 
 def make_room(ax: Axes, size: float, accuracy: float) -> bool:
     """Widen a `size_axis` and an `accuracy_axis`, if they need it, until the point lies inside; True if they did."""
-    (left, right), (bottom, top), y = ax.get_xlim(), ax.get_ylim(), float(logit(accuracy))
-    if left < size < right and bottom < y < top:
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    if left < size < right and bottom < accuracy < top:
         return False
     if not left < size < right:
         ax.set_xlim(min(left, 0.7 * size), max(right, 1.5 * size))
-    ax.set_ylim(min(bottom, y - 0.3), max(top, y + 0.1))
+    ax.set_ylim(min(bottom, moved(accuracy, -0.3)), max(top, moved(accuracy, 0.1)))
     return True
 
 

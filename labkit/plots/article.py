@@ -8,6 +8,7 @@ from matplotlib.ticker import NullLocator
 
 from labkit import _check
 from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, seed_band, tidy
+from labkit.plots.curves import SNUG
 
 PARAMETERS = {"W1": (BLUE, "o"), "b1": (SKY, "v"), "W2": (ORANGE, "s"), "b2": (RED, "D")}
 ACROSS, UP = 1.15, 2.3  # ends of the axes of slopes, in units of the parameter's largest numeric slope
@@ -33,10 +34,10 @@ def slopes_axes(ax: Axes) -> dict[str, Line2D]:
         name: ax.plot([], [], marker, ms=6, color=colour, mec="white", mew=0.5, alpha=0.9, label=name, clip_on=False)[0]
         for name, (colour, marker) in PARAMETERS.items()
     }
-    ax.set_xlabel("slope by central differences (its largest is 1)")
-    ax.set_ylabel("slope by the code, in the same unit")
+    ax.set_xlabel("measured slope (largest = 1)")
+    ax.set_ylabel("slope by the code, same unit")
     tidy(ax)
-    ax.legend(loc="upper left", fontsize=8, framealpha=0.9)
+    ax.legend(loc="upper left", **SNUG)
     return series
 
 
@@ -75,7 +76,7 @@ def clipping_curves(ax: Axes, records: pd.DataFrame) -> None:
 
 
 def threshold_axis(ax: Axes, highest: float) -> None:
-    """Axes of the accuracy against the pruning threshold; plot `logit(accuracy)` on it."""
+    """Axes of the accuracy against the pruning threshold."""
     ax.set_xlim(-0.02 * highest, 1.02 * highest)
     ax.set_xlabel("threshold θ")
     accuracy_axis(ax, 0.08, 0.96)

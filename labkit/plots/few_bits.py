@@ -10,6 +10,7 @@ from matplotlib.patches import StepPatch
 
 from labkit import _check
 from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, accuracy_axis, root_shares, seed_band, tidy
+from labkit.plots.training import legend_above
 
 ROUNDED_LOOKS = {  # of a sweep's methods: (its look, its label)
     "QAT": ((BLUE, "s", "-"), "QAT"),
@@ -21,9 +22,9 @@ ROUNDED_LOOKS = {  # of a sweep's methods: (its look, its label)
 
 
 def bits_curves(ax: Axes, records: pd.DataFrame, column: str, bits: Sequence[int], lowest: float) -> None:
-    """Accuracy against bits, a place for each of `bits`, one line a method: the mean over the seeds, and their band.
+    """Accuracy against bits, a place for each of `bits`, one line per method: the mean over the seeds, and their band.
 
-    `records` has the columns `column` (the method), bits, accuracy (a row a seed) and may be empty. 32 bits are float.
+    `records` has the columns `column` (the method), bits, accuracy (a row per seed); may be empty. 32 bits are float.
     """
     _check.table("records", records, column, "bits", "accuracy", rows=None)
     for method, rows in records.groupby(column, sort=False) if len(records) else ():
@@ -35,7 +36,7 @@ def bits_curves(ax: Axes, records: pd.DataFrame, column: str, bits: Sequence[int
     accuracy_axis(ax, lowest, 0.985)
     tidy(ax)
     if len(records):
-        ax.legend(fontsize=8, loc="lower right", framealpha=0.9)
+        legend_above(ax)
 
 
 def gradient_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPatch, Line2D]:
@@ -51,7 +52,8 @@ def gradient_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPatc
     ticks = range(int(edges[0]), 1, 2)
     ax.set_xticks([*ticks], ["0" if t == edges[0] else f"{10.0**t:.{-t}f}" for t in ticks])
     root_shares(ax)  # the largest are few
-    ax.set_xlabel("|g| ÷ the largest of its tensor (log)")
+    ax.set_xlabel("|g| ÷ largest |g| of its tensor, last step")
+    ax.set_ylabel("share of values")
     tidy(ax)
-    ax.legend(loc="upper center", fontsize=8, framealpha=0.9)
+    legend_above(ax)
     return every, zero, half

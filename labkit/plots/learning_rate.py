@@ -21,11 +21,10 @@ from labkit.plots._base import (
     RED,
     SKY,
     accuracy_axis,
-    logit,
     seed_band,
     tidy,
 )
-from labkit.plots.training import progress_axis
+from labkit.plots.training import legend_above, progress_axis
 
 SCHEDULE_LOOKS = {
     "constant": (BLACK, "x", "--"),
@@ -60,7 +59,7 @@ def lr_axis(ax: Axes, lowest: float, highest: float, label: str = "peak learning
 
 def lr_text(lr: float) -> str:
     """A learning rate for a tick or a label: 0.003, 1e-5."""
-    return f"{lr:g}" if lr >= 0.001 else f"{lr:.0e}".replace("e-0", "e-")
+    return f"{lr:g}" if lr >= 0.001 else np.format_float_scientific(lr, precision=1, trim="-", exp_digits=1)
 
 
 def schedule_axis(ax: Axes) -> None:
@@ -84,14 +83,17 @@ def schedule_curves(ax: Axes, schedules: dict[str, Any], points: int = 501) -> N
 
 def lr_range_axis(ax: Axes, lowest: float = 1e-5, highest: float = 10.0) -> tuple[Line2D, Line2D, list[Line2D]]:
     """The axes of a range test; returns empty lines: the raw losses, the smoothed ones, a marker for each reading."""
-    lr_axis(ax, lowest, highest, "learning rate of the step (log scale)")
+    lr_axis(ax, lowest, highest, "learning rate (log scale)")
     ax.set_ylim(0, HIGHEST)
-    ax.set_ylabel("loss on the batch")
-    (raw,) = ax.plot([], [], "-", color="#c8c8c8", lw=1, label="raw")
-    (smoothed,) = ax.plot([], [], "-", color=BLACK, lw=1.8, label="smoothed")
-    readings = [ax.plot([], [], "o", ms=9, mec="black", color=READINGS[name], label=name)[0] for name in READINGS]
+    ax.set_ylabel("batch loss")
+    (raw,) = ax.plot([], [], "-", color="#d0d0d0", lw=1)
+    (smoothed,) = ax.plot([], [], "-", color=BLACK, lw=1.8, label="range test")
+    readings = [
+        ax.plot([], [], "o", ms=9, mec="black", color=colour, label=name)[0] for name, colour in READINGS.items()
+    ]
+    readings[1].set_label("min ÷ 10")
     tidy(ax)
-    ax.legend(fontsize=7.5, loc="lower left", framealpha=0.9)
+    legend_above(ax)
     return raw, smoothed, readings
 
 
@@ -130,11 +132,11 @@ def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
 
 
 def lr_background(ax: Axes, records: pd.DataFrame) -> None:
-    """The means of `lr_curves` in grey, to draw on; `records` may be empty."""
+    """The means of `lr_curves` as grey dots, to draw on; `records` may be empty."""
     _check.table("records", records, "schedule", "lr", "accuracy", rows=None)
-    for _, rows in records.groupby("schedule") if len(records) else ():
-        mean = rows.groupby("lr")["accuracy"].mean()
-        ax.plot(mean.index.to_numpy(), logit(mean.to_numpy()), "-", color="#d0d0d0", lw=1.2)
+    if len(records):
+        mean = records.groupby(["schedule", "lr"])["accuracy"].mean()
+        ax.plot(mean.index.get_level_values("lr"), mean.to_numpy(), "o", ms=4, color=GREY, alpha=0.6, label="measured")
     _rate_axes(ax, records, 0.08)
 
 

@@ -1,12 +1,12 @@
 """Walks of optimizers over a surface, and what each learning rate leads to."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -25,7 +25,7 @@ from labkit.plots._base import (
     seed_band,
     tidy,
 )
-from labkit.plots.learning_rate import lr_axis
+from labkit.plots.learning_rate import lr_axis, lr_text
 
 OPTIMIZERS = {
     "SGD": (BLACK, "o"),
@@ -46,7 +46,7 @@ def surface_map(ax: Axes, losses: np.ndarray, reach: float, lowest: Sequence[tup
     heights = np.log10(losses - losses.min() + 1e-3 * (losses.max() - losses.min()))
     levels = np.linspace(heights.min(), heights.max(), 16)
     ax.contourf(axis, axis, heights, levels, cmap="Greys_r", alpha=0.35)
-    ax.contour(axis, axis, heights, levels, colors="#b0b0b0", linewidths=0.6, linestyles="solid")
+    ax.contour(axis, axis, heights, levels, colors=GREY, linewidths=0.6, linestyles="solid")
     for x, y in lowest:
         ax.plot([x], [y], "o", ms=13, mfc="none", mec=BLACK, mew=1.5)
     ax.set_xlim(-reach, reach)
@@ -65,28 +65,53 @@ def walk_axis(ax: Axes, steps: int, lowest: float, highest: float) -> None:
     powers = range(round(np.log10(lowest)), round(np.log10(highest)) + 1)
     ax.yaxis.set_major_locator(FixedLocator([10.0**p for p in powers if (powers[-1] - p) % 2 == 0 or len(powers) < 6]))
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: lr_text(value)))
     ax.set_xlabel("step", labelpad=1)
     tidy(ax)
 
 
-def walk_lines(ax: Axes, mark_every: int = 1) -> dict[str, Line2D]:
-    """An empty line for each optimizer, in its colour and with its marker."""
-    look: dict[str, Any] = dict(ms=5, markevery=mark_every, lw=1.5, mec="white", mew=0.4)
-    return {name: ax.plot([], [], "-", color=c, marker=m, **look)[0] for name, (c, m) in OPTIMIZERS.items()}
+def walk_lines(ax: Axes, names: Iterable[str] = OPTIMIZERS) -> dict[str, tuple[Line2D, Line2D]]:
+    """An empty line for each optimizer in its colour, and one of its markers alone, for `fill_walk`."""
+    lines = {}
+    for name in names:
+        colour, marker = OPTIMIZERS[name]
+        (line,) = ax.plot([], [], "-", color=colour, lw=1.6)
+        (dots,) = ax.plot([], [], marker, color=colour, ms=6, mec=BLACK, mew=0.5)
+        lines[name] = (line, dots)
+    return lines
 
 
-def optimizer_key(ax: Axes) -> dict[str, Text]:
+def fill_walk(ax: Axes, lines: tuple[Line2D, Line2D], places: np.ndarray, every: int) -> None:
+    """Give the lines of a walk its places (n, 2), a marker every so many of them.
+
+    A walk that leaves the axes for good ends at their edge. The line leaves out places on a straight line between
+    others, to half a point: nobody sees them, and all would be sent at every move.
+    """
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    inside = ((places >= [left, bottom]) & (places <= [right, top])).all(1)
+    places = places[: int(np.flatnonzero(inside).max(initial=-1)) + 2]
+    places = np.clip(places[np.isfinite(places).all(1)], [left, bottom], [right, top])
+    path = Path(ax.transData.transform(places))
+    path.simplify_threshold = 0.5
+    corners = np.round(np.asarray(path.cleaned(simplify=True).vertices)[:-1], 1)
+    kept = np.r_[True, (np.diff(corners, axis=0) != 0).any(1)]
+    lines[0].set_data(*ax.transData.inverted().transform(corners[kept]).T)
+    lines[1].set_data(*places[::every].T)
+
+
+def optimizer_key(ax: Axes, names: Iterable[str] = OPTIMIZERS) -> dict[str, Text]:
     """A key in two columns, colour and marker of each optimizer; returns the texts beside them, empty so far."""
+    names = list(names)
     ax.set_axis_off()
     ax.set_xlim(0, 2)
-    ax.set_ylim(3.5, -0.5)
+    ax.set_ylim(max(1, (len(names) + 1) // 2) - 0.5, -0.5)
     texts = {}
-    for i, (name, (colour, marker)) in enumerate(OPTIMIZERS.items()):
-        x, y = divmod(i, 4)
-        ax.plot([x, x + 0.1], [y, y], "-", color=colour, lw=2)
-        ax.plot([x + 0.05], [y], marker, color=colour, ms=8, mec="white", mew=0.5)
-        texts[name] = ax.text(x + 0.13, y, "", fontsize=9, va="center")
+    for i, name in enumerate(names):
+        x, y = i % 2, i // 2
+        colour, marker = OPTIMIZERS[name]
+        ax.plot([x + 0.03, x + 0.13], [y, y], "-", color=colour, lw=2)
+        ax.plot([x + 0.08], [y], marker, color=colour, ms=8, mec=BLACK, mew=0.5)
+        texts[name] = ax.text(x + 0.16, y, "", fontsize=10, va="center")
     return texts
 
 
@@ -102,7 +127,7 @@ def rate_curves(ax: Axes, records: pd.DataFrame, legend: bool = True) -> None:
         look = (colour, marker, "-" if name in PLAIN else "--")
         seed_band(ax, by.mean().index.to_numpy(), by, look, str(name), alpha=0.12, ms=6, lw=1.4)
     lr_axis(ax, 6e-5, 1.6, "learning rate (log scale)")
-    accuracy_axis(ax, 0.09, 0.9)
+    accuracy_axis(ax, 0.06, 0.9)  # a mark at 10 % is not on the edge
     tidy(ax)
     if legend and len(records):
         ax.legend(fontsize=8, ncol=2, loc="lower center", framealpha=0.9)

@@ -1,7 +1,7 @@
 """The accuracy-against-size plane, and the ledger of a file."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,6 @@ from labkit.plots._base import (
     SKY,
     YELLOW,
     accuracy_axis,
-    logit,
     size_axis,
     tidy,
 )
@@ -35,58 +34,60 @@ def plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: flo
     `records` has the columns size_bytes, accuracy and bits (one row a setting) and may be empty.
     """
     _check.table("records", records, "size_bytes", "accuracy", "bits")
-    for bits, rows in records.groupby("bits"):
-        name = "float" if bits == 32 else f"{bits} bit"
+    for place, (bits, rows) in enumerate(records.groupby("bits")):
+        name = "float" if bits == 32 else str(bits) if place else f"{bits} bit"
         colour = BITS_COLOURS.get(cast(int, bits), GREY)
-        ax.plot(
-            rows["size_bytes"],
-            logit(rows["accuracy"].to_numpy()),
-            "o",
-            ms=5,
-            color=colour,
-            label=name,
-            mec="white",
-            mew=0.4,
-        )
+        edge: dict[str, Any] = dict(mec=GREY, mew=0.7)  # the darkest are seen on a dark page, too
+        ax.plot(rows["size_bytes"], rows["accuracy"].to_numpy(), "o", ms=5, color=colour, label=name, **edge)
     if len(records):
         best = frontier(records)
-        ax.plot(
-            best["size_bytes"], logit(best["accuracy"].to_numpy()), "-", color=BLACK, lw=1.6, label="frontier", zorder=3
-        )
-    ax.plot([dense_bytes], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense fp32", zorder=4)
+        ax.plot(best["size_bytes"], best["accuracy"].to_numpy(), "-", color=BLACK, lw=1.6, label="frontier", zorder=3)
+    ax.plot([dense_bytes], np.array([dense_accuracy]), "D", ms=8, color=RED, label="dense fp32", zorder=4)
     smallest = min([dense_bytes / 60, *records["size_bytes"]]) * 0.6
     size_axis(ax, smallest, dense_bytes * 1.7)
     accuracy_axis(ax, max(0.05, min([0.1, *records["accuracy"]]) * 0.9), dense_accuracy + 0.6 * (1 - dense_accuracy))
     tidy(ax)
-    ax.legend(
-        loc="lower right", fontsize=8, ncol=2, frameon=True, framealpha=0.9, title="one-shot sweep", title_fontsize=8
-    )
+    key_above(ax)
 
 
-def published_plane(ax: Axes, published: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> None:
+def key_above(ax: Axes) -> None:
+    """The legend in a row above the axes, where it covers no data."""
+    look: dict[str, Any] = dict(handlelength=1, handletextpad=0.35, columnspacing=0.9, borderaxespad=0.1, borderpad=0)
+    entries = len(ax.get_legend_handles_labels()[0])
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1.01), ncol=entries, fontsize=10, frameon=False, **look)
+
+
+def published_plane(
+    ax: Axes, published: pd.DataFrame, dense_bytes: int, dense_accuracy: float, sweep: pd.DataFrame | None = None
+) -> list[str]:
     """The plane from a kilobyte up, with the figures of papers, numbered by their rows, and the dense network.
 
     `published` has the columns method, year, size_bytes and error_pct (on test); rows of method "labkit…" are our own.
-    They are scored on test, all else on validation: the axis says so.
+    They are scored on test, all else on validation: the key says so. Of a one-shot `sweep`, with the columns
+    size_bytes and accuracy, the frontier is drawn. Returns what the numbers mean.
     """
     _check.table("published", published, "method", "year", "size_bytes", "error_pct")
-    dense = logit(np.array([dense_accuracy]))
-    ax.plot([dense_bytes], dense, "D", ms=8, color=RED, label="dense fp32 (validation)", zorder=4)
+    if sweep is not None and len(sweep):
+        best = frontier(sweep)
+        ax.plot(best["size_bytes"], best["accuracy"].to_numpy(), "-", color=GREY, lw=1.4, label="one-shot frontier")
+    dense = np.array([dense_accuracy])
+    ax.plot([dense_bytes], dense, "D", ms=8, color=RED, label="dense (validation)", zorder=4)
     ours = published["method"].str.startswith("labkit")
     papers, labkit = published[~ours], published[ours]
-    for rows, style, label in ((papers, "s", "papers"), (labkit, "P", "files of this lab")):
-        colour, heights = (BLUE if style == "s" else GREEN), logit(1 - rows["error_pct"].to_numpy() / 100)
-        ax.plot(rows["size_bytes"], heights, style, ms=8, color=colour, label=f"{label} (test)", zorder=4)
+    for rows, style, label in ((papers, "s", "papers"), (labkit, "o", "this lab")):
+        if len(rows):
+            colour, heights = (BLUE if style == "s" else GREEN), 1 - rows["error_pct"].to_numpy() / 100
+            ax.plot(rows["size_bytes"], heights, style, ms=7, color=colour, label=f"{label} (test)", zorder=4)
     for row in papers.itertuples():
-        place = (cast(float, row.size_bytes), float(logit(1 - cast(float, row.error_pct) / 100)))
-        ax.annotate(str(row.Index), place, (5, 4), textcoords="offset points", fontsize=9)
-    names = [f"{row.Index}  {str(row.method).split(' (')[0]}, {row.year}" for row in papers.itertuples()]
-    ax.text(0.985, 0.985, "\n".join(names), transform=ax.transAxes, fontsize=8, va="top", ha="right")
+        place = (cast(float, row.size_bytes), float(1 - cast(float, row.error_pct) / 100))
+        ax.annotate(str(row.Index), place, (0, 6), textcoords="offset points", fontsize=10, ha="center")
     size_axis(ax, 800, dense_bytes * 1.7, most=8)
-    accuracy_axis(ax, 0.85, 0.9945)
-    ax.set_ylabel("accuracy (★ and ◆ validation, ■ and ✚ test)")
+    best_accuracy = max([dense_accuracy, *(1 - published["error_pct"] / 100)])
+    accuracy_axis(ax, 0.7, best_accuracy + 0.3 * (1 - best_accuracy))
+    ax.set_ylabel("accuracy")
     tidy(ax)
-    ax.legend(loc="lower right", fontsize=8, framealpha=0.9)
+    key_above(ax)
+    return [f"{row.Index}  {str(row.method).split(' (')[0]}, {row.year}" for row in papers.itertuples()]
 
 
 def waterfall(ax: Axes, components: Sequence[str]) -> tuple[list[Rectangle], list[Text]]:
@@ -94,8 +95,8 @@ def waterfall(ax: Axes, components: Sequence[str]) -> tuple[list[Rectangle], lis
     rows = [*components, "file"]
     colours = [BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY]
     bars = ax.barh(range(len(rows)), [0] * len(rows), color=[*colours[: len(components)], BLACK], height=0.66)
-    texts = [ax.text(0, i, "", va="center", fontsize=9) for i in range(len(rows))]
-    ax.set_yticks(range(len(rows)), rows, fontsize=9)
+    texts = [ax.text(0, i, "", va="center", fontsize=10) for i in range(len(rows))]
+    ax.set_yticks(range(len(rows)), rows, fontsize=10)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(0, 1.45)
     ax.set_xticks([])

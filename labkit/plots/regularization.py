@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from labkit import _check
-from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, logit, root_shares, seed_band, tidy
+from labkit.plots._base import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, accuracy_axis, root_shares, seed_band, tidy
+from labkit.plots.training import legend_above
 
 PENALTY_LOOKS = {
     "none": (BLACK, "D", ":"),
@@ -21,7 +22,6 @@ PENALTY_LOOKS = {
     "none, fine-tuned": (GREY, "P", ":"),
     "L1, fine-tuned": (GREEN, "X", "-"),
 }
-TICKS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 FINE_TICKS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98)
 
 
@@ -38,34 +38,31 @@ def magnitude_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPat
     names = {-4: "0.0001", -3: "0.001", -2: "0.01", -1: "0.1", 0: "1", 1: "10"}
     ax.set_xticks([edges[0] + (edges[1] - edges[0]) / 2, *list(whole)[1:]], ["0", *(names[e] for e in list(whole)[1:])])
     root_shares(ax)  # L1 puts nearly all of them into one bin
+    ax.yaxis.set_major_locator(FixedLocator([0, 0.05, 0.2, 0.5, 1]))
     ax.set_xlabel("magnitude of a weight (log scale)")
+    ax.set_ylabel("share of weights")
     tidy(ax)
-    ax.legend(loc="upper right", fontsize=8, framealpha=0.9)
+    legend_above(ax)
     return now, before
 
 
-def gap_axis(ax: Axes) -> None:
-    """Make a `run_accuracy_axis` linear, from 40 to 100 %: the gap shall look as large as it is."""
-    ax.set_yscale("function", functions=(_share, lambda share: np.log(share / (1 - share))))
-    ax.set_ylim(float(logit(0.4)), float(logit(1.0)) + 1)
-    shares = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
-    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in shares]))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{_share(value):.0%}"))
+def gap_axis(ax: Axes, lowest: float = 0.4) -> None:
+    """Make a `run_accuracy_axis` linear, up to 100 %: the gap shall look as large as it is."""
+    ax.set_yscale("linear")
+    ax.set_ylim(lowest, 1.01)
+    ax.yaxis.set_major_locator(FixedLocator([share / 10 for share in range(11) if share >= 10 * lowest]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{100 * value:g} %"))
     ax.set_ylabel("accuracy")
-
-
-def _share(logit: np.ndarray | float) -> np.ndarray | float:
-    return 1 / (1 + np.exp(-np.asarray(logit)))
 
 
 def pruned_axis(ax: Axes, sparsities: Sequence[float], ghosts: Sequence[str]) -> tuple[Line2D, list[Line2D]]:
     """Empty lines of accuracy against sparsity, for this network and for `ghosts`, colours of earlier ones."""
     earlier = [ax.plot([], [], "-", lw=1.3, color=colour, alpha=0.8)[0] for colour in ghosts]
     (now,) = ax.plot([], [], "-o", ms=5, lw=2, color=BLUE)
-    ax.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
+    ax.set_xticks(range(len(sparsities)), [f"{100 * s:g} %" for s in sparsities])
     ax.set_xlim(-0.2, len(sparsities) - 0.8)
-    _accuracies(ax, 0.08, 0.99)
-    ax.set_xlabel("zeros, pruned one-shot")
+    accuracy_axis(ax, 0.08, 0.99, (0.1, 0.3, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99))
+    ax.set_xlabel("weights set to 0, not trained again")
     tidy(ax)
     return now, earlier
 
@@ -81,16 +78,16 @@ def penalty_curves(ax: Axes, records: pd.DataFrame, column: str, methods: Sequen
         colour, _, line = PENALTY_LOOKS[method]
         dense, small = (rows.groupby("strength")[c] for c in ("accuracy", column))
         x = dense.mean().index.to_numpy()
-        ax.plot(x, logit(dense.mean().to_numpy()), line, lw=1, color=colour, label=f"{method}, dense")
+        ax.plot(x, dense.mean().to_numpy(), line, lw=1, color=colour, label=f"{method}, dense")
         seed_band(ax, x, small, PENALTY_LOOKS[method], f"{method}, pruned", alpha=0.2, ms=6, lw=2)
     none = records[records["method"] == "none"]
     for c, width in (("accuracy", 1), (column, 2)):
         label = "no penalty, " + ("dense" if c == "accuracy" else "pruned")
-        ax.axhline(float(logit(none[c].mean())), color=BLACK, ls=":", lw=width, label=label)
+        ax.axhline(float(none[c].mean()), color=BLACK, ls=":", lw=width, label=label)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
     ax.set_xlabel("λ (log scale)")
-    _accuracies(ax, 0.95 * records[records["method"].isin([*methods, "none"])][column].min(), 0.98, FINE_TICKS)
+    accuracy_axis(ax, 0.95 * records[records["method"].isin([*methods, "none"])][column].min(), 0.98, FINE_TICKS)
     ax.legend(loc="lower center", fontsize=8, ncol=3, framealpha=0.9)
 
 
@@ -103,7 +100,7 @@ def prunable_plane(ax: Axes, records: pd.DataFrame, column: str) -> None:
     for method, rows in records.groupby("method", sort=False):
         colour, marker, line = PENALTY_LOOKS[str(method)]
         by = rows.groupby("strength")[["accuracy", column]]
-        low, mean, high = (logit(table.to_numpy()) for table in (by.min(), by.mean(), by.max()))
+        low, mean, high = (table.to_numpy() for table in (by.min(), by.mean(), by.max()))
         spread = [np.abs(mean - end).T for end in (low, high)]
         across, upright = ([s[i] for s in spread] for i in (0, 1))
         ax.errorbar(mean[:, 0], mean[:, 1], xerr=across, yerr=upright, fmt="none", ecolor=colour, lw=1)
@@ -111,21 +108,11 @@ def prunable_plane(ax: Axes, records: pd.DataFrame, column: str) -> None:
         for strength, (x, y) in zip(by.mean().index, mean, strict=True):
             if len(by) > 1:
                 ax.annotate(f"{strength:g}", (x, y), (5, -10), textcoords="offset points", fontsize=8, color=colour)
-    _accuracies(ax, 0.95 * records[column].min(), 0.975, FINE_TICKS)
+    accuracy_axis(ax, 0.95 * records[column].min(), 0.975, FINE_TICKS)
     dense = records.groupby(["method", "strength"])["accuracy"].mean()
     shares = [p for p in (0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98) if dense.min() - 0.02 < p < dense.max() + 0.01]
-    ax.xaxis.set_major_locator(FixedLocator([float(logit(p)) for p in shares]))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{100 / (1 + np.exp(-value)):.3g} %"))
+    ax.set_xscale("accuracy")
+    ax.xaxis.set_major_locator(FixedLocator(shares))
     ax.set_xlabel("validation accuracy, dense")
     ax.set_ylabel("validation accuracy, pruned")
     ax.legend(loc="lower left", fontsize=8, framealpha=0.9)
-
-
-def _accuracies(ax: Axes, lowest: float, highest: float, ticks: Sequence[float] = TICKS) -> None:
-    """An axis of accuracies with ticks close enough for either end; plot `logit(accuracy)` against it."""
-    ax.set_ylim(*logit(np.array([lowest, highest])))
-    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in ticks]))
-    labels = {round(float(logit(p)), 6): f"{p:.0%}" for p in ticks}
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: labels.get(round(value, 6), "")))
-    ax.set_ylabel("validation accuracy")

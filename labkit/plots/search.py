@@ -7,9 +7,9 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from labkit import _check
@@ -24,7 +24,6 @@ from labkit.plots._base import (
     SKY,
     accuracy_axis,
     kilobytes,
-    logit,
     size_axis,
     tidy,
 )
@@ -37,24 +36,21 @@ SAMPLERS = {
     "tpe, hyperband": (PURPLE, "D", "-.", "TPE, Hyperband"),
     "nsga2": (RED, "s", "-", "NSGA-II"),
 }
-LOW, HIGH = 0.6, 0.875  # of the axis of accuracies on which a search over training settings is drawn
+GRADES = (("#d0d0d0", 1.0), (GREY, 1.2), (BLUE, 1.6))  # colour and width of the line of a trial: far, fair, good
 
 
-def cost_axes(ax: Axes, epochs: int) -> None:
-    """Accuracy against the epochs that a search has trained in all; `place_accuracy` keeps what is poor on the edge."""
-    accuracy_axis(ax, LOW, HIGH)
-    ticks = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
-    ax.yaxis.set_major_locator(FixedLocator([float(logit(p)) for p in ticks]))
-    labels = {round(float(logit(p)), 6): f"{p:.0%}" for p in ticks}
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: labels.get(round(value, 6), "")))
+# of a key above its axes
+KEY: dict[str, Any] = dict(
+    fontsize=10, frameon=False, handlelength=1.5, columnspacing=1.1, handletextpad=0.5, labelspacing=0.25, borderpad=0
+)
+
+
+def cost_axes(ax: Axes, epochs: float, lowest: float) -> None:
+    """Accuracy, from `lowest` on, against the epochs that a search has trained in all."""
+    accuracy_axis(ax, lowest, 0.86, (0.6, 0.65, 0.7, 0.75, 0.8, 0.85))
     ax.set_xlim(0, epochs)
     ax.set_xlabel("epochs trained in all")
     tidy(ax)
-
-
-def place_accuracy(accuracy: np.ndarray | Sequence[float]) -> np.ndarray:
-    """Where accuracies lie on `cost_axes`; those below its end lie on it."""
-    return logit(np.clip(np.asarray(accuracy, float), LOW + 0.004, HIGH))
 
 
 def sampler_lines(ax: Axes, names: Sequence[str], steps: bool) -> dict[str, Line2D]:
@@ -67,26 +63,41 @@ def sampler_lines(ax: Axes, names: Sequence[str], steps: bool) -> dict[str, Line
     return lines
 
 
-def parallel_axes(ax: Axes, axes: Mapping[str, Sequence[Any]]) -> tuple[LineCollection, Line2D]:
-    """An upright axis for each name of `axes`, with its ends or choices written on it; no trials yet.
+def parallel_axes(ax: Axes, axes: Mapping[str, Sequence[Any]], grades: Sequence[str]) -> tuple[list[Line2D], Line2D]:
+    """An upright axis for each name of `axes`, its ends written beyond it, where no line of a trial passes.
 
-    Returns the lines of the trials and the line of the one that is chosen, for `place_trials` to move.
+    Returns a line for the trials of each grade, far, fair and good, named `grades` in the key above, and the line of
+    the trial that is chosen; `join_trials` and `place_trial` say where they go.
     """
+    last = len(axes) - 1
     for i, (name, values) in enumerate(axes.items()):
         ax.axvline(i, color=GREY, lw=1)
         ends = values if isinstance(values, list) else values[:2]
-        for j, value in enumerate(ends):
-            height = j / max(1, len(ends) - 1)
-            box = dict(boxstyle="round,pad=0.12", fc="white", ec="none", alpha=0.75)
-            ax.text(i + 0.05, height, short(value), fontsize=7.5, va="center", bbox=box, zorder=4)
-        ax.text(i, -0.09 - 0.065 * (i % 2), name.replace("size_bytes", "file"), fontsize=9, ha="center", va="top")
-    ax.set_xlim(-0.15, len(axes) - 0.5)
-    ax.set_ylim(-0.05, 1.05)
+        texts = [f"{100 * value:g} %" if name == "accuracy" else short(value) for value in ends]
+        heights = [j / max(1, len(ends) - 1) for j in range(len(ends))]
+        if i == 0 and isinstance(values, list):  # at the left there is room for all of them
+            for y, text in zip(heights, texts, strict=True):
+                ax.text(-0.08, y, text, fontsize=10, ha="right", va="center")
+        else:
+            ax.plot([i] * len(ends), heights, "_", ms=7, color=GREY)
+            ax.text(i, -0.05, "≤ " * (name == "accuracy") + texts[0], fontsize=10, ha="center", va="top")
+            ax.text(i, 1.04, texts[-1], fontsize=10, ha="center", va="bottom")
+        ax.text(i, -0.19, name.replace("size_bytes", "file").replace("_", " "), fontsize=10, ha="center", va="top")
+    ax.set_xlim(-1.0 - last / 40, last + 0.5)
+    ax.set_ylim(0, 1)
     ax.set_axis_off()
-    lines = LineCollection([], linewidths=1.1, cmap="viridis", alpha=0.75)
-    ax.add_collection(lines)
-    (chosen,) = ax.plot([], [], "-o", color=ORANGE, lw=3, ms=5, mec=BLACK, zorder=5)
+    looks = zip(GRADES, grades, strict=True)
+    lines = [ax.plot([], [], "-", color=colour, lw=lw, label=label)[0] for (colour, lw), label in looks]
+    (chosen,) = ax.plot([], [], "-o", color=ORANGE, lw=3, ms=6, mec=BLACK, zorder=5, clip_on=False, label="chosen")
+    key = [chosen, *lines[::-1]]
+    ax.legend(handles=key, loc="lower right", bbox_to_anchor=(1.0, 1.15), ncol=4, **KEY)
     return lines, chosen
+
+
+def join_trials(places: Sequence[np.ndarray]) -> np.ndarray:
+    """The places of several trials as those of one line with gaps, (2, n)."""
+    gap = np.full((1, 2), np.nan)
+    return np.concatenate([gap, *(part for place in places for part in (place, gap))]).T
 
 
 def place_trial(record: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> np.ndarray:
@@ -113,22 +124,23 @@ def short(value: Any) -> str:
     return str(value)
 
 
-def importance_bars(ax: Axes, names: Sequence[str]) -> list[Rectangle]:
-    """Empty horizontal bars for shares that add up to 1."""
-    bars = ax.barh(range(len(names)), [0] * len(names), color=BLUE, height=0.65)
-    ax.set_yticks(range(len(names)), names, fontsize=9)
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlim(0, 1)
-    ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-    tidy(ax)
-    return cast(list[Rectangle], list(bars))
+def importance_bars(ax: Axes, names: Sequence[str], beside: Axes) -> tuple[list[Rectangle], list[Text]]:
+    """Empty upright bars below the axes of the same names in `beside`, for shares that add up to 1, and their texts."""
+    bars = ax.bar(range(len(names)), [0] * len(names), color=BLUE, width=0.35)
+    texts = [ax.text(i, 0, "", fontsize=10, ha="center", va="bottom") for i in range(len(names))]
+    ax.set_xlim(beside.get_xlim())
+    ax.set_ylim(0, 1)
+    ax.set_axis_off()
+    ax.hlines(0, -0.25, len(names) - 0.75, color=GREY, lw=1)
+    ax.text(-0.3, 0, "importance", fontsize=10, ha="right", va="bottom")
+    return cast(list[Rectangle], list(bars)), texts
 
 
-def recipe_axes(ax: Axes, dense_bytes: int, dense_accuracy: float) -> None:
-    """The accuracy-against-size plane of recipes, with the dense network on it."""
-    ax.plot([dense_bytes], logit(np.array([dense_accuracy])), "D", ms=8, color=RED, label="dense fp32", zorder=4)
+def recipe_axes(ax: Axes, dense_bytes: int, dense_accuracy: float, lowest: float) -> None:
+    """The accuracy-against-size plane of recipes, from `lowest` on, with the dense network on it."""
+    ax.plot([dense_bytes], np.array([dense_accuracy]), "D", ms=8, color=BLACK, label="dense fp32", zorder=4)
     size_axis(ax, dense_bytes / 250, dense_bytes * 1.7, most=5)
-    accuracy_axis(ax, 0.3, dense_accuracy + 0.4 * (1 - dense_accuracy))
+    accuracy_axis(ax, lowest, dense_accuracy + 0.4 * (1 - dense_accuracy))
     tidy(ax)
 
 

@@ -7,9 +7,10 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from labkit.plots._base import accuracy_axis, tidy
+from labkit.plots._base import SHARES, accuracy_axis, tidy
 
 LOSSES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # ticks; what is beyond the ends is drawn at them
+FEW_SHARES, LOW = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98), 1.8  # ticks of axes that are less than so many inches high
 
 
 def loss_axis(ax: Axes, lowest: float = 0.02, highest: float = 12.0) -> None:
@@ -19,7 +20,7 @@ def loss_axis(ax: Axes, lowest: float = 0.02, highest: float = 12.0) -> None:
     ax.yaxis.set_major_locator(FixedLocator(LOSSES))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
-    ax.set_ylabel("loss on the training batches")
+    ax.set_ylabel("training loss")
     progress_axis(ax)
     tidy(ax)
 
@@ -31,9 +32,10 @@ def progress_axis(ax: Axes) -> None:
     ax.set_xlabel("training done, per cent")
 
 
-def run_accuracy_axis(ax: Axes, lowest: float = 0.09, highest: float = 0.99) -> None:
-    """An axis of accuracies against the training done, in per cent; plot `logit(accuracy)` against it."""
-    accuracy_axis(ax, lowest, highest)
+def run_accuracy_axis(ax: Axes, lowest: float = 0.07, highest: float = 0.99) -> None:
+    """An axis of accuracies against the training done, in per cent; few ticks where there is room for few."""
+    accuracy_axis(ax, lowest, highest, SHARES if ax.bbox.height > LOW * ax.figure.dpi else FEW_SHARES)
+    ax.set_ylabel("accuracy")
     progress_axis(ax)
     tidy(ax)
 
@@ -44,4 +46,12 @@ def key_rows(ax: Axes, colours: Sequence[str]) -> tuple[list[Line2D], list[Text]
     ax.set_xlim(0, 1)
     ax.set_ylim(len(colours) - 0.5, -0.5)
     dashes = [ax.plot([0, 0.06], [i, i], "-", color=colour, lw=3)[0] for i, colour in enumerate(colours)]
-    return dashes, [ax.text(0.08, i, "", fontsize=9, va="center") for i in range(len(colours))]
+    return dashes, [ax.text(0.08, i, "", fontsize=10, va="center") for i in range(len(colours))]
+
+
+def legend_above(ax: Axes) -> None:
+    """The legend in one row above the axes, where no data are; it stands in for a title."""
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncol=9, fontsize=10, frameon=False, handlelength=1.3,
+        handletextpad=0.4, columnspacing=0.9, borderaxespad=0.3, borderpad=0,
+    )  # fmt: skip

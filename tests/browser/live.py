@@ -1,6 +1,9 @@
-"""What the browser tests of panels that train share: a panel of its own notebook, its words, whether a run streams."""
+"""What the browser tests share: a panel of its own notebook, reading its words, moving its controls, waiting for it."""
 
+import re
 from contextlib import contextmanager
+
+from axe_playwright_python.sync_playwright import Axe
 
 from benchmarks import lab
 from benchmarks.slider import write_notebook
@@ -10,15 +13,80 @@ ONE_THREAD = "import torch\ntorch.set_num_threads(1)\n"
 
 
 @contextmanager
-def trained_panel(url, chrome, notebooks, source, ended):
-    """The panel that `source` ends with, once its first run has said `ended`; no console error may come of it."""
-    page, errors = lab.open_notebook(chrome, url, write_notebook(notebooks, "live", source))
+def opened(url, chrome, notebooks, name, source, **window):
+    """The panel that `source` ends with, in a notebook of its own; no console error may come of it."""
+    page, errors = lab.open_notebook(chrome, url, write_notebook(notebooks, name, source), **window)
     lab.run_all(page)
-    panel = lab.panel(page)
-    waited(panel, ended)
-    yield panel
+    yield lab.panel(page)
     assert errors == []
-    page.close()
+    lab.close_notebook(page)
+
+
+@contextmanager
+def trained_panel(url, chrome, notebooks, source, ended):
+    """The panel that `source` ends with, once its first run has said `ended`."""
+    with opened(url, chrome, notebooks, "live", source) as panel:
+        waited(panel, ended)
+        yield panel
+
+
+def card(panel, label):
+    """(value, note) of the card whose label begins with `label`."""
+    found = panel.locator(".labkit-card").filter(has_text=re.compile(f"^{re.escape(label)}")).first
+    return found.locator(".labkit-value").text_content(), found.locator(".labkit-note").text_content()
+
+
+def handle(panel, label):
+    """The slider with this label."""
+    return panel.get_by_role("slider", name=label, exact=True)
+
+
+def shown_value(panel, label):
+    """What a slider says that it stands at."""
+    return handle(panel, label).get_attribute("aria-valuetext")
+
+
+def alt(panel):
+    """The present picture in words."""
+    return panel.get_attribute("data-alt")
+
+
+def answered(panel):
+    """Wait until every move has its picture, and what is settled of it has not changed for a second."""
+    page = panel.page
+    page.wait_for_function("root => !root.labkitAsks()", arg=panel.element_handle())
+    seen = None
+    while seen != (seen := (alt(panel), panel.locator(".labkit-status").text_content())):
+        page.wait_for_timeout(1_000)
+
+
+def settle(panel):
+    """Wait until what was asked for is there, settled."""
+    panel.page.wait_for_function("root => !root.labkitAsks()", arg=panel.element_handle())
+    panel.locator(".labkit-status", has_text="scored on all").wait_for()
+    answered(panel)
+
+
+def press(panel, label, *keys):
+    """Press keys on a slider, one after the other, each until its picture has settled."""
+    for key in keys:
+        handle(panel, label).press(key)
+        settle(panel)
+
+
+def choose(panel, label, option):
+    """Choose from a menu, and wait until that has settled."""
+    panel.get_by_label(label, exact=True).select_option(option)
+    settle(panel)
+
+
+def moved(panel, act):
+    """Do something, and wait until the picture's words have changed; the new ones."""
+    before = alt(panel)
+    act()
+    panel.page.wait_for_function("([root, alt]) => root.dataset.alt !== alt", arg=[panel.element_handle(), before])
+    panel.page.wait_for_function("root => !root.labkitAsks()", arg=panel.element_handle())
+    return alt(panel)
 
 
 def waited(panel, words):
@@ -27,15 +95,16 @@ def waited(panel, words):
 
 
 def told(panel, words):
-    """Wait until the picture speaks of these words: behind a move, the status may still be that of the run before."""
-    panel.locator(f'img.labkit-picture[alt*="{words}"]').wait_for()
+    """Wait until the picture speaks of these words: after a move, the status may still be that of the run before."""
+    holds = "([root, words]) => root.dataset.alt.includes(words)"
+    panel.page.wait_for_function(holds, arg=[panel.element_handle(), words])
 
 
 # true when the page has shown two pictures of a run that is under way, or when none is
 STREAMS = """root => {
   const training = root.querySelector(".labkit-status").textContent.startsWith("training: ");
   root.labkitSeen = root.labkitSeen || new Set();
-  if (training) root.labkitSeen.add(root.querySelector("img.labkit-picture").src);
+  if (training) root.labkitSeen.add(root.dataset.alt);
   return root.labkitSeen.size > 1 || !training;
 }"""
 
@@ -45,3 +114,9 @@ def streams(panel):
     root = panel.element_handle()
     panel.page.wait_for_function(STREAMS, arg=root)
     return root.evaluate("root => { const seen = root.labkitSeen.size; delete root.labkitSeen; return seen > 1; }")
+
+
+def violations(page):
+    """What axe finds wrong in the panels of a page, with the first words of each element."""
+    found = Axe().run(page, context=".labkit-panel").response["violations"]
+    return [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found]

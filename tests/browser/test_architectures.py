@@ -5,25 +5,19 @@ import pytest
 import safetensors.numpy
 
 import labkit as lk
-from benchmarks import lab
 from labkit.data import data_dir
-from tests.browser.test_panels import card, press, prune_globally, settle, shown, shown_value
+from tests.browser.account import prune_globally
+from tests.browser.live import alt, card, choose, opened, press, shown_value
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def panel(url, chrome):
+def panel(url, chrome, notebooks):
     """The panel, with LeNet-300-100 on Fashion-MNIST chosen in its menu."""
-    page, errors = lab.open_notebook(chrome, url, "11_other_architectures.ipynb")
-    lab.run_all(page)
-    panel = lab.panel(page)
-    before = shown(panel)
-    panel.get_by_label("network").select_option("lenet-300-100 on fashion-mnist")
-    settle(panel, before)
-    yield panel
-    assert errors == []
-    page.close()
+    with opened(url, chrome, notebooks, "architectures", "lk.explore.architectures()") as found:
+        choose(found, "network", "lenet-300-100 on fashion-mnist")
+        yield found
 
 
 def dense():
@@ -47,9 +41,7 @@ def predicted(tensors, split):
 
 
 def test_the_whole_network_and_each_layer_equal_a_recomputation(panel):
-    before = shown(panel)
-    panel.get_by_label("one scale per").select_option("output channel")
-    settle(panel, before)
+    choose(panel, "one scale per", "output channel")
     press(panel, "weight bits", "ArrowLeft")
     press(panel, "sparsity", "PageUp")
     panel.locator(".labkit-status", has_text="every layer tried alone").wait_for()
@@ -91,5 +83,4 @@ def test_kinds_can_be_tried_instead_of_layers(panel):
 
 def test_activation_bits_are_told(panel):
     press(panel, "activation bits", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft")
-    alt = panel.locator("img.labkit-picture").get_attribute("alt")
-    assert f"activations to {shown_value(panel, 'activation bits')} bits" in alt
+    assert f"activations to {shown_value(panel, 'activation bits')} bits" in alt(panel)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import labkit as lk
-from tests.browser.live import streams, told, trained_panel, waited
-from tests.browser.test_panels import card, handle, shown_value
+from tests.browser.live import card, handle, shown_value, streams, told, trained_panel, waited
 
 pytestmark = pytest.mark.browser
 ENDED = "retrained: 100% of 1 epoch"
@@ -57,7 +56,7 @@ def test_a_move_checks_and_trains_and_the_next_move_ends_it(panel):
     assert streams(panel)
     for _ in range(3):
         handle(panel, "learning rate").press("ArrowLeft")
-    told(panel, "a sum, not a mean; lr 0.01")
+    told(panel, "a sum, not a mean, learning rate 0.01")
     assert shown_value(panel, "learning rate") == "0.01"
     waited(panel, ENDED)
     (w1, w2), right = by_hand(0.01)

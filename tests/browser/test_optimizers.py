@@ -2,14 +2,12 @@
 
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
 
 import labkit as lk
 from benchmarks import lab
 from benchmarks.slider import write_notebook
 from labkit.optim import RULES
-from tests.browser.live import ONE_THREAD, streams, told
-from tests.browser.test_panels import card, handle, shown, shown_value
+from tests.browser.live import ONE_THREAD, alt, card, handle, moved, shown_value, streams, told
 
 pytestmark = pytest.mark.browser
 SOURCES = {"optimizers": "lk.explore.optimizers()", "race": ONE_THREAD + "lk.explore.race()"}
@@ -21,10 +19,8 @@ def opened(request, url, chrome, notebooks):
     lab.run_all(page)
     found = lab.panel(page)
     yield request.param, found
-    violations = Axe().run(page, context=".labkit-panel").response["violations"]
-    assert [(v["id"], [n["html"][:90] for n in v["nodes"]]) for v in violations] == []
     assert errors == []
-    page.close()
+    lab.close_notebook(page)
 
 
 @pytest.fixture
@@ -42,15 +38,6 @@ def chosen(opened, wanted):
     if name != wanted:
         pytest.skip(f"the panel {wanted} only")
     return panel
-
-
-def moved(panel, act):
-    """Do something, and wait until the picture or its words have changed."""
-    before, image = shown(panel), panel.locator("img.labkit-picture")
-    act()
-    changed = "([image, src, alt]) => image.src !== src || image.alt !== alt"
-    image.page.wait_for_function(changed, arg=[image.element_handle(), *before])
-    return image.get_attribute("alt")
 
 
 def by_torch(lr, momentum, x, y, steps=100):
@@ -90,7 +77,7 @@ def test_a_walk_equals_torchs(walks):
 
 def test_divergence_of_a_walk_is_said(walks):
     moved(walks, lambda: handle(walks, "lr").press("End"))
-    assert "SGD: diverged, out at step 1" in walks.locator("img.labkit-picture").get_attribute("alt")
+    assert "SGD: diverged, out at step 1" in alt(walks)
     assert int(card(walks, "diverged")[0]) >= 2
 
 
@@ -104,15 +91,15 @@ def recomputed(optimizer, lr, seed):
 
 
 def test_a_move_starts_a_race_that_streams_and_the_next_move_ends_it(race):
-    image, status = race.locator("img.labkit-picture"), race.locator(".labkit-status")
+    status = race.locator(".labkit-status")
     handle(race, "seed").press("ArrowRight")
     status.filter(has_text="training: ").wait_for()
     assert streams(race)
     handle(race, "lr").press("ArrowRight")
-    told(race, "lr 0.003, seed 1")
+    told(race, "lr 0.003, few images, 25 passes, seed 1")
     for _ in range(20):  # of the run that was overtaken nothing is shown any more
-        assert "lr 0.003, seed 1" in image.get_attribute("alt")
-        image.page.wait_for_timeout(100)
+        assert "lr 0.003, few images, 25 passes, seed 1" in alt(race)
+        race.page.wait_for_timeout(100)
     status.filter(has_text="trained: 550 steps").wait_for()
     assert card(race, "accuracy")[0] == f"{recomputed(torch.optim.Adam, 0.003, 1):.2%}"
     race.locator(".labkit-note", has_text=r"one-shot").wait_for()

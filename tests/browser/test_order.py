@@ -6,8 +6,8 @@ import pytest
 
 import labkit as lk
 from labkit.sweep.order import EPOCHS, IMAGES
-from tests.browser.live import ONE_THREAD, told, trained_panel, waited
-from tests.browser.test_panels import accuracy, card, dense_weights, handle, prune_globally, round_symmetric
+from tests.browser.account import accuracy, dense_weights, prune_globally, round_symmetric
+from tests.browser.live import ONE_THREAD, alt, card, handle, told, trained_panel, waited
 
 pytestmark = pytest.mark.browser
 
@@ -18,15 +18,9 @@ def panel(url, chrome, notebooks):
         yield found
 
 
-def choose(panel, step, value):
-    panel.get_by_label(step, exact=True).select_option(value)
-
-
 def test_in_one_go_and_swapped_equal_a_recomputation(panel):
-    choose(panel, "step 2", "nothing")
-    choose(panel, "step 1", "prune")
-    choose(panel, "step 2", "quantize")
-    told(panel, "prune then quantize")
+    panel.get_by_label("order", exact=True).select_option("prune, then quantize")
+    told(panel, "prune, then quantize")
     waited(panel, "training: ")
     value, note = card(panel, "in one go, swapped")
     expected = accuracy(round_symmetric(prune_globally(dense_weights(), 0.95), 3))
@@ -36,14 +30,13 @@ def test_in_one_go_and_swapped_equal_a_recomputation(panel):
 
 
 def test_the_training_streams_is_ended_by_a_move_and_ends_where_compose_does(panel):
-    image = panel.locator("img.labkit-picture")
     handle(panel, "bits").press("ArrowRight")
     told(panel, "4 bits")
     waited(panel, "now quantize")
     handle(panel, "bits").press("ArrowLeft")
     told(panel, "3 bits")
     waited(panel, "now prune")
-    assert "3 bits" in image.get_attribute("alt")
+    assert "3 bits" in alt(panel)
     waited(panel, "trained: ")
     data = lk.load_data("mnist")
     train = lk.Split(data.train.x[:IMAGES], data.train.y[:IMAGES])

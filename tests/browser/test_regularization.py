@@ -8,8 +8,7 @@ import torch
 import labkit as lk
 from labkit import losses
 from labkit.explore._regularization import BATCH, STEPS, USUAL
-from tests.browser.live import ONE_THREAD, streams, told, trained_panel, waited
-from tests.browser.test_panels import card, handle, shown_value
+from tests.browser.live import ONE_THREAD, alt, card, handle, shown_value, streams, told, trained_panel, waited
 
 pytestmark = pytest.mark.browser
 ENDED = re.compile(r"^trained: \d+ steps; scored on all")
@@ -37,17 +36,16 @@ def recomputed(loss):
 
 
 def test_a_move_starts_a_run_that_streams_and_the_next_move_ends_it(panel):
-    image = panel.locator("img.labkit-picture")
     handle(panel, "dropout").press("PageUp")
-    told(panel, "regularized by dropout 0.25")
+    told(panel, "dropout 25 %")
     waited(panel, "training: ")
     assert streams(panel)
-    assert "regularized by dropout 0.25" in image.get_attribute("alt")
+    assert "dropout 25 %" in alt(panel)
     handle(panel, "dropout").press("Home")
     panel.get_by_label("penalty").select_option("L1")
-    told(panel, f"regularized by L1 {USUAL['L1']:g}")
+    told(panel, f"penalty L1, λ {USUAL['L1']:g}")
     waited(panel, "training: ")
-    assert f"regularized by L1 {USUAL['L1']:g}" in image.get_attribute("alt")
+    assert f"penalty L1, λ {USUAL['L1']:g}" in alt(panel)
     assert shown_value(panel, "λ") == f"{USUAL['L1']:g}"
     waited(panel, ENDED)
     dense, pruned = recomputed(losses.with_l1(USUAL["L1"]))
@@ -59,5 +57,5 @@ def test_a_penalty_that_is_too_strong_leaves_guessing(panel):
     handle(panel, "λ").press("End")
     waited(panel, "training: ")
     waited(panel, ENDED)
-    assert "regularized by L1 10" in panel.locator("img.labkit-picture").get_attribute("alt")
+    assert "penalty L1, λ 10" in alt(panel)
     assert float(card(panel, "accuracy")[0].rstrip("%")) < 30

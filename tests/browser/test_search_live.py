@@ -4,20 +4,17 @@ import re
 
 import pytest
 
-from benchmarks import lab
 from labkit.sweep import shipped_sweep
 from labkit.sweep.search import shipped_right
-from tests.browser.test_panels import card, press, shown_value
+from tests.browser.live import card, opened, press, shown_value
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def panel(url, chrome):
-    page, _ = lab.open_notebook(chrome, url, "05_hyperparameter_search.ipynb")
-    lab.run_all(page)
-    yield lab.panel(page)
-    page.close()
+def panel(url, chrome, notebooks):
+    with opened(url, chrome, notebooks, "search", "lk.explore.search()") as found:
+        yield found
 
 
 def chosen(trials, judges):
@@ -47,7 +44,6 @@ def test_a_search_shows_its_trials_and_stops_within_one(panel):
     panel.locator(".labkit-status", has_text=re.compile(r"searching, seed 1: [1-9]\d* of \d+ trials done")).wait_for()
     panel.get_by_role("button", name="stop").click()
     panel.locator(".labkit-status", has_text="stopped").wait_for()
-    panel.get_by_role("button", name="search", exact=True).wait_for()
     panel.page.wait_for_timeout(1_500)
     assert status.text_content() == "stopped"
     assert int(card(panel, "epochs trained")[0]) % 9 == 0

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from labkit.data import Data
-from labkit.explore import _order, _students, _training
-from labkit.explore._panel import Panel
-from labkit.explore._start import Dense, own
+from labkit.explore import _order, _students
+from labkit.live import compression, training
+from labkit.live.baseline import Baseline, own
+from labkit.live.panel import Panel
 from labkit.train import fit
 
 
@@ -27,8 +28,9 @@ def every_step(monkeypatch):
     def paced(picture, seconds):
         return lambda model, progress: picture(model, progress) if progress < 1 else None
 
-    for module in (_training, _students, _order):
-        monkeypatch.setattr(module, "paced", paced)
+    for module in (training, compression, _students, _order):
+        if hasattr(module, "paced"):
+            monkeypatch.setattr(module, "paced", paced)
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +45,6 @@ def conv(digits: Data) -> nn.Module:
 
 
 @pytest.fixture(scope="session")
-def mine(conv: nn.Module, digits: Data) -> Dense:
+def mine(conv: nn.Module, digits: Data) -> Baseline:
     """That network as a panel starts from it."""
     return own(conv, digits)

@@ -9,10 +9,11 @@ from torch import nn
 
 from labkit import explore
 from labkit.data import Data, Split
-from labkit.explore import _learning_rate, _race, _regularization, _words
-from labkit.explore._overview import FLIPS, Overview, points
-from labkit.explore._score import Score, scores
-from labkit.explore._start import own
+from labkit.explore import _learning_rate, _race, _regularization
+from labkit.explore._overview import FLIPS, Overview
+from labkit.live import words as _words
+from labkit.live.baseline import own
+from labkit.live.score import Score, scores
 
 PANELS = (
     "architectures", "deep_compression", "distillation", "few_bits", "learning_rate", "order", "overview", "pruning",
@@ -131,7 +132,7 @@ def opened(panel, network):
 @pytest.mark.parametrize("network", SHAPED)
 @pytest.mark.parametrize("panel", [panel for panel in PANELS if panel != "structured"])
 def test_every_panel_opens_on_it(short, panel, network):
-    live, image = opened(panel, network).live, len(NETWORKS[network][1]) == 3
+    live, image = opened(panel, network), len(NETWORKS[network][1]) == 3
     said = "no trials yet" if panel == "search" else f"scored on all 300 validation {'images' if image else 'examples'}"
     assert said in live.status
 
@@ -140,8 +141,8 @@ def test_every_panel_opens_on_it(short, panel, network):
 @pytest.mark.parametrize("panel", ["overview", "pruning", "learning_rate"])
 def test_the_others_are_scored_pruned_and_trained(short, panel, network):
     opening = opened(panel, network)
-    assert not opening.live.status.startswith("⚠"), opening.live.status
-    assert "scored on all 300 validation images" in opening.live.status
+    assert not opening.status.startswith("⚠"), opening.status
+    assert "scored on all 300 validation images" in opening.status
 
 
 @pytest.mark.parametrize("network", ["volumes", "table", "signal", "view", "LSTM"])
@@ -155,9 +156,10 @@ def test_the_button_trains_it(panel, network):
 @pytest.mark.parametrize("panel", [*TRAINS, "structured", "order", "few_bits", "learning_rate", "race", "distillation"])
 def test_a_data_set_smaller_than_a_batch_is_trained_on(short, panel):
     opening, shown = getattr(explore, panel)(Head(), data_of((1, 8, 8), n=100)), []
-    opening.view.train(opening.settings(), shown.append, lambda: False)
+    fresh = type(opening.view)(opening.view.own)  # the panel's own has trained already, and shows that again
+    fresh.train(opening.settings(), shown.append, lambda: False)
     assert shown
-    assert "⚠" not in opening.live.status
+    assert "⚠" not in opening.status
 
 
 def test_data_too_small_for_a_panel_are_refused(refuses):
@@ -171,7 +173,7 @@ def test_data_too_small_for_a_panel_are_refused(refuses):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_units_leave_or_one_sentence_says_why_not(network):
     try:
-        said = opened("structured", network).live.status
+        said = opened("structured", network).status
     except (TypeError, ValueError) as error:
         said = str(error)  # which one, the tests of prune_channels say
     assert said
@@ -216,14 +218,14 @@ def test_the_overview_shows_any_number_of_channels(channels, words):
     grey = x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     expected = (x if channels == 3 else grey).clamp(0, 1).permute(0, 2, 3, 1)
     assert pictures == pytest.approx(expected.numpy(), abs=1e-6)
-    live = explore.overview(model, data).live
+    live = explore.overview(model, data)
     assert not live.status.startswith("⚠")
     assert ("grey: mean of" in live.alt) is bool(words)
     assert words in live.alt
     view = Overview(own(model, data))
-    view.draw(*[p for p in points(view._own, 0.0, 32) if p.read_back])
+    view.draw(*[p for p in view.results(sparsity=0.0, bits=32) if p.read_back])
     assert view.strip.get_visible()
-    assert words in view.caption.get_text()
+    assert words in view.strip_axes.get_title(loc="left")
 
 
 @pytest.mark.parametrize("network", ["volumes", "table", "signal"])
@@ -231,19 +233,19 @@ def test_what_is_no_image_is_told_in_words(network):
     torch.manual_seed(0)
     build, shape = NETWORKS[network]
     view = Overview(own(build(), data_of(shape)))
-    data, shown = view._own.data, Score(view._own.score.predicted.roll(1), 0, 300, 300, "examples")
-    *_, point = points(view._own, 0.0, 32)
+    data, shown = view.own.data, Score(view.own.score.predicted.roll(1), 0, 300, 300, "examples")
+    *_, point = view.results(sparsity=0.0, bits=32)
     truth = (
-        view._own.score.predicted
+        view.own.score.predicted
     )  # the whole network is right, the small one says what belongs to the example before
-    dense = replace(view._own, data=replace(data, validation=Split(data.validation.x, truth)))
+    dense = replace(view.own, data=replace(data, validation=Split(data.validation.x, truth)))
     point = replace(point, dense=dense, score=shown)
     view.draw(point)
     assert not view.strip.get_visible()
     words, lost = view.tell(point), torch.nonzero(truth != truth.roll(1)).flatten().tolist()
     assert "scored on all 300 validation examples" in words.status
     assert f"examples lost / won {len(lost)} / 0" in words.alt
-    assert "image" not in words.alt + words.status + view.caption.get_text()
+    assert "image" not in words.alt + words.status + view.strip_axes.get_title(loc="left")
     named = [text.get_text().replace("\n", " ") for text in view.names]
     flips = [f"{data.classes[truth[i]]} → {data.classes[truth[i - 1]]}" for i in lost[:FLIPS]]
     assert named == flips + [""] * (FLIPS - len(flips))

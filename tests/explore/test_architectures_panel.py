@@ -12,9 +12,9 @@ from labkit._module import clone
 from labkit.compress import _weights
 from labkit.compress.quantize import quantize_inputs
 from labkit.data import load_data, take
-from labkit.explore._architectures import Architectures, squeezed_points
-from labkit.explore._start import shipped
+from labkit.explore._architectures import Architectures, lost_beside
 from labkit.frontier import frontier
+from labkit.live.baseline import shipped
 from labkit.measure import difference, kinds
 from labkit.sweep import (
     AT_RANDOM,
@@ -37,18 +37,17 @@ from labkit.zoo import load_model
 LENET = ("lenet-300-100", "fashion-mnist")
 
 
-def setting(sparsity=0.5, bits=3, activation_bits=32, granularity="tensor"):
-    return dict(sparsity=sparsity, bits=bits, activation_bits=activation_bits, granularity=granularity)
+def setting(sparsity=0.5, bits=3, activation_bits=32, granularity="tensor", by="layers"):
+    return dict(sparsity=sparsity, bits=bits, activation_bits=activation_bits, granularity=granularity, by=by)
 
 
-def last(results):
-    *_, result = results
-    return result
+def points(dense, **settings):
+    return list(Architectures(dense).results(dense.key, **setting(**settings)))
 
 
 @pytest.fixture(scope="module")
 def point(mine):
-    return last(squeezed_points(mine, **setting()))
+    return points(mine)[-1]
 
 
 def test_squeeze_is_prune_then_quantize_then_the_inputs(conv, digits):
@@ -66,13 +65,13 @@ def test_a_point_is_what_labkit_measures(conv, digits, point):
     measured, pairs = lk.measure(small, digits.validation), lk.compare(conv, small, digits.validation)
     assert (point.score.correct, point.score.settled) == (measured["correct"], True)
     assert point.size_bytes == measured["size_bytes"]
-    assert point.ratio == pytest.approx(len(lk.encode(conv)) / measured["size_bytes"])
-    assert point.lost == difference(pairs["lost"], pairs["won"], 300)
-    assert point.lost[0] == pytest.approx(point.dense.score.accuracy - measured["accuracy"])
+    lost = lost_beside(point.dense, point.score)
+    assert lost == difference(pairs["lost"], pairs["won"], 300)
+    assert lost[0] == pytest.approx(point.dense.score.accuracy - measured["accuracy"])
 
 
 def test_activation_bits_reach_the_network(conv, digits, mine):
-    coarse = last(squeezed_points(mine, **setting(activation_bits=2)))
+    coarse = points(mine, activation_bits=2)[-1]
     by_hand = quantize_inputs(lk.quantize(lk.prune(conv, 0.5), 3), 2, digits.train.x[:LOT])
     assert coarse.score.correct == lk.accuracy(by_hand, digits.validation)["correct"]
     assert coarse.size_bytes == len(lk.encode(by_hand))
@@ -84,55 +83,58 @@ def test_a_layer_alone_is_that_layer_of_the_squeezed_network_among_dense_ones(co
         mixed = clone(conv)
         mixed.get_parameter(name).data = weight.clone()
         pairs = lk.compare(conv, mixed, digits.validation)
-        assert point.alone[name] == difference(pairs["lost"], pairs["won"], 300)
-    assert list(point.alone) == point.dense.layers
+        assert point.facts[name] == difference(pairs["lost"], pairs["won"], 300)
+    assert list(point.facts) == point.dense.layers
 
 
 def test_a_kind_alone_is_all_its_layers_at_once(conv, digits, mine, point):
-    whole = last(squeezed_points(mine, "kinds", **setting()))
+    whole = points(mine, by="kinds")[-1]
     small = lk.quantize(lk.prune(conv, 0.5), 3)
     kind = kinds(conv)
-    assert list(whole.alone) == list(dict.fromkeys(kind.values()))
+    assert list(whole.facts) == list(dict.fromkeys(kind.values()))
     assert (whole.score.correct, whole.size_bytes) == (point.score.correct, point.size_bytes)
-    for name in whole.alone:
+    for name in whole.facts:
         mixed = clone(conv)
         for layer, weight in _weights.weights(small).items():
             if kind[layer] == name:
                 mixed.get_parameter(layer).data = weight.clone()
         pairs = lk.compare(conv, mixed, digits.validation)
-        assert whole.alone[name] == difference(pairs["lost"], pairs["won"], 300)
+        assert whole.facts[name] == difference(pairs["lost"], pairs["won"], 300)
     words = Architectures(mine).tell(whole)
-    weakest = max(whole.alone, key=lambda name: whole.alone[name][0])
-    assert words.cards[3][:2] == ("weakest kind", weakest)
-    assert words.cards[3][2].startswith(f"{list(kind.values()).count(weakest)} of {len(kind)} layers · ")
+    weakest = max(whole.facts, key=lambda name: whole.facts[name][0])
+    d, low, high = (100 * v for v in whole.facts[weakest])
+    assert words.cards[3][:2] == ("weakest kind loses", f"{d:.1f} points")
+    among = f"{weakest} · {list(kind.values()).count(weakest)} of {len(kind)} layers · 95 %: {low:.1f} to {high:.1f}"
+    assert words.cards[3][2] == among
     assert words.status.endswith("every kind tried alone")
 
 
 def test_layers_come_one_by_one_behind_the_settled_score(mine):
-    points = list(squeezed_points(mine, **setting()))
-    assert [len(p.alone) for p in points if p.alone] == [1, 2, 3]
-    assert all(p.score.settled for p in points if p.alone)
-    assert not points[0].alone
+    found = points(mine)
+    assert [len(p.facts) for p in found if p.facts] == [1, 2, 3]
+    assert all(p.score.settled for p in found if p.facts)
+    assert not found[0].facts
     view = Architectures(mine)
-    assert view.tell(points[0]).cards[3][1] == "…"
-    assert "layers alone, summed: …" in view.tell(points[-2]).alt
-    assert view.tell(points[-1]).status == "scored on all 300 validation images; every layer tried alone"
+    assert view.tell(found[0]).cards[3][1] == "…"
+    assert "layers alone, summed: …" in view.tell(found[-2]).alt
+    assert view.tell(found[-2]).status == "scored on all 300 validation images; layer 2 of 3 tried alone"
+    assert view.tell(found[-1]).status == "scored on all 300 validation images; every layer tried alone"
 
 
 def test_star_and_bars_show_the_point(mine, point):
     view = Architectures(mine)
     view.draw(point)
     assert view.star.get_data()[0] == [mine.size_bytes / point.size_bytes]
-    assert view.star.get_data()[1] == pytest.approx([np.arcsinh(100 * point.lost[0])])
-    assert view.interval.get_data()[1] == pytest.approx(np.arcsinh([100 * v for v in point.lost[1:]]))
+    d, low, high = lost_beside(mine, point.score)
+    assert view.star.get_data()[1] == pytest.approx([np.arcsinh(100 * d)])
+    assert view.interval.get_data()[1] == pytest.approx(np.arcsinh([100 * low, 100 * high]))
     assert [b.get_width() for b in view.bars] == pytest.approx(
-        [np.arcsinh(100 * d) for d, _, _ in point.alone.values()]
+        [np.arcsinh(100 * d) for d, _, _ in point.facts.values()]
     )
-    segments = view.spans.get_segments()
-    assert [s[:, 0].tolist() for s in segments] == [
-        pytest.approx(np.arcsinh([100 * low, 100 * high]).tolist()) for _, low, high in point.alone.values()
-    ]
-    assert [s[0, 1] for s in segments] == [0, 1, 2]
+    ends, rows = (np.reshape(v, (3, 3)) for v in view.spans.get_data())
+    assert ends[:, :2] == pytest.approx(np.arcsinh([[100 * low, 100 * high] for _, low, high in point.facts.values()]))
+    assert np.isnan(ends[:, 2]).all()
+    assert rows[:, :2].tolist() == [[0, 0], [1, 1], [2, 2]]
     colours = [plots.KIND_COLOURS[k] for k in kinds(mine.model).values()]
     assert [to_hex(bar.get_facecolor()).upper() for bar in view.bars] == colours
 
@@ -140,41 +142,72 @@ def test_star_and_bars_show_the_point(mine, point):
 def test_a_bar_a_kind_is_drawn_when_kinds_are_asked_for(mine, point):
     view = Architectures(mine)
     view.draw(point)
-    whole = last(squeezed_points(mine, "kinds", **setting()))
+    whole = points(mine, by="kinds")[-1]
     view.draw(whole)
-    assert [t.get_text() for t in view.parts.get_yticklabels()] == list(whole.alone)
+    assert [t.get_text() for t in view.parts.get_yticklabels()] == list(whole.facts)
     assert [b.get_width() for b in view.bars] == pytest.approx(
-        [np.arcsinh(100 * d) for d, _, _ in whole.alone.values()]
+        [np.arcsinh(100 * d) for d, _, _ in whole.facts.values()]
     )
 
 
 def test_the_axis_reaches_as_far_as_the_star(mine):
-    view, tiny = Architectures(mine), last(squeezed_points(mine, **setting(sparsity=0.98, bits=1)))
+    view, tiny = Architectures(mine), points(mine, sparsity=0.98, bits=1)[-1]
     view.draw(tiny)
-    view.plane.set_xlim(0.9, tiny.ratio / 2)
+    ratio = mine.size_bytes / tiny.size_bytes
+    view.plane.set_xlim(0.9, ratio / 2)
     view.draw(tiny)
-    assert view.plane.get_xlim()[1] > tiny.ratio
+    assert view.plane.get_xlim()[1] > ratio
 
 
 def test_the_alt_text_states_the_figures(mine, point):
     words = Architectures(mine).tell(point)
-    start = "Sequential, 50% of the weights pruned, weights rounded to 3 bits per tensor, activations not rounded: "
+    start = (
+        "Sequential, 50 % of the weights pruned, weights rounded to 3 bits, activations rounded to 32 (float) bits, "
+        "one scale per layer (tensor), each layer tried alone: accuracy "
+    )
     assert words.alt.startswith(start)
     assert all(f"{label} {value} ({note})" in words.alt for label, value, note in words.cards)
-    summed = 100 * sum(d for d, _, _ in point.alone.values())
-    assert words.cards[2][1] == f"{100 * point.lost[0]:.1f}"
+    summed = 100 * sum(d for d, _, _ in point.facts.values())
+    assert words.cards[2][1] == f"{100 * lost_beside(mine, point.score)[0]:.1f}"
     assert words.cards[2][2].endswith(f"layers alone, summed: {summed:.1f}")
-    weakest = max(point.alone, key=lambda name: point.alone[name][0])
-    assert words.cards[3][1] == weakest.removesuffix(".weight")
+    weakest = max(point.facts, key=lambda name: point.facts[name][0])
+    assert words.cards[3][1] == f"{100 * point.facts[weakest][0]:.1f} points"
+    assert words.cards[3][2].startswith(weakest.removesuffix(".weight") + " · 95 %: ")
+
+
+def test_one_scale_or_many_changes_nothing_while_no_weight_is_rounded(mine):
+    view = Architectures(mine)
+    assert view.idle(setting(bits=32)) == {"granularity"}
+    assert view.idle(setting(bits=8)) == set()
+    tensor, channel = (points(mine, bits=32, activation_bits=4, granularity=g)[-1] for g in ("tensor", "channel"))
+    assert (tensor.size_bytes, tensor.facts) == (channel.size_bytes, channel.facts)
+    assert tensor.score.predicted.equal(channel.score.predicted)
+    assert "scale" not in view.tell(tensor).alt
+
+
+@pytest.mark.parametrize("chosen", [setting(granularity="channel"), setting(0.3, 6, 4), setting(0.9, 32, by="kinds")])
+@pytest.mark.parametrize("key", [None, LENET])
+def test_the_code_gives_the_figures_of_the_panel(conv, digits, mine, chosen, key):
+    view, names = (Architectures(), {}) if key else (Architectures(mine), dict(model=conv, data=digits))
+    point = next(p for p in view.results(key, **chosen) if p.score.settled)
+    *lines, figures = view.code({"checkpoint": key, **chosen}).split("\n")
+    exec("\n".join([*lines, f"accuracy, size = {figures}"]), names)  # noqa: S102
+    assert (point.score.accuracy, point.size_bytes) == (names["accuracy"], names["size"])
 
 
 def test_the_panel_opens_on_a_network_of_the_users_own(conv, digits):
     panel = explore.architectures(conv, digits)
     assert "checkpoint" not in panel.controls
-    assert panel.live.alt.startswith("Sequential, 0% of the weights pruned")
-    assert panel.live.png[:4] == b"\x89PNG"
+    assert panel.alt.startswith("Sequential, 0 % of the weights pruned")
+    assert len(panel.frame["marks"]) > 5
     panel.controls["activation_bits"].value = 3
-    assert "activations to 3 bits" in panel.live.alt
+    assert "activations rounded to 3 bits" in panel.alt
+
+
+def test_the_panel_opens_on_mobilenet_and_offers_every_kind_of_network():
+    menu = Architectures().controls()["checkpoint"]
+    assert menu.value == ("mobilenet", "cifar10")
+    assert sorted(menu.values) == sorted(NETWORKS)
 
 
 def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
@@ -183,7 +216,7 @@ def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
 
 def test_every_network_has_its_line_and_the_chosen_one_stands_out():
     view = Architectures()
-    view.draw(next(view.results(checkpoint=LENET, **setting())))
+    view.draw(next(view.results(LENET, **setting())))
     lines = {line.get_label(): line for line in view.plane.lines}
     assert set(view.tables) == {" on ".join(key) for key in NETWORKS} <= set(lines)
     chosen = lines.pop(" on ".join(LENET))
@@ -191,6 +224,24 @@ def test_every_network_has_its_line_and_the_chosen_one_stands_out():
     dense, best = shipped(LENET), frontier(across(*LENET))
     assert chosen.get_xdata() == pytest.approx(dense.size_bytes / best["size_bytes"])
     assert chosen.get_ydata() == pytest.approx(np.arcsinh(100 * (dense.score.accuracy - best["accuracy"])))
+    ends = [np.max(line.get_xdata()) for line in view.plane.lines if len(line.get_xdata())]
+    assert max(ends) < view.plane.get_xlim()[1]
+
+
+def test_points_of_the_sweep_say_what_was_measured_and_lead_there():
+    view = Architectures()
+    view.draw(next(view.results(LENET, **setting())))
+    rows = frontier(across(*LENET)).to_dict("records")
+    clicked = [(words, settings) for *_, words, settings in view.live.hot() if settings]
+    assert len(clicked) == len(rows)
+    assert len(view.live.hot()) == sum(len(frontier(across(*key))) for key in NETWORKS) + 3  # and one for each layer
+    controls = view.controls()
+    for row, (words, settings) in zip(rows, clicked, strict=True):
+        assert all(value in controls[name].values for name, value in settings.items())
+        assert f"{row['accuracy']:.2%}, {plots.kilobytes(row['size_bytes'])}" in words
+    row, (_, there) = rows[len(rows) // 2], clicked[len(rows) // 2]
+    point = next(p for p in view.results(LENET, **there) if p.score.settled)
+    assert (point.size_bytes, point.score.accuracy) == (row["size_bytes"], row["accuracy"])
 
 
 # the shipped sweeps

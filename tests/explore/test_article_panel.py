@@ -1,6 +1,7 @@
 """The panel of notebook 09: its slopes, runs and pruned networks against the routines, and faults told in words."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -85,8 +86,12 @@ def test_the_slopes_on_screen_are_those_of_the_check(digits):
         np.testing.assert_allclose(line.get_xdata()[inside] * unit, numeric[inside], rtol=1e-12)
         np.testing.assert_allclose(line.get_ydata()[inside] * unit, analytic[inside], rtol=1e-12)
         assert len(line.get_xdata()) == len(numeric)
+    assert set(view.lines.values()) < set(view.live.moving)
+    assert view.clipping.get_visible()
     view.draw(next(view.results(**SETTINGS | dict(code="A1 unknown"))))
     assert [len(line.get_xdata()) for line in view.lines.values()] == [0] * 4
+    assert "name 'A1' is not defined" in view.slopes.texts[-1].get_text()
+    assert not view.clipping.get_visible()
 
 
 def test_slopes_beyond_the_axes_lie_at_their_ends_and_tiny_ones_in_the_middle():
@@ -124,7 +129,11 @@ def test_a_run_streams_and_words_agree_with_it(digits, monkeypatch):
     assert all(len(s.ghosts) == 1 and s.ghosts[0].moments[-1].step == s.run.moments[-1].step for s in running)
     assert all(s.pruned is None for s in running)
     assert view.tell(running[60]).status == "training: 17% done; scored on all 300 validation images"
+    assert view.tell(running[60]).title == "the check fails"
+    assert view.tell(running[60]).progress == pytest.approx(0.75 * 61 / 360)
     words = view.tell(shown[-1])
+    assert words.progress is None
+    assert words.title == f"the check fails, the loss falls, accuracy {shown[-1].run.accuracy:.1%}"
     assert "trained: 360 steps; scored on all 300 validation images; retrained: 100% of 1 epoch" in words.status
     values = {label: value for label, value, _ in words.cards}
     assert values["loss"] == f"{shown[-1].run.moments[-1].loss:.3f}"
@@ -144,8 +153,12 @@ def test_a_network_at_hand_is_not_trained_again(digits, monkeypatch):
     view = ArticleMLP(digits)
     trained(view)
     monkeypatch.setattr(_article_mlp, "race", None)
-    assert trained(view, threshold=0.3)[-1].threshold == 0.3
+    end = trained(view, threshold=0.3)[-1]
+    assert end.settings.threshold == 0.3
     assert trained(view, code="mended")[-1].run.label.startswith("mended")
+    monkeypatch.setattr(_article_mlp, "heal", None)
+    assert trained(view, threshold=0.3) == []  # nor is what pruning left
+    assert next(view.results(**SETTINGS | dict(threshold=0.3))).retrained is end.retrained
 
 
 def test_the_mended_network_is_the_newest_ghost_and_earlier_runs_come_before(digits, monkeypatch):
@@ -164,9 +177,9 @@ def test_two_networks_race_on_the_same_batches(digits, monkeypatch):
     monkeypatch.setattr(_article_runs, "EPOCHS", 1)
     rows = ArticleMLP(digits).rows
     keys = ("mended", 0.3, 8), ("softmax", 0.3, 8)
-    *_, end = race(rows, {key: _article_runs.fresh(rows, key) for key in keys}, never)
+    *_, end = race({key: _article_runs.fresh(rows, key) for key in keys}, never)
     for key in keys:
-        *_, alone = race(rows, {key: _article_runs.fresh(rows, key)}, never)
+        *_, alone = race({key: _article_runs.fresh(rows, key)}, never)
         for name, value in alone[key].net.items():
             np.testing.assert_array_equal(value, end[key].net[name])
 
@@ -192,6 +205,7 @@ def test_a_loss_that_rises_is_called_divergence(digits):
     for code, lr, diverged in (("sum, not mean", 1.0, True), ("mended", 0.3, False)):
         end = trained(view, code=code, lr=lr)[-1]
         assert ("diverged: the loss rose from" in view.tell(end).status) == diverged
+        assert (", the loss rises, " in view.tell(end).title) == diverged
         assert (end.run.moments[-1].loss > end.run.moments[0].loss) == diverged
 
 
@@ -218,7 +232,7 @@ def test_a_threshold_is_what_labkit_prunes_at_and_shows_at_once(digits, flat):
     assert view.tell(seen).cards[4] == said
     view.draw(seen)
     assert view.star.get_xdata() == [0.35]
-    assert view.star.get_ydata() == plots.logit(seen.pruned.accuracy)
+    assert view.star.get_ydata() == seen.pruned.accuracy
     assert len(view.healed.get_xdata()) == 0
     for threshold, share in zip(THRESHOLDS, seen.curve, strict=True):
         assert share == accuracy(article.prune(end.net, threshold)[0], flat)
@@ -236,7 +250,7 @@ def test_retraining_holds_the_zeros_and_is_that_of_the_routine(digits, flat):
         assert not end.retrained.net[name][~mask].any()
     assert end.retrained.accuracy == accuracy(healed, flat)
     assert end.retrained.left == end.pruned.left
-    assert (end.healing, end.threshold) == (1, 0.3)
+    assert (end.healing, end.settings.threshold, end.size_bytes) == (1, 0.3, end.pruned.size_bytes)
     assert f"retrained {end.retrained.accuracy:.2%}" in view.tell(end).cards[3][2]
 
 
@@ -244,7 +258,7 @@ def test_an_overtaken_retraining_stops(digits):
     view = ArticleMLP(digits)
     seen = trained(view)[-1]
     asked = itertools.count(1)
-    assert list(heal(view.rows, seen, seen.pruned, lambda: next(asked) > 5)) == []
+    assert list(heal(seen, seen.pruned, lambda: next(asked) > 5)) == []
     assert next(asked) == 7
 
 
@@ -253,12 +267,48 @@ def test_an_overtaken_retraining_stops(digits):
 
 def test_the_panel_opens_on_images_of_ones_own_and_is_settled(digits):
     panel = explore.article_mlp(digits)
-    assert "retrained: 100% of 1 epoch" in panel.live.status
-    assert panel.live.alt.startswith("fault: no tanh′ at the output; lr 0.3, 32 hidden: gradient check fails")
-    assert panel.live.png[:4] == b"\x89PNG"
+    assert "retrained: 100% of 1 epoch" in panel.status
+    said = "fault: no tanh′ at the output, learning rate 0.3, 32 hidden units, pruned at θ = 0.10: gradient check fails"
+    assert panel.alt.startswith(f"the article's network, {said}")
+    assert list(panel.controls) == ["code", "lr", "hidden", "threshold"]
     panel.controls["threshold"].value = 0.4
-    assert "pruned at θ = 0.40" in panel.live.alt
-    assert not panel.live.status.startswith("⚠")
+    assert "pruned at θ = 0.40" in panel.alt
+    assert not panel.status.startswith("⚠")
+    assert len(json.dumps(panel.frame)) < 20_000
+
+
+def test_the_threshold_is_idle_where_nothing_can_be_pruned(digits):
+    view = ArticleMLP(digits)
+    idle = {code: view.idle(SETTINGS | dict(code=code)) for _, code in CODES}
+    assert {code: names for code, names in idle.items() if names} == {"A1 unknown": {"threshold"}}
+    words = [view.tell(next(view.results(**SETTINGS | dict(code="A1 unknown", threshold=t)))) for t in (0.1, 0.4)]
+    assert words[0] == words[1]
+
+
+@pytest.mark.parametrize("changed", [dict(), dict(code="weights in [0, 1)", lr=0.1, threshold=0.4)])
+def test_the_code_gives_the_panels_networks(digits, changed):
+    view = ArticleMLP(digits)
+    end = trained(view, **changed)[-1]
+    names = dict(data=digits)
+    exec(view.code(SETTINGS | changed), names)  # noqa: S102
+    for model, score in (("model", end.run.accuracy), ("small", end.pruned.accuracy)):
+        assert lk.accuracy(names[model], digits.validation)["accuracy"] == pytest.approx(score, abs=0.004)
+    assert len(lk.encode(names["small"])) == end.size_bytes
+
+
+def test_the_code_as_printed_says_why_it_stops(digits, capsys):
+    exec(ArticleMLP(digits).code(SETTINGS | dict(code="A1 unknown")), dict(data=digits))  # noqa: S102
+    assert capsys.readouterr().out == "name 'A1' is not defined\n"
+
+
+def test_two_results_are_compared_image_by_image(digits):
+    view = ArticleMLP(digits)
+    ends = [trained(view, threshold=threshold, code=c)[-1] for threshold, c in ((0.1, "mended"), (0.4, "no tanh′"))]
+    gain = 100 * (ends[1].run.accuracy - ends[0].run.accuracy)
+    ratio = ends[0].size_bytes / ends[1].size_bytes
+    said = view.compared(*ends)
+    assert said.startswith(f"accuracy {gain:+.2f} points")
+    assert said.endswith(f"file {ratio:.2f}× smaller")
 
 
 def test_bad_input_is_refused_in_a_sentence(refuses, digits):

@@ -8,10 +8,10 @@ import torch
 
 from labkit import explore
 from labkit.data import Split, take
-from labkit.explore import _training
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Panel
-from labkit.explore._training import Curves, Run, stream
+from labkit.live import training as _training
+from labkit.live.panel import Panel
+from labkit.live.picture import LiveFigure
+from labkit.live.training import Curves, Run, stream
 from labkit.models import mlp
 from labkit.train import count_correct
 

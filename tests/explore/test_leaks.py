@@ -13,7 +13,7 @@ from torch import nn
 
 from labkit import explore
 from labkit.data import Data
-from labkit.explore._panel import Panel
+from labkit.live.panel import Panel
 from tests.waiting import until
 
 INSTANCES = widgets.widgets.widget._instances

@@ -1,18 +1,14 @@
-"""Panels of notebook 08: walks are torch.optim's own, divergence is drawn and said; the race's run is fit's own."""
+"""The first panel of notebook 08: walks are torch.optim's own, divergence is drawn and said."""
 
 import numpy as np
 import pytest
 import torch
 
-import labkit as lk
 from labkit import explore
-from labkit.explore._optimizers import STEPS, SURFACES, Optimizers, ending, surface_of
-from labkit.explore._race import Race
-from labkit.explore._training import GHOSTS
+from labkit.explore._optimizers import EVERY as MARKED
+from labkit.explore._optimizers import RATES, STEPS, SURFACES, Optimizers, ending, surface_of
 from labkit.optim import RULES, TORCHS
 from labkit.surfaces import FRAME, rosenbrock
-from labkit.sweep import DEFAULT_LR, fresh
-from labkit.sweep.optimizers import BATCH, PASSES
 
 SETTINGS = dict(surface="ravine", condition=20, angle=0, lr=0.05, momentum=0.9, x=-1.7, y=1.2)
 EVERY = {f"show {name}": True for name in RULES}
@@ -49,21 +45,40 @@ def test_every_walk_is_torchs(view, name):
     np.testing.assert_allclose(walks.places[name], by_torch(name, rosenbrock, 5e-4, 0.8, (-1.7, 1.2)), rtol=1e-6)
     x, y = walks.places[name][-1]
     assert walks.losses[name][-1] == pytest.approx((1 - x) ** 2 + 100 * (y - x**2) ** 2)
-    drawn = np.stack(view.ways[name].get_data(), 1)
-    np.testing.assert_allclose(drawn, np.clip(walks.places[name], -FRAME, FRAME))
-    assert view.texts[name].get_text() == f"{name}: {ending(walks, name)}"
+    line, dots = view.ways[name]
+    np.testing.assert_allclose(np.stack(dots.get_data(), 1), walks.places[name][::MARKED])
+    assert off_the_line(line, walks.places[name]) < 1  # point
+    steps = np.stack([np.arange(STEPS + 1), np.clip(walks.losses[name], *view.curves.get_ylim())], 1)
+    np.testing.assert_allclose(np.stack(view.lines[name][1].get_data(), 1), steps[::MARKED])
+    assert off_the_line(view.lines[name][0], steps) < 1
+    assert view.texts[name].get_text() == f"{name}: {ending(walks, name, short=True)}"
+    assert f"; {name}: loss {walks.losses[name][-1]:.3g}" in view.tell(walks).alt
+
+
+def off_the_line(line, places):
+    """How far the farthest of the places lies from a drawn line, in points."""
+    to_points = line.axes.transData.transform
+    corners, places = to_points(np.stack(line.get_data(), 1)), to_points(places)
+    from_, along = corners[:-1], np.diff(corners, axis=0)
+    share = ((places[:, None] - from_) * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-12)
+    nearest = from_ + np.clip(share, 0, 1)[..., None] * along
+    return np.linalg.norm(places[:, None] - nearest, axis=-1).min(1).max()
 
 
 def test_divergence_is_drawn_at_the_edge_and_said(view):
     walks = walked(view, lr=0.15)
     assert walks.diverged("SGD")
     assert walks.left("SGD") == 1
-    assert view.texts["SGD"].get_text() == "SGD: diverged, out at step 1"
-    assert np.abs(np.stack(view.ways["SGD"].get_data())).max() == FRAME
+    assert view.texts["SGD"].get_text() == "SGD: ✕ at step 1"
+    assert np.stack(view.ways["SGD"][0].get_data(), 1) == pytest.approx(
+        np.array([[-1.7, 1.2], [-1.445, -FRAME]]), abs=0.01
+    )
+    assert len(view.ends["SGD"].get_xdata()) == 0
     assert [-1.445, -FRAME] in np.round(np.stack(view.crosses.get_data(), 1), 6).tolist()
-    assert view.lines["SGD"].get_ydata()[-1] == view.curves.get_ylim()[1]
+    assert view.lines["SGD"][1].get_ydata()[-1] == view.curves.get_ylim()[1]
     words = view.tell(walks)
     assert words.cards[3] == ("diverged", "2", "SGD, Nesterov")
+    assert words.title.endswith("; SGD and Nesterov diverged")
     assert "SGD: diverged, out at step 1" in words.alt
 
 
@@ -82,24 +97,28 @@ def test_who_is_first_is_first_for_good(view):
              if v[-1] <= goal}  # fmt: skip
     best = min(since, key=since.get)
     label, value, note = view.tell(walks).cards[1]
-    assert (label, value) == ("first below 1 % of the start", best)
-    assert note.startswith(f"for good from step {since[best]} on")
+    assert (label, value) == ("first below 1 % for good", best)
+    assert note.startswith(f"from step {since[best]} on")
 
 
 def test_only_ticked_optimizers_walk_and_none_is_fine(view):
     walks = walked(view, **dict.fromkeys(EVERY, False) | {"show Adam": True})
     assert list(walks.places) == ["Adam"]
-    assert view.texts["SGD"].get_text() == "SGD: –"
+    assert list(view.ways) == list(view.texts) == ["Adam"]  # the others are not on screen
     none = walked(view, **dict.fromkeys(EVERY, False))
     assert view.tell(none).cards[0] == ("lowest at the end", "–", "tick an optimizer")
-    assert not any(len(line.get_xdata()) for line in view.ways.values())
+    assert view.ways == {}
+    assert "nan" not in view.tell(none).alt
+    assert view.tell(none).title == "tick an optimizer"
+    assert view.code(SETTINGS) == ""
 
 
 @pytest.mark.parametrize("surface", SURFACES)
 def test_every_surface_is_drawn_and_told(view, surface):
     walks = walked(view, surface=surface, lr=0.001)
-    assert view.live.png().startswith(b"\x89PNG")
-    assert view.tell(walks).alt.startswith(f"{surface}, from (-1.7, 1.2), lr 0.001, momentum 0.9: ")
+    assert view.live.pixels(72).size[0] > 500
+    form = " κ 20, turned by 0°" if surface == "ravine" else ""
+    assert view.tell(walks).alt.startswith(f"{surface}{form}, from (-1.7, 1.2), lr 0.001, momentum 0.9: ")
     assert len(walks.losses["Adam"]) == STEPS + 1
 
 
@@ -111,68 +130,53 @@ def test_beyond_the_frame_the_slice_is_unknown(view):
     assert surface_of("slice of LeNet-300-100", 1, 0)(torch.zeros(2, dtype=torch.float64)) < 0.2
 
 
+@pytest.mark.parametrize("surface", SURFACES)
+def test_the_code_walks_to_the_same_losses(view, surface):
+    settings = SETTINGS | dict(
+        surface=surface, lr=0.002, condition=50, angle=30, **{"show Adam": True, "show SGD": True}
+    )
+    (walks,) = view.results(**settings)
+    *lines, last = view.code(settings).splitlines()
+    known = {}
+    exec("\n".join(lines), known)  # noqa: S102
+    found = eval(last, known)  # noqa: S307
+    assert found == {name: pytest.approx(walks.losses[name][-1]) for name in ("SGD", "Adam")}
+
+
+def test_what_changes_nothing_is_idle(view):
+    assert view.idle(SETTINGS | EVERY) == set()
+    assert view.idle(SETTINGS | EVERY | dict(surface="saddle")) == {"condition", "angle"}
+    assert view.idle(SETTINGS | EVERY | dict(condition=1)) == {"angle"}
+    assert view.idle(SETTINGS | {"show SGD": True, "show Adagrad": True, "show RMSprop": True}) == {"momentum"}
+    for idle, value in (("condition", 200), ("angle", 30)):
+        one, other = (walked(view, surface="saddle", **more) for more in ({}, {idle: value}))
+        assert all((one.places[name] == other.places[name]).all() for name in RULES)
+    one, other = (walked(view, momentum=momentum) for momentum in (0.9, 0.5))
+    assert {n for n in RULES if (one.places[n] == other.places[n]).all()} == {"SGD", "Adagrad", "RMSprop"}
+
+
+def test_every_learning_rate_reads_differently():
+    assert len({text for text, _ in explore.optimizers().controls["lr"].stops}) == len(RATES)
+
+
+@pytest.mark.parametrize("scene", Optimizers.scenes)
+def test_scenes_are_settings_that_the_controls_take(scene):
+    panel = explore.optimizers(scene)
+    assert panel.settings() | Optimizers.scenes[scene] == panel.settings()
+    assert not panel.status.startswith("⚠")
+
+
 def test_the_panel_moves_and_shows_errors_in_words(monkeypatch):
     panel = explore.optimizers()
-    before = panel.live.png
+    before = panel.frame["marks"]
     panel.controls["lr"].value = 0.15
-    assert panel.live.png != before
-    assert "lr 0.15" in panel.live.alt
+    assert panel.frame["marks"] != before
+    assert "lr 0.15" in panel.alt
+    assert panel.places["angle"]["disabled"] is False
     panel.controls["show momentum"].value = False
-    assert "3 optimizers" in panel.live.status
+    assert "3 optimizers" in panel.status
+    panel.controls["surface"].value = "saddle"
+    assert panel.places["angle"]["disabled"] is True
     monkeypatch.setattr("labkit.explore._optimizers.paths", lambda *a: 1 / 0)
     panel.controls["x"].value = 1.0
-    assert panel.live.status == "⚠ ZeroDivisionError: division by zero"
-
-
-# the race
-
-RACE = dict(optimizer="momentum", lr=0.1, size="few images, 25 passes", seed=1)
-
-
-def raced(view, overtaken=lambda: False, **settings):
-    shown = []
-    view.train(RACE | settings, shown.append, overtaken)
-    return shown
-
-
-@pytest.mark.parametrize("name", ["momentum", "AMSGrad"])
-def test_a_race_is_fits_own_run(mine, conv, digits, name):
-    view = Race(mine)
-    last = raced(view, optimizer=name, lr=0.01)[-1]
-    how = dict(epochs=PASSES, batch_size=BATCH, seed=1, progress=False)
-    expected, _ = lk.fit(fresh(conv, 1), digits.train, lr=0.01, optimizer=TORCHS[name], **how)
-    assert last.run.score.correct == lk.accuracy(expected, digits.validation)["correct"]
-    assert last.smaller["accuracy_90_sparse"] == lk.accuracy(lk.prune(expected, 0.9), digits.validation)["accuracy"]
-    assert last.smaller["accuracy_3_bits"] == lk.accuracy(lk.quantize(expected, 3), digits.validation)["accuracy"]
-    view.draw(last)
-    cards = dict((label, value) for label, value, _ in view.tell(last).cards)
-    assert cards["accuracy"] == f"{last.run.score.accuracy:.2%}"
-    assert cards["at 90 % zeros"] == f"{last.smaller['accuracy_90_sparse']:.1%}"
-    assert view.tell(last).status == "trained: 300 steps; scored on all 300 validation images"
-
-
-def test_a_race_that_is_overtaken_leaves_no_ghost_and_ended_ones_stay(mine):
-    view = Race(mine)
-    raced(view, overtaken=lambda: True)
-    assert not view._ended
-    for seed in range(GHOSTS + 2):
-        raced(view, seed=seed, size="all images, 1 pass")
-    (racer,) = view.results(**RACE | dict(seed=0, size="all images, 1 pass"))
-    assert [ghost.run.label[-1] for ghost in racer.ghosts] == ["2", "3", "4", "5"]
-    assert next(view.results(**RACE)).ghosts == ()  # on few images nothing has ended
-
-
-def test_a_race_that_learns_nothing_or_diverges_says_so(mine):
-    view = Race(mine)
-    last = raced(view, optimizer="SGD", lr=1e-9, size="all images, 1 pass")[-1]
-    assert "; it learns nothing: guessing has a loss of 2.30; scored on all 300" in view.tell(last).status
-    wild = raced(view, optimizer="momentum", lr=1e30)[-1]
-    view.draw(wild)
-    assert wild.run.diverged
-    assert view.tell(wild).status.startswith("diverged: the loss is ")
-    assert view.tell(wild).cards[2][1] == "–"
-
-
-def test_torchs_default_learning_rates_are_what_we_say():
-    for name, build in TORCHS.items():
-        assert build([torch.zeros(1, requires_grad=True)]).defaults["lr"] == DEFAULT_LR[name]
+    assert panel.status == "⚠ ZeroDivisionError: division by zero"

@@ -1,6 +1,7 @@
 """The panel of notebook 06: its run is labkit's own, what is shown is measured, a move overtakes it."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,22 +10,23 @@ import torch
 from torch import nn
 
 import labkit as lk
-from labkit import explore, losses, plots
+from labkit import explore, losses
 from labkit.augment import affine
 from labkit.data import take
 from labkit.explore import _regularization
 from labkit.explore._regularization import (
     EDGES,
-    GHOSTS,
     SPARSITIES,
     USUAL,
-    Recipe,
     Regularization,
-    best_look,
+    Settings,
+    budget,
     histogram_of,
+    recipe,
     untrained,
 )
-from labkit.explore._start import own
+from labkit.live.baseline import own, shipped
+from labkit.live.training import GHOSTS, Moment
 from labkit.models import mlp
 from tests.waiting import until
 
@@ -83,11 +85,11 @@ def test_the_run_is_the_one_that_fit_does(view, mine, digits, changes, how):
     )  # fmt: skip
     assert last.run.ended
     assert last.run.score.correct == lk.accuracy(model, digits.validation)["correct"]
-    assert last.train_accuracy == lk.accuracy(model, train)["accuracy"]
-    for sparsity, score in zip(SPARSITIES, last.pruned, strict=True):
+    assert last.facts.train_accuracy == lk.accuracy(model, train)["accuracy"]
+    for sparsity, score in zip(SPARSITIES, last.facts.pruned, strict=True):
         assert score.correct == lk.accuracy(lk.prune(model, sparsity), digits.validation)["correct"]
-    assert last.zeros == pytest.approx(lk.measure(model, digits.validation)["sparsity"])
-    np.testing.assert_array_equal(last.histogram, histogram_of(model))
+    assert last.facts.zeros == pytest.approx(lk.measure(model, digits.validation)["sparsity"])
+    np.testing.assert_array_equal(last.facts.histogram, histogram_of(model))
 
 
 def test_new_weights_are_the_same_whatever_is_done_and_the_users_network_is_left_alone(mine):
@@ -122,13 +124,16 @@ def test_the_words_state_the_figures(view, digits):
     words = view.tell(last)
     by = {label: (value, note) for label, value, note in words.cards}
     assert by["accuracy"][0] == f"{last.run.score.accuracy:.2%}"
-    gap = 100 * (last.train_accuracy - last.run.score.accuracy)
-    assert by["training accuracy"] == (f"{last.train_accuracy:.2%}", f"gap: {gap:.1f} points")
-    assert by["at 90 % zeros"][0] == f"{last.pruned[SPARSITIES.index(0.9)].accuracy:.2%}"
-    assert by["weights that are 0"][0] == f"{last.zeros:.1%}"
-    assert last.zeros > 0.2
+    gap = 100 * (last.facts.train_accuracy - last.run.score.accuracy)
+    assert by["training accuracy"] == (f"{last.facts.train_accuracy:.2%}", f"gap: {gap:.1f} points")
+    assert by["at 90 % zeros"][0] == f"{last.facts.pruned[SPARSITIES.index(0.9)].accuracy:.2%}"
+    assert by["weights that are 0"][0] == f"{last.facts.zeros:.1%}"
+    assert last.facts.zeros > 0.2
     assert all(f"{label} {value} ({note})" in words.alt for label, (value, note) in by.items())
-    assert "200 images, regularized by proximal L1 1" in words.alt
+    assert (
+        "Sequential, 200 training images, penalty proximal L1, λ 1, dropout 0 %, label smoothing 0 %, augmentation 0: "
+        in words.alt
+    )
     assert words.status == f"trained: {last.run.moments[-1].step} steps; scored on all 300 validation images"
 
 
@@ -142,28 +147,28 @@ def test_the_picture_follows_the_run(view, every_step):
     shown = trained(view)
     during = [t for t in shown if not t.run.ended]
     assert len(during) > 20
-    assert all(t.histogram is not None and not t.pruned for t in during)
-    assert len(shown[-1].looks) == 20  # one in four steps
-    assert best_look(shown[-1])[1] == max(accuracy for _, accuracy in shown[-1].looks)
+    assert all(t.facts.histogram is not None and not t.facts.pruned for t in during)
+    assert len(shown[-1].facts.looks) == 20  # one in four steps
+    assert shown[-1].facts.best[1] == max(accuracy for _, accuracy in shown[-1].facts.looks)
     view.draw(shown[-1])
-    assert view.now.get_data().values.tolist() == shown[-1].histogram.tolist()
+    assert view.now.get_data().values.tolist() == shown[-1].facts.histogram.tolist()
     x, y = view.line.get_data()
     assert list(x) == list(range(len(SPARSITIES)))
-    assert y.tolist() == plots.logit(np.array([s.accuracy for s in shown[-1].pruned])).tolist()
-    assert view.best.get_xdata()[0] == 100 * best_look(shown[-1])[0]
+    assert y.tolist() == np.array([s.accuracy for s in shown[-1].facts.pruned]).tolist()
+    assert view.best.get_xdata()[0] == 100 * shown[-1].facts.best[0]
 
 
 def test_earlier_runs_stay_and_a_repeated_one_is_no_ghost_of_its_own(view):
     for smoothing in (0.1, 0.2, 0.3, 0.4, 0.5):
         trained(view, smoothing=smoothing)
     ghosts = setting(view, smoothing=0.5).ghosts
-    assert [ghost.recipe.smoothing for ghost in ghosts] == [0.1, 0.2, 0.3, 0.4][-GHOSTS:]
+    assert [ghost.settings.smoothing for ghost in ghosts] == [0.1, 0.2, 0.3, 0.4][-GHOSTS:]
     trial = setting(view)
-    assert [ghost.recipe.smoothing for ghost in trial.ghosts] == [0.2, 0.3, 0.4, 0.5][-GHOSTS:]
+    assert [ghost.settings.smoothing for ghost in trial.ghosts] == [0.2, 0.3, 0.4, 0.5][-GHOSTS:]
     view.draw(trial)
-    assert view.before.get_data().values.tolist() == trial.ghosts[-1].histogram.tolist()
-    newest = [s.accuracy for s in trial.ghosts[-1].pruned]
-    assert view.ghost_lines[0].get_ydata().tolist() == plots.logit(np.array(newest)).tolist()
+    assert view.before.get_data().values.tolist() == trial.ghosts[-1].facts.histogram.tolist()
+    newest = [s.accuracy for s in trial.ghosts[-1].facts.pruned]
+    assert view.ghost_lines[0].get_ydata().tolist() == np.array(newest).tolist()
 
 
 def test_an_overtaken_run_leaves_nothing(view):
@@ -181,19 +186,92 @@ def test_an_overtaken_run_leaves_nothing(view):
 def test_a_diverged_run_is_said_to_and_is_not_pruned(view):
     last = trained(view, penalty="weight decay", lam=3e40)[-1]
     assert last.run.diverged
-    assert last.pruned == ()
+    assert last.facts.pruned == ()
     view.draw(last)
     assert view.tell(last).status.startswith("diverged: the loss is ")
 
 
-def test_labels_fit_the_key():
-    plain = Recipe(1_000, "none", 0.0, 0.0, 0.0)
-    assert plain.label == "nothing · 1,000"
-    much = Recipe(20_000, "proximal L1", 0.03, 0.05, 1.25, 0.5)
-    assert much.words == "proximal L1 0.03, dropout 0.5, smooth 0.05, augment 1.25"
-    assert much.label == "proximal L1 0.03, dr… · 20,000"
-    assert plain.settings()["epochs"] == round(_regularization.STEPS / 20)
-    assert much.settings()["epochs"] == round(_regularization.STEPS / 400)
+def test_labels_fit_the_key_and_runs_have_about_as_many_steps(view, mine):
+    assert view.label(mine, Settings()) == "no regularizer on 1,000"
+    much = Settings(20_000, "proximal L1", 0.03, 0.5, 0.05, 1.25)
+    assert recipe(much) == "proximal L1 0.03, dropout 0.5, smooth 0.05, augment 1.25"
+    assert view.label(mine, much) == "proximal L1 0.03, … on 20,000"
+    assert budget(1_000) == dict(epochs=80 // 20, batch_size=50, seed=0)
+    assert budget(20) == dict(epochs=80, batch_size=20, seed=0)
+
+
+def test_accuracies_outside_the_axes_widen_them(view):
+    last = trained(view, penalty="L1", lam=10.0)[-1]
+    assert last.run.accuracy < 0.4
+    view.draw(last)
+    for ax, line in ((view.accuracies, view.curves._accuracies[0]), (view.sparsities, view.line)):
+        low, high = ax.get_ylim()
+        assert all(low < y < high for y in line.get_ydata())
+    good = replace(last.run, moments=(Moment(1.0, 80, 0.1, 0.9, 0.8),))
+    view.draw(replace(last, run=good))
+    assert view.accuracies.get_ylim()[0] == 0.4
+
+
+def test_a_penalty_of_no_strength_is_one_run(view):
+    """λ without a penalty changes nothing: it is idle, its run is known, and it is not trained again."""
+    none = dict(penalty="none", lam=1e-3)
+    assert view.idle(none) == {"lam"}
+    assert view.idle(none | dict(penalty="L1")) == set()
+    trained(view, lam=1e-3)
+    assert setting(view, lam=10.0).run.ended
+    assert trained(view, lam=10.0) == []
+    assert setting(view, lam=10.0).ghosts == ()
+    assert not setting(view, penalty="L1", lam=10.0).run.ended
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [dict(penalty="L1", lam=3e-3, smoothing=0.2, augmentation=0.5), dict(penalty="weight decay", lam=1.0, dropout=0.5)],
+)
+def test_the_code_gives_the_panels_figures(view, mine, digits, changes):
+    settings = OFF | dict(dropout=0.0) | changes
+    facts = trained(view, **settings)[-1].facts
+    lines = view.code(settings).split("\n")
+    names = dict(model=mine.model, data=digits)
+    exec("\n".join([*lines[:-1], f"figures = {lines[-1]}"]), names)  # noqa: S102
+    assert names["figures"] == [facts.by[0.0], facts.by[0.9]]
+
+
+def test_the_code_of_a_shipped_network_gives_the_panels_figures(monkeypatch):
+    monkeypatch.setattr(_regularization, "STEPS", 20)
+    view, shown = Regularization(), []
+    settings = {name: control.value for name, control in view.controls().items()} | dict(images=200, dropout=0.5)
+    view.train(settings, shown.append, lambda: False)
+    lines, names = view.code(settings).split("\n"), {}
+    exec("\n".join([*lines[:-1], f"figures = {lines[-1]}"]), names)  # noqa: S102
+    assert names["figures"] == [shown[-1].facts.by[0.0], shown[-1].facts.by[0.9]]
+
+
+def test_measured_points_say_what_the_sweep_says_and_lead_where_the_controls_can_go():
+    view = Regularization()
+    dense, controls = shipped(("lenet-300-100", "mnist")), view.controls()
+    (trial,) = view.results()
+    view.draw(trial)
+    table = dense.sweep("regularization")
+    points = {words.split("\n")[0]: (x, y, settings) for _, x, y, words, settings in view.live.points}
+    assert len(points) == len(view.live.points) > 100
+    l1 = table[(table["method"] == "L1") & (table["strength"] == 1e-3)]["accuracy_at_0.9"].mean()
+    x, y, settings = points[f"L1 0.001, 90% zeros: {l1:.2%}"]
+    assert (x, y) == (SPARSITIES.index(0.9), pytest.approx(float(l1)))
+    assert settings == OFF | dict(images=1_000, penalty="L1", lam=1e-3, dropout=0.0)
+    assert {settings == {} for words, (_, _, settings) in points.items() if "weight decay 30" in words} == {True}
+    for _, _, settings in points.values():
+        for name, value in settings.items():
+            assert value in controls[name].values
+    assert len(view.live.hot()) == len(points)
+
+
+def test_the_title_states_gap_and_cost(view):
+    last = trained(view, penalty="L1", lam=1e-3)[-1]
+    accuracy, kept = last.run.accuracy, last.facts.pruned[3].accuracy
+    gap, cost = 100 * (last.facts.train_accuracy - accuracy), 100 * (accuracy - kept)
+    said = f"the gap is {gap:.1f} points; 90 % zeros cost {cost:.1f} points: L1 0.001"
+    assert view.tell(last).title == said
 
 
 # the panel
@@ -203,18 +281,16 @@ def test_the_panel_trains_at_once_and_the_next_move_overtakes(mine, digits, monk
     monkeypatch.setattr(_regularization, "STEPS", 80)
     panel = explore.regularization(mine.model, digits)
     assert set(panel.controls) == {*OFF, "dropout"}
-    assert panel.live.status.startswith("trained: ")
-    assert [n for _, n in panel.controls["images"].options] == [200, 500, 1_000, 1_197]
+    assert panel.status.startswith("trained: ")
+    assert panel.controls["images"].values == [200, 500, 1_000, 1_197]
     panel.controls["smoothing"].value = 0.1
     panel.controls["smoothing"].value = 0.2
     until(
         lambda: (
-            "smooth 0.2" in panel.live.alt
-            and "; scored on all" in panel.live.status
-            and "–" not in panel.live.cards[2][1]
+            "label smoothing 20 %" in panel.alt and "; scored on all" in panel.status and "–" not in panel.cards[2][1]
         )
     )
-    assert [t.recipe.smoothing for t in panel.view._ended] == [0.0, 0.2]
+    assert [t.settings.smoothing for t in panel.view.ended] == [0.0, 0.2]
 
 
 def test_a_penalty_brings_its_usual_lambda(mine, digits, monkeypatch):
@@ -223,14 +299,14 @@ def test_a_penalty_brings_its_usual_lambda(mine, digits, monkeypatch):
     for penalty, lam in USUAL.items():
         panel.controls["penalty"].value = penalty
         assert panel.controls["lam"].value == lam
-    until(lambda: "weight decay 1" in panel.live.alt and panel.live.status.startswith("trained: "))
+    until(lambda: "penalty weight decay, λ 1," in panel.alt and panel.status.startswith("trained: "))
 
 
 def test_without_dropout_layers_there_is_no_control_for_them(conv, digits, monkeypatch):
     monkeypatch.setattr(_regularization, "STEPS", 20)
     panel = explore.regularization(conv, digits)
     assert "dropout" not in panel.controls
-    assert panel.live.status.startswith("trained: ")
+    assert panel.status.startswith("trained: ")
 
 
 def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):

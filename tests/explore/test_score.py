@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from labkit.data import Split
-from labkit.explore import _score
-from labkit.explore._score import FRAME, REFRESH, Score, scores
+from labkit.live import score as _score
+from labkit.live.score import FRAME, REFRESH, Score, scores
 from labkit.measure import accuracy, wilson
 
 

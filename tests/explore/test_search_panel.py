@@ -99,22 +99,67 @@ def test_recipes_are_chosen_by_their_size_among_those_that_keep_a_point_below_de
     assert f"{hypervolume(table, found.dense.size_bytes, 0.9):.3f}" in words.cards[4][2]
 
 
+def trials_of(line):
+    """The trials that a line with gaps joins."""
+    points = line.get_xydata()
+    parts = np.split(points, np.flatnonzero(np.isnan(points[:, 0])))
+    return [part[1:] for part in parts if len(part) > 1]
+
+
 def test_a_look_back_moves_curve_points_lines_and_bars():
     view = Search()
     shown(view, **TRAINING)
-    all_best = view.samplers["tpe"].get_xydata()
+    assert view.samplers["tpe"].get_xydata()[-1][0] == 270
     found, _ = shown(view, **TRAINING | dict(trials=12))
-    assert len(view.samplers["tpe"].get_xydata()) == 13 < len(all_best)
-    assert len(view.complete.get_xdata()) == 12
+    best = np.maximum.accumulate([row["accuracy"] for row in found.seen])
+    drawn = view.samplers["tpe"].get_xydata()
+    stairs = [drawn[drawn[:, 0] <= epochs][-1, 1] for epochs in 9 * np.arange(1, 13)]
+    assert stairs == pytest.approx(best)
     assert len(view.later.get_xdata()) == 18
-    assert len(view.lines.get_segments()) == 12
-    assert sum(bar.get_width() for bar in view.importance) == pytest.approx(1)
+    lines = [trials_of(line) for line in view.lines]
+    assert sum(len(grade) for grade in lines) == 12
+    top = max(row["accuracy"] for row in found.seen)
+    behind = np.array([top - row["accuracy"] for row in found.seen])
+    bounds = (behind > 0.1 + 1e-9, (behind > 0.02 + 1e-9) & (behind <= 0.1 + 1e-9), behind <= 0.02 + 1e-9)
+    assert [len(grade) for grade in lines] == [int(mask.sum()) for mask in bounds]
+    assert sum(bar.get_height() for bar in view.importance) == pytest.approx(1)
+    assert [text.get_text() for text in view.shares] == [
+        f"{bar.get_height():.0%}".replace("%", " %") for bar in view.importance
+    ]
     best = found.chosen
-    assert view.chosen.get_ydata()[-1] == pytest.approx((best["accuracy"] - 0.1) / 0.8)
-    assert view.star.get_ydata()[0] == pytest.approx(plots.logit(best["accuracy"]))
+    assert view.chosen.get_ydata()[-1] == pytest.approx((best["accuracy"] - 0.6) / 0.3)
+    assert view.star.get_ydata()[0] == pytest.approx(best["accuracy"])
     assert view.samplers["random"].get_xydata()[-1][0] == 270
     shown(view, **TRAINING | dict(trials=3))
-    assert sum(bar.get_width() for bar in view.importance) == 0
+    assert sum(bar.get_height() for bar in view.importance) == 0
+    assert view.shares[2].get_text() == "known from 8 complete trials on"
+
+
+@pytest.mark.parametrize(("what", "sampler", "lowest"), [("training", "tpe", 0.6), ("recipe", "nsga2", 0.5)])
+def test_trials_below_the_axis_are_marked_at_its_edge(what, sampler, lowest):
+    view = Search()
+    found, _ = shown(view, **TRAINING | dict(what=what, sampler=sampler, trials=60))
+    low = [row["accuracy"] < lowest for row in found.seen]
+    assert 0 < sum(low) < len(low)
+    assert list(view.below.get_ydata()) == [lowest] * sum(low)
+    assert len(view.complete.get_xdata()) == len(low) - sum(low)
+    assert view.curve.get_ylim()[0] == pytest.approx(lowest)
+    assert f"below {100 * lowest:g} %" in [text.get_text() for text in view.curve.get_legend().get_texts()]
+
+
+def test_trials_can_be_pointed_at_and_lead_back_to_what_was_known_then():
+    panel = explore.search()
+    rows = shipped_rows(("training", "tpe"))
+    points = panel.picture["points"]
+    assert len(points) == sum(row["accuracy"] >= 0.6 for row in rows)
+    for *_, said, to in points:
+        row = rows[to["trials"] - 1]
+        assert said.startswith(
+            f"trial {to['trials']}: {row['accuracy']:.1%} on 200 judges, {row['fresh']:.1%} on fresh"
+        )
+        assert said.endswith("seed 0, searched beforehand")
+    panel._message(panel, {"do": "go", "settings": points[0][3]}, [])
+    assert panel.controls["trials"].value == points[0][3]["trials"]
 
 
 # searching
@@ -130,7 +175,7 @@ HERE = dict(what="training", sampler="random", images=50, trials=3)
 
 def test_a_search_in_the_panel_is_that_of_labkit(view, digits):
     seen = []
-    view.search(HERE, seen.append, never)
+    view.train(HERE, seen.append, never)
     again = search(experiments.training_objective(digits, 50), experiments.TRAINING, trials=3, sampler="random", seed=1)
     table = trials(again)
     assert [len(found.rows) for found in seen] == [0, 1, 2, 3, 3]
@@ -148,23 +193,23 @@ def test_a_search_goes_on_where_it_stopped_and_then_begins_anew(view):
     def show(found):
         counts.append(len(found.rows))
 
-    view.search(HERE, show, lambda: counts[-1:] == [2])
+    view.train(HERE, show, lambda: counts[-1:] == [2])
     assert counts[-1] == 2
     first = view.latest(("training", "random"))
-    view.search(HERE, show, never)
+    view.train(HERE, show, never)
     assert view.latest(("training", "random"))[:2] == first
-    whole = Search(view._own)
-    whole.search(HERE, lambda found: None, never)
+    whole = Search(view.own)
+    whole.train(HERE, lambda found: None, never)
     settings = list(experiments.TRAINING)
     told = [[row[name] for name in settings] for row in view.latest(("training", "random"))]
     assert told == [[row[name] for name in settings] for row in whole.latest(("training", "random"))]
-    view.search(HERE, show, never)
+    view.train(HERE, show, never)
     assert [[row[name] for name in settings] for row in view.latest(("training", "random"))] != told
 
 
 def test_cancelling_stops_a_trial_on_its_way(view):
     asked = iter(range(10_000))
-    view.search(HERE, lambda found: None, lambda: next(asked) >= 20)
+    view.train(HERE, lambda found: None, lambda: next(asked) >= 20)
     assert len(view.latest(("training", "random"))) < 3
     assert next(asked) < 25
 
@@ -172,7 +217,7 @@ def test_cancelling_stops_a_trial_on_its_way(view):
 @pytest.mark.parametrize("sampler", ["nsga2", "grid"])
 def test_recipes_for_a_network_of_the_users_own(view, conv, digits, sampler):
     seen = []
-    view.search(dict(what="recipe", sampler=sampler, images=50, trials=2), seen.append, never)
+    view.train(dict(what="recipe", sampler=sampler, images=50, trials=2), seen.append, never)
     view.draw(seen[-1])
     last = seen[-1].rows[-1]
     settings = {name: last[name] for name in experiments.RECIPE}
@@ -189,7 +234,53 @@ def test_without_trials_the_panel_says_what_to_press(view):
     assert words.status == "no trials yet: press search"
     assert words.cards[0] == ("accuracy of the best", "–", "press search")
     _, words = shown(view, what="recipe", sampler="nsga2", images=50, trials=3)
-    assert words.cards[0] == ("accuracy of the smallest file", "–", "press search")
+    assert words.cards[0] == ("accuracy, smallest file", "–", "press search")
+
+
+def test_the_last_search_stays_in_sight_until_the_new_one_has_a_trial(view):
+    view.train(HERE, lambda found: None, never)
+    first = view.latest(("training", "random"))
+    seen = []
+    view.train(HERE, seen.append, never)
+    assert [len(found.rows) for found in seen] == [3, 1, 2, 3, 3]
+    assert [row["lr"] for row in seen[0].rows] == [row["lr"] for row in first]
+    assert view.tell(seen[0]).status.startswith("searching, seed 2 …; in sight till its first trial has ended")
+    assert [view.tell(found).progress for found in seen] == [0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1, None]
+    view.train(HERE, lambda found: None, lambda: True)  # stopped before its first trial: the last stays
+    assert [row["lr"] for row in view.latest(("training", "random"))] == [row["lr"] for row in seen[-1].rows]
+
+
+@pytest.mark.parametrize("judges", [20, 50])
+def test_the_code_searches_again_to_the_same_choice(view, conv, digits, judges):
+    view.train(HERE, lambda found: None, never)
+    found, words = shown(view, **HERE | dict(images=judges, trials=2))
+    judged_by, fresh = run_code(view, HERE | dict(images=judges, trials=2), conv, digits)
+    assert (judged_by, fresh) == pytest.approx((found.chosen["accuracy"], found.chosen["fresh"]))
+    assert words.cards[0][1] == f"{judged_by:.1%}"
+
+
+def test_the_code_of_recipes_finds_the_same_file(view, conv, digits):
+    settings = dict(what="recipe", sampler="grid", images=50, trials=3)
+    view.train(settings, lambda found: None, never)
+    found, _ = shown(view, **settings)
+    table = run_code(view, settings, conv, digits)
+    chosen = [] if found.chosen is None else [found.chosen["size_bytes"]]
+    assert table["size_bytes"].tolist() == chosen
+
+
+def run_code(view, settings, model, data):
+    *lines, last = view.code(settings).splitlines()
+    names = dict(model=model, data=data)
+    exec("\n".join(lines), names)  # noqa: S102 - our own
+    return eval(last, names)  # noqa: S307 - our own
+
+
+def test_the_code_of_what_ships_names_its_data_and_seed():
+    code = Search().code(TRAINING | dict(images=500, sampler="tpe, hyperband", trials=60))
+    assert 'data = lk.load_data("fashion-mnist")' in code
+    assert "training_objective(data, 200, keep" in code  # the search was judged by 200, the choice is by 500
+    assert 'trials=60, sampler="tpe", seed=0, pruner=experiments.hyperband()' in code
+    assert "best[:500].mean(), best[1000:].mean()" in code
 
 
 # the panel
@@ -199,15 +290,51 @@ def test_the_menu_of_samplers_follows_the_task():
     panel = explore.search()
     assert panel.controls["sampler"].value == "tpe"
     panel.controls["what"].value = "recipe"
-    assert [value for _, value in panel.controls["sampler"].options] == ["grid", "random", "tpe", "nsga2"]
+    assert panel.controls["sampler"].values == ["grid", "random", "tpe", "nsga2"]
     assert panel.controls["sampler"].value == "nsga2"
-    assert panel.controls["images"].disabled
-    assert panel.live.status.startswith("60 trials by NSGA-II")
-    assert "smallest file" in panel.live.alt
+    assert panel.places["images"]["disabled"]
+    assert panel.status.startswith("60 trials by NSGA-II")
+    assert "smallest file" in panel.alt
     panel.controls["what"].value = "training"
     assert panel.controls["sampler"].value == "tpe"
-    assert not panel.controls["images"].disabled
-    assert panel.live.alt.startswith("TPE, 30 of 30 trials")
+    assert not panel.places["images"]["disabled"]
+    assert panel.alt.startswith("TPE, 30 of 30 trials")
+
+
+def test_the_slider_of_trials_says_how_many_were_run(mine):
+    panel = explore.search()
+    trials = panel.controls["trials"]
+    texts = dict((value, text) for text, value in trials.stops)
+    assert (texts[30], texts[31], texts[60]) == ("30", "31 (30 run)", "60 (30 run)")
+    trials.take("51")
+    assert panel.share().endswith("trials=51 (30 run)")
+    assert panel.alt.startswith("TPE, 30 of 30 trials")
+    panel.controls["sampler"].value = "tpe, hyperband"
+    assert trials.stops[-1] == ("66", 66)
+    panel.set("trials=51 (30 run)")  # shared when fewer were run
+    trials.value = 66
+    panel.controls["sampler"].value = "grid"
+    assert trials.value == 60
+    panel = explore.search(mine.model, mine.data)
+    assert panel.controls["trials"].text == "30 (0 run)"
+    panel.view.train(HERE | dict(sampler="tpe", images=20), lambda found: None, never)
+    assert panel.controls["trials"].text == "30 (3 run)"
+
+
+def test_images_change_nothing_for_recipes(view):
+    assert view.idle(dict(what="recipe")) == {"images"}
+    assert view.idle(dict(what="training")) == set()
+    recipes = [next(Search().results(what="recipe", sampler="tpe", images=n, trials=30)) for n in (20, 1_000)]
+    assert recipes[0].chosen == recipes[1].chosen
+    training = [next(Search().results(**TRAINING | dict(images=n))) for n in (20, 1_000)]
+    assert training[0].chosen["accuracy"] != training[1].chosen["accuracy"]
+
+
+@pytest.mark.parametrize("scene", Search().scenes)
+def test_scenes_are_settings_that_the_controls_take(scene, mine):
+    for panel in (explore.search(preset=scene), explore.search(mine.model, mine.data, scene)):
+        assert panel.settings() == panel.view.scenes[scene]
+        assert not panel.status.startswith("⚠")
 
 
 def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):

@@ -2,7 +2,9 @@
 
 import functools
 import gc
+import math
 import threading
+import time
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -10,11 +12,13 @@ import pytest
 import torch
 
 from labkit import plots
-from labkit.explore import _controls, _panel
-from labkit.explore._figure import LiveFigure
-from labkit.explore._panel import Panel, Words
-from labkit.explore._score import Score
-from labkit.explore._training import GHOSTS, Curves, Moment, Run, stream, training_set
+from labkit.live import panel as live_panel
+from labkit.live.controls import Control
+from labkit.live.panel import Panel
+from labkit.live.picture import LiveFigure
+from labkit.live.score import Score
+from labkit.live.training import GHOSTS, Curves, Moment, Run, stream, training_set
+from labkit.live.view import View, Words
 from labkit.models import mlp
 from labkit.train import count_correct, fit
 from tests.waiting import PATIENCE, until
@@ -38,7 +42,7 @@ class Shown:
     ghosts: tuple = ()
 
 
-class View:
+class Trains(View):
     """The smallest view that trains: its loss and accuracy, nothing else. It keeps an account of its runs.
 
     `asked` holds, for each run, the learning rate and what it heard whenever it asked whether it was overtaken.
@@ -79,7 +83,12 @@ class View:
 
 
 def opened(view):
-    panel = Panel("training test", view, {"lr": _controls.real("lr", 0.01, 1, 0.001)}, run=view.train)
+    panel = Panel(
+        "training test",
+        view,
+        {"lr": Control("slider", "lr", [("0.001", 0.001), ("1", 1.0)], 0.01, ".3f")},
+        run=view.train,
+    )
     return panel, panel.controls["lr"]
 
 
@@ -157,13 +166,13 @@ def test_an_overtaken_run_returns_nothing_and_shows_nothing_more(digits):
 
 
 def test_the_panel_trains_at_first_and_behind_each_move(digits):
-    view = View(digits)
+    view = Trains(digits)
     panel, lr = opened(view)
-    assert panel.live.status.startswith("trained")
+    assert panel.status.startswith("trained")
     assert len(view.ghosts) == 1
     lr.value = 0.02
     until(lambda: len(view.ghosts) == 2)
-    until(lambda: panel.live.status.startswith("trained"))
+    until(lambda: panel.status.startswith("trained"))
     assert view.drawn[-1].run.label == "lr 0.02"
     assert [run.label for run in view.drawn[-1].ghosts] == ["lr 0.01"]
     expected, _ = fit(net(), digits.train, epochs=3, lr=0.02, batch_size=32, progress=False)
@@ -177,9 +186,11 @@ def test_a_drag_starts_one_run(digits, monkeypatch):
         resting.set()
         assert rested.wait(PATIENCE)
 
-    view = View(digits)
+    view = Trains(digits)
     _, lr = opened(view)
-    monkeypatch.setattr(_panel, "time", SimpleNamespace(sleep=rest))  # the controls rest when the test says so
+    monkeypatch.setattr(
+        live_panel, "time", SimpleNamespace(sleep=rest, perf_counter=time.perf_counter)
+    )  # the controls rest when the test says so
     lr.value = 0.1
     until(resting.is_set)
     for i in range(1, 5):
@@ -191,12 +202,12 @@ def test_a_drag_starts_one_run(digits, monkeypatch):
 
 
 def test_a_run_streams_until_the_next_move_stops_it_within_a_step(digits):
-    view = View(digits)
+    view = Trains(digits)
     panel, lr = opened(view)
     view.epochs = 5_000
     lr.value = 0.14
     until(lambda: len([s for s in view.drawn if s.run.moments and s.lr == 0.14]) >= 4)
-    assert panel.live.status.startswith("training")
+    assert panel.status.startswith("training")
     view.epochs = 1
     lr.value = 0.5
     until(lambda: len(view.stopped) == 2)
@@ -208,7 +219,7 @@ def test_a_run_streams_until_the_next_move_stops_it_within_a_step(digits):
 
 
 def test_a_hundred_starts_and_cancels_leave_nothing_behind(digits):
-    view = View(digits)
+    view = Trains(digits)
     panel, lr = opened(view)
     view.epochs = 5_000
 
@@ -232,37 +243,39 @@ def test_a_hundred_starts_and_cancels_leave_nothing_behind(digits):
     assert after[0] <= tensors + 20
 
 
-def test_what_a_browser_sends_back_is_no_move(digits):
-    """It rounds otherwise than Python: the same setting would be trained a second time."""
-    view = View(digits)
+def test_what_a_browser_sends_twice_is_one_move(digits):
+    """It sends what no picture has answered yet again: the same setting would be trained a second time."""
+    view = Trains(digits)
     panel, lr = opened(view)
+    move = {"moves": {"lr": [1, "0.02"]}}
+    panel.asked = move
     drawn = len(view.drawn)
-    lr.set_state({"value": lr.value + 2e-16})
-    assert len(view.drawn) == drawn  # a move is drawn before it returns
-    lr.set_state({"value": 0.02})
+    panel.asked = move | {"again": True}
+    panel.asked = {"moves": {"lr": [2, "0.02"]}}  # it is there already
     until(lambda: len(view.stopped) == 2)
     assert [lr for lr, _ in view.asked] == [0.01, 0.02]
+    assert len([s for s in view.drawn[:drawn] if s.lr == 0.02]) == 1  # a move is drawn before it returns
 
 
 def test_the_rerun_of_the_cell_ends_the_run(digits):
-    first = View(digits)
+    first = Trains(digits)
     panel, lr = opened(first)
     first.epochs = 5_000
     lr.value = 0.2
-    until(lambda: panel.live.status.startswith("training"))
-    opened(View(digits, epochs=1))
+    until(lambda: panel.status.startswith("training"))
+    opened(Trains(digits, epochs=1))
     until(lambda: len(first.stopped) == 2)
     assert first.stopped == [False, True]
     assert stopped_at_once(first, 1)
 
 
 def test_an_error_in_a_run_is_shown_in_words(digits):
-    view = View(digits)
+    view = Trains(digits)
     panel, lr = opened(view)
     view.epochs = -1
     lr.value = 0.3
-    until(lambda: panel.live.status.startswith("⚠"))
-    assert "epochs" in panel.live.status
+    until(lambda: panel.status.startswith("⚠"))
+    assert "epochs" in panel.status
 
 
 def test_curves_keep_the_newest_ghosts_and_draw_divergence_at_the_edge():
@@ -291,3 +304,15 @@ def test_curves_keep_the_newest_ghosts_and_draw_divergence_at_the_edge():
 def test_a_small_training_set_is_the_first_images(digits):
     assert torch.equal(training_set(digits, 100).x, digits.train.x[:100])
     assert len(training_set(digits, 10**6)) == len(digits.train)
+
+
+def test_curves_are_legible_and_can_do_without_a_loss():
+    figure = LiveFigure(6, 3).figure
+    accuracy, key = (figure.add_axes((x, 0.2, 0.25, 0.7)) for x in (0.1, 0.6))
+    curves = Curves(None, accuracy, key)
+    curves.show(Run("now", (Moment(1.0, 10, math.nan, 0.4, 0.3),)), [])
+    assert {artist.axes for artist in curves.artists} == {accuracy, key}
+    line = next(a for a in curves.artists if getattr(a, "get_color", str)() == plots.BLUE and a.axes is accuracy)
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([100], [0.3])
+    texts = [*accuracy.get_legend().get_texts(), *key.texts]
+    assert min(text.get_fontsize() for text in texts) >= 10

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from labkit._module import logits_of
 from labkit.compress import _weights
 from labkit.data import Split, take
+from labkit.live.ahead import give_up_if_overtaken
 from labkit.measure import wilson
 
 FRAME = 0.030  # seconds of scoring before the first picture is shown
@@ -100,6 +101,7 @@ def _scores(model: nn.Module, split: Split, layout: torch.memory_format) -> Iter
             while asked < len(split) and len(working) < (AHEAD if predicted else 1):
                 working.append(workers().submit(_classes, model, split.x[asked : asked + piece], layout, label))
                 asked = min(asked + piece, len(split))
+            give_up_if_overtaken()
             classes, seconds = working.popleft().result()
             predicted.append(classes)
             done += len(classes)

@@ -1,15 +1,18 @@
 """Measured figures in words: cards (label, value, note), the status line, the alt text."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from labkit.data import Data
-from labkit.explore._panel import Card
-from labkit.explore._score import Score
-from labkit.measure import mcnemar
+from labkit.live.controls import sentence_of
+from labkit.live.score import Score
+from labkit.live.view import Card
+from labkit.measure import difference, mcnemar
 
 
 def accuracy_card(score: Score, dense: Score) -> Card:
@@ -86,3 +89,47 @@ def status(score: Score, file: str = "") -> str:
 def sentence(setting: str, cards: list[Card]) -> str:
     """The alt text: the setting, then every card."""
     return f"{setting}: " + "; ".join(f"{label} {value} ({note})" for label, value, note in cards)
+
+
+def setting(dense: Any, settings: Any, view: Any) -> str:
+    """The network and its settings in words; controls that change nothing are left out."""
+    values = dataclasses.asdict(settings)
+    return f"{dense.name}, {sentence_of(settings, view.idle(values))}"
+
+
+def count(number: int, one: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+
+
+def finding(dense: Score, small: Score, ratio: float) -> str:
+    """What was found, in a line: how much smaller, and how many images it costs."""
+    smaller = f"{ratio:.3g}× smaller" if ratio >= 1 else f"{1 / ratio:.3g}× larger"
+    worse = round(dense.accuracy * small.images) - small.correct
+    if worse <= 0:
+        return f"{smaller}, {f'{-worse:,} {small.what} better' if worse else f'no {small.what} worse'}"
+    return f"{smaller}, {worse:,} {small.what} worse, 1 in {small.images / worse:.0f}"
+
+
+def difference_words(pinned: Any, now: Any) -> str:
+    """How a result differs from a pinned one of the same data: accuracy with its paired 95 % interval, and bytes."""
+    before, after = score_of(pinned), score_of(now)
+    said = []
+    if before and after and pinned.dense.data is now.dense.data:
+        lost, won = (len(v) for v in flips_of(before, after, now.dense.data.validation.y))
+        d, low, high = (-100 * v for v in difference(lost, won, min(before.images, after.images)))
+        said.append(f"accuracy {d:+.2f} points (95 %: {high:+.2f} to {low:+.2f})")
+    sizes = [getattr(one, "size_bytes", 0) for one in (pinned, now)]
+    if all(sizes):
+        said.append(
+            f"file {sizes[0] / sizes[1]:.2f}× smaller"
+            if sizes[1] <= sizes[0]
+            else f"file {sizes[1] / sizes[0]:.2f}× larger"
+        )
+    return ", ".join(said)
+
+
+def score_of(result: Any) -> Score | None:
+    """The score of a result, or of its run."""
+    found = getattr(result, "score", None) or getattr(getattr(result, "run", None), "score", None)
+    return found if isinstance(found, Score) else None

@@ -1,12 +1,8 @@
 """Where a panel starts from: a trained network, its data, what it scores and weighs before anything is done to it."""
 
-import contextlib
 import functools
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import ipywidgets as widgets
 import pandas as pd
 import torch
 from torch import nn
@@ -15,8 +11,7 @@ from labkit import _check, store
 from labkit._module import clone, logits_of, unwrapped
 from labkit.compress._weights import weights
 from labkit.data import TEXTS, Data, load_data, manifest
-from labkit.explore import _controls
-from labkit.explore._score import Score, scores
+from labkit.live.score import Score, scores
 from labkit.sweep import shipped_sweep, sweep_path
 from labkit.zoo import RECIPES, load_model
 
@@ -26,7 +21,7 @@ OF_IMAGES = tuple(key for key in RECIPES if key[1] not in TEXTS)  # panels show 
 
 
 @dataclass(frozen=True)
-class Dense:
+class Baseline:
     """A trained network; `key` names its checkpoint, None if it is the user's own."""
 
     name: str
@@ -48,7 +43,7 @@ class Dense:
         return shipped_sweep(kind, *self.key)
 
 
-def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) -> Dense:
+def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) -> Baseline:
     """Score and weigh a trained network once; a copy of it, so that later training does not change what was scored.
 
     ValueError or TypeError for a network that does not classify the examples of `data`.
@@ -62,44 +57,30 @@ def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) ->
         raise ValueError(
             f"data.classes names {len(data.classes)} classes; allowed: {classes}, as many as {name} tells apart"
         )
-    return Dense(name, key, model, data, score, len(store.encode(model)))
+    return Baseline(name, key, model, data, score, len(store.encode(model)))
 
 
 @functools.cache
-def shipped(key: Key) -> Dense:
+def shipped(key: Key) -> Baseline:
     """A checkpoint by its key."""
     return own(load_model(*key), load_data(key[1]), f"{key[0]} on {key[1]}", key)
 
 
-def start(
-    model: nn.Module | None, data: Data | None, networks: Sequence[Key] = OF_IMAGES
-) -> tuple[Dense | None, dict[str, Any]]:
-    """The user's own network and no control, or a menu of shipped `networks`, the first one chosen."""
+def given(model: nn.Module | None, data: Data | None) -> Baseline | None:
+    """The user's own network, scored and weighed; None where there is none."""
     if (model is None) != (data is None):
         raise ValueError("model and data belong together: give both or neither")
-    if model is not None and data is not None:
-        _check.kind(nn.Module, model=model)
-        _check.kind(Data, data=data)
-        for name in ("train", "validation"):
-            if (device := getattr(data, name).prototype.device).type != "cpu":
-                raise ValueError(f"data.{name}.x is on the device {device}; allowed: cpu, where panels work")
-        return own(model, data), {}
-    options = [(f"{m} on {d}", (m, d)) for m, d in networks]
-    return None, {"checkpoint": _controls.choice("network", options, networks[0])}
+    if model is None or data is None:
+        return None
+    _check.kind(nn.Module, model=model)
+    _check.kind(Data, data=data)
+    for name in ("train", "validation"):
+        if (device := getattr(data, name).prototype.device).type != "cpu":
+            raise ValueError(f"data.{name}.x is on the device {device}; allowed: cpu, where panels work")
+    return own(model, data)
 
 
 def at_least(part: str, data: Data, examples: int) -> None:
     """Refuse a split of `data`, "train" or "validation", that is too small for a panel."""
     if (n := len(getattr(data, part))) < examples:
         raise ValueError(f"data.{part} has {n} examples; allowed here: at least {examples}")
-
-
-def follow(controls: Mapping[str, Any], menu: widgets.Dropdown, everything: bool = True) -> None:
-    """Let a menu of layers show those of the chosen checkpoint; call it when the panel already listens."""
-
-    def offer(change: Mapping[str, Any]) -> None:
-        with contextlib.suppress(Exception):  # the panel says in words why a checkpoint cannot be had
-            _controls.offer(menu, shipped(change["new"]).layers, everything)
-
-    if "checkpoint" in controls:
-        controls["checkpoint"].observe(offer, "value")

@@ -6,18 +6,23 @@ and tells it, through `overtaken`, when to stop: at the next move, at the re-run
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from labkit import losses, plots
 from labkit.data import Data, Split, take
-from labkit.explore._score import SAMPLE, Score, sampled, scores
+from labkit.live import words
+from labkit.live.baseline import Baseline
+from labkit.live.network import NetworkView
+from labkit.live.score import SAMPLE, Score, sampled, scores
+from labkit.live.view import Card, Words
 from labkit.train import count_correct, fit
 
 FRAME = 0.12  # seconds between two pictures of a run; with scoring and drawing, five a second
@@ -50,7 +55,7 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """The share of the training that is behind it."""
+        """the share of the training that is done."""
         return self.moments[-1].progress if self.moments else 0.0
 
     @property
@@ -169,55 +174,154 @@ def batch_size(train: Split) -> int:
     return min(128, len(train))
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Settings and their run so far; `facts` is what else the picture needs; `ghosts`: earlier runs, oldest first."""
+
+    dense: Baseline  # its architecture is trained, its data are used
+    settings: Any
+    run: Run
+    facts: Any = None
+    ghosts: tuple["Trained", ...] = ()
+
+
+class TrainingView(NetworkView):
+    """A view of trainings that start when the controls rest; each is kept, shown again, a ghost beside later ones."""
+
+    runs = True
+
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
+        self.ended: list[Trained] = []
+
+    def label(self, dense: Baseline, settings: Any) -> str:
+        """What to call a run in the key."""
+        raise NotImplementedError
+
+    def settled(self, dense: Baseline, settings: Any) -> Any:
+        """The settings as they are meant: what has no effect stands at one value, so that equal runs are one run."""
+        return settings
+
+    def training(
+        self, trial: Trained, show: Callable[[Trained], None], overtaken: Callable[[], bool]
+    ) -> Trained | None:
+        """Train; show where it stands. The trial at its end, or None if it was overtaken."""
+        raise NotImplementedError
+
+    def cards(self, trial: Trained) -> list[Card]:
+        """The figures."""
+        raise NotImplementedError
+
+    def finding(self, trial: Trained) -> str:
+        """What was found, in a line."""
+        if not trial.run.score:
+            return "the training starts when the controls rest"
+        return f"{trial.run.label}: {'diverged' if trial.run.diverged else f'{trial.run.accuracy:.1%}'}"
+
+    def status(self, trial: Trained) -> str:
+        """Where the run stands."""
+        return trial.run.words + trial.run.scored
+
+    def measure(self, dense: Baseline, settings: Any) -> Iterator[Trained]:
+        """The run of these settings, if it has ended before; else a blank one. Other runs are its ghosts."""
+        settings = self.settled(dense, settings)
+        mine = [trial for trial in self.ended if trial.dense is dense]
+        ghosts = tuple(trial for trial in mine if trial.settings != settings)[-GHOSTS:]
+        known = [trial for trial in mine if trial.settings == settings]
+        trial = known[0] if known else Trained(dense, settings, Run(self.label(dense, settings)))
+        yield replace(trial, ghosts=ghosts)
+
+    def train(
+        self, settings: dict[str, Any], show: Callable[[Trained], None], overtaken: Callable[[], bool]
+    ) -> None:  # fmt: skip
+        """Train by the settings, unless that was done before."""
+        trial: Trained = next(self.results(**settings))
+        if trial.run.ended:
+            return
+        ended = self.training(trial, show, overtaken)
+        if ended:
+            self.keep(ended)
+            show(ended)
+
+    def keep(self, trial: Trained) -> None:
+        """Remember a run that has ended; it takes the place of one with the same settings."""
+        one = (trial.dense, trial.settings)
+        self.ended = [other for other in self.ended if (other.dense, other.settings) != one] + [trial]
+
+    def still_for(self, trial: Trained) -> Any:
+        """The still part changes with the network."""
+        return trial.dense
+
+    def tell(self, trial: Trained) -> Words:
+        """The trial in words."""
+        cards, run = self.cards(trial), trial.run
+        alt = words.sentence(words.setting(trial.dense, trial.settings, self), cards) + run.scored
+        progress = run.progress if run.moments and not run.ended else None
+        return Words(cards, alt, self.status(trial), self.finding(trial), progress)
+
+
 class Curves:
     """The loss and the validation accuracy of the present run and of its ghosts, and a key of them, as moving artists.
 
     The dots of a curve are scores on one subset; a diamond, once a run has ended, is that on all of validation.
     `key` is an empty Axes, 1 inch high or more, for five rows: a line's colour, its label, the accuracy it reached.
+    Without a `loss`, accuracies alone are shown.
     """
 
-    def __init__(self, loss: Axes, accuracy: Axes, key: Axes) -> None:
+    def __init__(self, loss: Axes | None, accuracy: Axes, key: Axes) -> None:
         self.loss, self.accuracy = loss, accuracy
-        plots.loss_axis(loss)
         plots.run_accuracy_axis(accuracy)
-        looks: list[dict[str, Any]] = [dict(ls="-", lw=1.3, color=colour, alpha=0.8) for colour in GHOST_COLOURS]
-        self._ghosts = [(loss.plot([], [], **look)[0], accuracy.plot([], [], **look)[0]) for look in looks]
-        (now,) = loss.plot([], [], "-o", ms=3.5, lw=2, color=plots.BLUE)
-        (held_out,) = accuracy.plot([], [], "-o", ms=3.5, lw=2, color=plots.BLUE, label="a fixed part of validation")
-        (self._train,) = accuracy.plot([], [], "--", lw=1.5, color=plots.ORANGE, label="training images")
+        ghosts: list[dict[str, Any]] = [dict(ls="-", lw=1.3, color=colour, alpha=0.8) for colour in GHOST_COLOURS]
+        looks = [dict(ls="-", marker="o", ms=3.5, lw=2, color=plots.BLUE), *ghosts]
+        self._accuracies = [accuracy.plot([], [], **look)[0] for look in looks]
+        self._accuracies[0].set_label("validation")
+        (self._train,) = accuracy.plot([], [], "--", lw=1.5, color=plots.ORANGE, label="training")
         apart: dict[str, Any] = dict(color="white", mec="black", zorder=5, clip_on=False)
-        (self._end,) = accuracy.plot([], [], "D", ms=7, label="all of validation", **apart)
-        (self._cross,) = loss.plot([], [], "X", ms=13, color=plots.RED, mec="black")
-        self._now = (now, held_out)
-        accuracy.legend(loc="lower right", fontsize=8, framealpha=0.9)
+        (self._end,) = accuracy.plot([], [], "D", ms=7, label="all of it", **apart)
+        accuracy.legend(loc="lower right", fontsize=10, framealpha=0.9, handlelength=1.4, labelspacing=0.3)
+        self._losses, self._crosses = list[Line2D](), list[Line2D]()
+        if loss is not None:
+            plots.loss_axis(loss)
+            self._losses = [loss.plot([], [], **look)[0] for look in looks]
+            self._crosses = loss.plot([], [], "X", ms=13, color=plots.RED, mec="black")
         self._dashes, self._rows = plots.key_rows(key, [plots.BLUE, *GHOST_COLOURS])
 
     @property
     def artists(self) -> list[Artist]:
-        """What moves, in the order in which it is drawn."""
-        ghosts = [line for pair in self._ghosts for line in pair]
-        return [*ghosts, self._train, *self._now, self._end, self._cross, *self._dashes, *self._rows]
+        """What moves, in the order in which it is drawn: the present run last."""
+        lines = [*self._losses[::-1], *self._accuracies[:0:-1], self._train, self._accuracies[0], self._end]
+        return [*lines, *self._crosses, *self._dashes, *self._rows]
 
     def show(self, run: Run, ghosts: Sequence[Run]) -> None:
         """Move the lines; the newest ghosts come first, what is beyond an axis is drawn at its end."""
         shown = list(ghosts)[::-1][:GHOSTS]
         runs = [run, *shown, *[Run("")] * (GHOSTS - len(shown))]
-        rows = zip([self._now, *self._ghosts], self._dashes, self._rows, runs, strict=True)
-        for pair, dash, text, one in rows:
-            self._place(pair, one)
+        for line, dash, text, one in zip(self._accuracies, self._dashes, self._rows, runs, strict=True):
+            line.set_data(_percent(one), np.array([m.accuracy for m in one.moments]))
             dash.set_visible(bool(one.label))
             text.set_text(caption(one))
-        self._train.set_data(_percent(run), plots.logit(np.array([m.train_accuracy for m in run.moments])))
+        for line, one in zip(self._losses, runs, strict=False):
+            line.set_data(_percent(one), within(line, [m.loss for m in one.moments]))
+        self._train.set_data(_percent(run), np.array([m.train_accuracy for m in run.moments]))
         ends = [run.accuracy] if run.ended else []
-        self._end.set_data([100 * run.progress] * len(ends), plots.logit(np.array(ends)))
-        self._cross.set_data([100 * run.progress], [0.92 * self.loss.get_ylim()[1]])
-        self._cross.set_visible(run.diverged)
+        self._end.set_data([100 * run.progress] * len(ends), np.array(ends))
+        for cross in self._crosses:
+            cross.set_data([100 * run.progress], within(cross, [math.inf]))
+            cross.set_visible(run.diverged)
 
-    def _place(self, pair: Sequence[Any], run: Run) -> None:
-        low, high = self.loss.get_ylim()
-        values = np.nan_to_num([m.loss for m in run.moments], nan=high, posinf=high)
-        pair[0].set_data(_percent(run), np.clip(values, low, high))
-        pair[1].set_data(_percent(run), plots.logit(np.array([m.accuracy for m in run.moments])))
+
+def within(line: Line2D, losses: Sequence[float]) -> np.ndarray:
+    """Losses, those beyond the axis of their line at its end."""
+    low, high = line.axes.get_ylim()  # type: ignore[union-attr]
+    return np.clip(np.nan_to_num(losses, nan=high, posinf=high), low, high)
+
+
+def run_card(run: Run) -> Card:
+    """Where a run stands on validation, with its interval."""
+    if run.score is None:
+        return "accuracy", "–", "the run starts when the controls rest"
+    low, high = run.score.interval
+    return "accuracy", f"{run.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%} of {run.score.images:,}"
 
 
 def caption(run: Run) -> str:

@@ -1,0 +1,479 @@
+"""What every panel shares: one widget for controls, words and picture; the latest value wins; errors in words."""
+
+import contextlib
+import gc
+import itertools
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from labkit.live.ahead import given_up
+from labkit.live.controls import Control
+from labkit.live.picture import DRAWING
+from labkit.live.still import png
+from labkit.live.view import Card, Job, View, Words
+
+REST = 0.15  # seconds before a setting is settled: the drag may go on, and its first picture shall be on screen first
+KEPT = 32  # settled results that stay at hand
+AHEAD = (1, -1, 2, -2, 3, -3)  # stops beside the present one that are measured before they are asked for
+
+
+class Panel(anywidget.AnyWidget):
+    """Controls, words and a live picture. A newer setting overtakes an older one; re-running a cell closes its panel.
+
+    `job` is a button's label and what it starts; `run` starts by itself when a setting has settled, and once at first.
+    `scenes` are named settings for a lecturer, shown in a menu.
+    """
+
+    # as texts: of a file, anywidget watches the changes, and so keeps every widget that was ever shown
+    _esm = (Path(__file__).parent / "panel.js").read_text()
+    _css = (Path(__file__).parent / "panel.css").read_text()
+    # ipywidgets echoes what a browser sends, for others on the same kernel; deserializing an echo costs the browser a
+    # core in the very milliseconds in which the network is scored
+    asked = traitlets.Dict().tag(sync=True, echo_update=False)
+    layout_of = traitlets.Dict().tag(sync=True)  # what does not change: name, labels, kinds, help, buttons
+    places = traitlets.Dict().tag(sync=True)  # of the controls: index, text, stops, disabled
+    picture = traitlets.Dict().tag(sync=True)  # the still part, its size, its points
+    frame = traitlets.Dict().tag(sync=True)  # one result: marks and words, the number of its request
+    note = traitlets.Dict().tag(sync=True)  # a status that belongs to no result, and whether a job runs
+
+    _open: dict[tuple[str, Any], "Panel"] = {}
+
+    def __init__(
+        self,
+        name: str,
+        view: View,
+        controls: Mapping[str, Control],
+        job: tuple[str, Job] | None = None,
+        run: Job | None = None,
+        scenes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        place = (name, _cell())
+        if place in Panel._open:
+            Panel._open[place].close_all()
+        Panel._open[place] = self
+        self.name, self.view, self.controls, self.scenes = name, view, dict(controls), dict(scenes or {})
+        self._job, self._run = job, run
+        self._numbers = itertools.count(1)
+        self._newest = self._request = 0
+        self._working: int | None = None  # the number of the job or run that is at work
+        self._began = 0.0
+        self._unsettled: tuple[int, Iterator[Any], dict[str, Any]] | None = None
+        self._wake = threading.Condition()
+        self._closed = self._together = False
+        self._taken: dict[str, int] = {}  # the number of the browser's last move of each control
+        self._focus: str | None = None
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._past: list[dict[str, Any]] = []
+        self._shown: Any = None
+        self._words = Words([], "")
+        self._prepared = False
+        self._pinned: dict[str, Any] | None = None
+        self._pinned_result: Any = None
+        super().__init__()
+        self.layout_of = self._describe()
+        self.on_msg(self._message)
+        self._start()
+        spare_the_collector()
+        for control in self.controls.values():
+            control.observe(self._moved, "value")
+            control.observe(self._place, ["stops", "disabled"])
+        threading.Thread(target=self._settle, daemon=True, name=f"labkit-{name}").start()
+
+    # what it shows, for a program
+
+    @property
+    def cards(self) -> list[Card]:
+        """The figures of the present result: label, value, note."""
+        return list(self._words.cards)
+
+    @property
+    def alt(self) -> str:
+        """The present result as a sentence."""
+        return self._words.alt
+
+    @property
+    def title(self) -> str:
+        """What was found, in a line."""
+        return self._words.title
+
+    @property
+    def status(self) -> str:
+        """What kind of figures these are, or what went wrong."""
+        return str(self.note.get("text") or self._words.status)
+
+    def settings(self) -> dict[str, Any]:
+        """The value of every control, by the name that `results` knows it under."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def set(self, text: str = "", /, **settings: Any) -> None:
+        """Move several controls at once: by name, or by the `text` of `share`, or by the name of a scene.
+
+        ValueError for a name that is not there, and for a value that a control does not take.
+        """
+        if text in self.scenes:
+            settings = dict(self.scenes[text]) | settings
+        elif text:
+            parts = [part.partition("=") for part in text.split(";") if part.strip()]
+            self._change({name.strip(): value for name, _, value in parts}, typed=True)
+        self._change(settings)
+
+    def share(self) -> str:
+        """The settings as a short text that `set` takes."""
+        return "; ".join(f"{name}={control.text}" for name, control in self.controls.items())
+
+    def reset(self) -> None:
+        """Back to the settings that the panel opened with."""
+        self._change(self._first)
+
+    def undo(self) -> None:
+        """Back to the settings before the last ones that settled."""
+        now = self.settings()
+        while self._past and self._past[-1] == now:
+            self._past.pop()
+        if self._past:
+            self._change(self._past[-1])
+
+    def pin(self) -> None:
+        """Keep the present result in sight as a ghost, beside the later ones; pinned again, it goes."""
+        with DRAWING:
+            if self._pinned is None:
+                marks = [mark for mark in self.view.live.marks() if mark.get("point")]
+                self._pinned = {"cards": self.cards, "marks": marks, "settings": self.share()}
+                self._pinned_result = self._shown
+            else:
+                self._pinned = self._pinned_result = None
+            self._send_frame()
+
+    def stop(self) -> None:
+        """Stop the training that runs."""
+        with DRAWING:
+            if self._working is not None:
+                self._newest, self._working = next(self._numbers), None
+                self._tell("stopped")
+
+    def press(self) -> None:
+        """Start the job of the button."""
+        if self._job is None:
+            raise ValueError(f"the panel {self.name} has no button")
+        number = self._newest = next(self._numbers)
+        job, settings = self._job[1], self.settings()
+        self._work(number)
+        threading.Thread(target=self._labour, args=(number, settings, job), daemon=True).start()
+
+    # what it is made of
+
+    def _describe(self) -> dict[str, Any]:
+        controls = [
+            {"name": name, "label": control.label, "kind": control.kind, "help": control.help}
+            for name, control in self.controls.items()
+        ]
+        job = self._job[0] if self._job else ""
+        return {"name": self.name, "controls": controls, "job": job, "scenes": list(self.scenes)}
+
+    def _place(self, change: object = None) -> None:
+        """Tell the browser where the controls stand; what changes nothing at these settings is disabled."""
+        if self._together:
+            return
+        idle = self.view.idle(self.settings())
+        self.places = {
+            name: {
+                "index": control.index,
+                "text": control.text,
+                "stops": [text for text, _ in control.stops],
+                "disabled": control.disabled or name in idle,
+            }
+            for name, control in self.controls.items()
+        }
+
+    def _start(self) -> None:
+        """Draw the first picture to its end, so that the notebook keeps a settled one."""
+        self._first = self.settings()
+        self._place()
+        self._finish(self._newest, self.view.results(**self._first), self._first)
+
+    def _change(self, settings: Mapping[str, Any], typed: bool = False) -> None:
+        """Set several controls, then measure once; all of them or, if one is refused, none."""
+        unknown = [name for name in settings if name not in self.controls]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is no control of this panel; allowed: {', '.join(self.controls)}")
+        before = self.settings()
+        self._together = True
+        try:
+            for name, value in settings.items():
+                control = self.controls[name]
+                control.take(str(value)) if typed else setattr(control, "value", value)
+        except Exception:
+            for name, value in before.items():
+                self.controls[name].value = value
+            raise
+        finally:
+            self._together = False
+        self._place()
+        if self.settings() != before:
+            self._measure()
+
+    @traitlets.observe("asked")
+    def _browser_moved(self, change: Mapping[str, Any]) -> None:
+        """The moves that no picture has answered yet, {name: [number, stop or typed text]}; known ones are skipped."""
+        asked = change["new"]
+        new = {n: move for n, move in asked.get("moves", {}).items() if move[0] > self._taken.get(n, 0)}
+        self._taken |= {name: move[0] for name, move in new.items()}
+        self._request = max([self._request, *self._taken.values()])
+        before, error = self.settings(), None
+        self._together = True
+        for name, (_, where) in new.items():
+            control = self.controls[name]
+            try:
+                if isinstance(where, str):
+                    control.take(where)
+                else:
+                    control.value = control.values[where]
+            except (ValueError, IndexError) as refused:
+                error = refused
+        self._together = False
+        self._place()
+        if error is not None:
+            self._tell(f"⚠ {error}")
+            self._send_frame()
+        if self.settings() != before:
+            self._measure()
+        elif error is None and new:  # what was asked for is what is there
+            self._send_frame()
+
+    def _message(self, widget: object, content: Mapping[str, Any], buffers: object) -> None:
+        """A press in the browser."""
+        what = content.get("do")
+        try:
+            if what in ("reset", "undo", "pin", "stop", "press"):
+                getattr(self, what)()
+            elif what == "set":
+                self.set(str(content["text"]))
+            elif what == "go":
+                self._change(self._reachable(content["settings"]))
+            elif what == "focus":
+                with self._wake:
+                    self._focus = content.get("name")
+                    self._wake.notify()
+            elif what == "table":
+                self.send({"table": self.view.live.table().to_csv(index=False)})
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user must see it: a callback has no traceback
+            self._fail(self._newest, error)
+
+    def _reachable(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of a measured point, each at the control's own stop."""
+        return {
+            name: next((own for own in self.controls[name].values if own == value), value)
+            for name, value in settings.items()
+            if name in self.controls
+        }
+
+    def _moved(self, change: Mapping[str, Any]) -> None:
+        if change["new"] != change["old"] and not self._together:
+            self._place()
+            self._measure()
+
+    def _measure(self) -> None:
+        """Show the first result of the present settings at once; leave the better ones to the other thread."""
+        number, settings = next(self._numbers), self.settings()
+        self._newest, self._working = number, None
+        self.note = {}
+        try:
+            results = self._known(settings) or self.view.results(**settings)
+            self._show(number, next(results))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user must see it: a callback has no traceback
+            self._fail(number, error)
+            return
+        with self._wake:
+            if number == self._newest:
+                self._unsettled = (number, results, settings)
+                self._wake.notify()
+
+    def _known(self, settings: Mapping[str, Any]) -> Iterator[Any] | None:
+        """The settled result of these settings, if it is still at hand."""
+        key = _key(settings)
+        self._prepared = self.view.pure and key in self._kept
+        if not self._prepared:
+            return None
+        self._kept.move_to_end(key)
+        return iter([self._kept[key]])
+
+    def _keep(self, settings: Mapping[str, Any], result: Any) -> None:
+        self._kept[_key(settings)] = result
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+    def _labour(self, number: int, settings: dict[str, Any], job: Job) -> None:
+        try:
+            job(settings, lambda result: self._show(number, result), lambda: number != self._newest)
+        except Exception as error:  # noqa: BLE001
+            self._fail(number, error)
+        finally:
+            with DRAWING:
+                if number == self._working:  # else a newer one is at work
+                    self._working = None
+                    self._tell(str(self.note.get("text", "")))
+
+    def _work(self, number: int) -> None:
+        with DRAWING:
+            self._working, self._began = number, time.perf_counter()
+            self._tell("")
+
+    def _settle(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._unsettled or self._closed or self._focus)
+                if self._closed:
+                    return
+                todo, self._unsettled = self._unsettled, None
+            if todo:
+                number, results, settings = todo
+                time.sleep(REST)
+                try:
+                    self._finish(number, results, settings)
+                except Exception as error:  # noqa: BLE001
+                    self._fail(number, error)
+                del results, todo
+            self._prepare()
+
+    def _finish(self, number: int, results: Iterator[Any], settings: dict[str, Any]) -> None:
+        """Show the better results of a setting, then start its run; a newer setting overtakes both."""
+        result = self._shown
+        while number == self._newest and (better := next(results, None)) is not None:
+            self._show(number, result := better)
+        if number != self._newest:
+            return
+        if self.view.pure:
+            self._keep(settings, result)
+        if not self._past or self._past[-1] != settings:
+            self._past = [*self._past[-50:], settings]
+        if self._run:
+            self._work(number)
+            self._labour(number, settings, self._run)
+
+    def _prepare(self) -> None:
+        """Measure the stops beside the present one of the control in focus, until somebody moves."""
+        with self._wake:
+            name, number = self._focus, self._newest
+            if not (name and self.view.pure) or self._working is not None:
+                self._focus = None
+                return
+        overtaken = lambda: self._closed or number != self._newest or self._focus != name  # noqa: E731
+        token = given_up.set(overtaken)
+        # what cannot be measured is told in words when somebody goes there
+        with contextlib.suppress(Exception):
+            control, settings = self.controls[name], self.settings()
+            for step in AHEAD:
+                place = control.index + step
+                if not 0 <= place < len(control.stops) or overtaken():
+                    continue
+                ahead = settings | {name: control.values[place]}
+                if _key(ahead) not in self._kept:
+                    *_, result = self.view.results(**ahead)
+                    self._keep(ahead, result)
+        given_up.reset(token)
+        with self._wake:
+            self._wake.wait_for(lambda: self._unsettled or overtaken(), timeout=30)
+            if self._focus == name and number == self._newest and not self._unsettled:
+                self._focus = None
+
+    def _show(self, number: int, result: Any) -> None:
+        with DRAWING:
+            if number != self._newest or self._closed:
+                return
+            self.view.draw(result)
+            self._words, self._shown = self.view.tell(result), result
+            self._send_frame()
+
+    def _send_frame(self) -> None:
+        """Still part, marks and words in one message: never the picture of one setting beside the words of another."""
+        live, words = self.view.live, self._words
+        still = live.still()
+        with self.hold_sync():
+            if still is not self.picture.get("svg"):
+                width, height = map(float, live.figure.bbox.size)
+                self.picture = {"svg": still, "width": width, "height": height, "points": live.hot()}
+            self.frame = {
+                "request": self._request,
+                "marks": live.marks(),
+                "cards": words.cards,
+                "alt": words.alt,
+                "status": words.status,
+                "title": words.title,
+                "progress": words.progress,
+                "left": self._left(words.progress),
+                "prepared": self._prepared,
+                "code": self.view.code(self.settings()),
+                "share": self.share(),
+                "pinned": self._ghost(),
+            }
+
+    def _left(self, progress: float | None) -> str:
+        """The time that the training still takes, in words."""
+        if self._working is None or not progress or progress >= 1:
+            return ""
+        seconds = (time.perf_counter() - self._began) * (1 - progress) / progress
+        return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
+
+    def _ghost(self) -> dict[str, Any] | None:
+        if self._pinned is None:
+            return None
+        return {**self._pinned, "difference": self.view.compared(self._pinned_result, self._shown)}
+
+    def _tell(self, text: str) -> None:
+        self.note = {"text": text, "works": self._working is not None, "number": next(self._numbers)}
+
+    def _fail(self, number: int, error: Exception) -> None:
+        with DRAWING:
+            if number == self._newest and not self._closed:
+                self._tell(f"⚠ {type(error).__name__}: {error}")
+                self._send_frame()
+
+    def close_all(self) -> None:
+        """Stop the thread and close the widget."""
+        with self._wake:
+            self._closed = True
+            self._newest = -1
+            self._wake.notify()
+        self._kept.clear()
+        with contextlib.suppress(AttributeError):  # ipywidgets keeps a widget's layout until it is closed
+            self.layout.close()
+        self.close()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget, and beside it a still picture with its text for a reader without a kernel."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        image = {"image/png": png(self.view.live, self._words), "text/plain": self.alt}
+        return {**data, **image}, {**metadata, "image/png": {"alt": self.alt}}
+
+
+def _key(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def _cell() -> Any:
+    """What tells the cell that runs from others: two cells may show the same panel, a re-run replaces its own."""
+    try:
+        from IPython import get_ipython  # noqa: PLC0415 - there may be none
+
+        return get_ipython().kernel.get_parent()["metadata"]["cellId"]
+    except (ImportError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def spare_the_collector() -> None:
+    """Collect the garbage now, and leave what is alive out of later rounds: one over all of torch takes 0.1 s.
+
+    What was left out before may have died since: a panel that another has closed, a network of the user's own.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
