@@ -31,7 +31,7 @@ RATES = tuple(float(f"{m}e{e}") for e in range(-4, 1) for m in (1, 2, 3, 5)) + (
 SGD, ADAMW = "SGD, momentum 0.9", "AdamW"
 OPTIMIZERS = {SGD: TRAINING["optimizer"], ADAMW: torch.optim.AdamW}
 SCHEDULES = [*optim.SCHEDULES, "plateau"]
-KEY = 42  # letters of a setting in the key
+KEY = 40  # letters of a setting in the key
 BATCHES = tuple(2**i for i in range(5, 11))
 MEASURED: dict[str, Any] = dict(optimizer=SGD, batch_size=128)  # what the sweep does not vary
 SOURCE = "measured beforehand: SGD, batch 128, 4 epochs, mean of 3 seeds"
@@ -110,7 +110,7 @@ class LearningRate(TrainingView):
 
     def label(self, dense: Baseline, settings: Settings) -> str:
         """Its peak and its schedule, then what is not as it was at first, cut to the width of the key."""
-        more = f", warm-up {settings.warmup:.0%}" if settings.warmup else ""
+        more = f", warm {settings.warmup:.0%}" if settings.warmup else ""
         more += "" if settings.optimizer == SGD else f", {settings.optimizer}"
         more += "" if settings.batch_size == 128 else f", batch {settings.batch_size}"
         said = f"{plots.lr_text(settings.lr)} {settings.schedule}{more}"

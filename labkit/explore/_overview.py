@@ -16,7 +16,7 @@ from labkit.live.controls import bits, share
 from labkit.live.network import open_panel
 from labkit.live.panel import Panel
 from labkit.live.plane import PlaneView
-from labkit.live.view import Card
+from labkit.live.view import Card, Words
 from labkit.sweep import compress
 
 FLIPS = 6
@@ -96,6 +96,11 @@ class Overview(PlaneView):
             words.count_card(*point.left),
             words.flips_card(point.dense.score, point.score, point.dense.data.validation.y),
         ]
+
+    def tell(self, point: Compressed) -> Words:
+        """The point in words, and of which channels its pictures are."""
+        said, grey = super().tell(point), words.grey_of(point.dense.data)
+        return said._replace(alt=f"{said.alt}; pictures in {grey}") if grey else said
 
     def code(self, settings: Mapping[str, Any]) -> str:
         """Prune, round, score, write."""

@@ -122,7 +122,7 @@ class Pruning(CompressionView):
         self.stays = ax.stairs(counts + 0.5, edges, fill=True, color=plots.BLUE, label="kept", baseline=0.5)
         self.lines = [ax.axvline(0, color=plots.RED, lw=1.6, label="±θ" if i == 3 else None) for i in range(4)]
         ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(lambda value, position: f"{value:,.0f}")
+        ax.yaxis.set_major_formatter(lambda value, position: plots.count(value))
         ax.set_ylim(0.5, counts.max() * 12)
         ax.set_xlim(-self.reach, self.reach)
         ax.set_xlabel("weight")

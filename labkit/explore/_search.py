@@ -204,6 +204,7 @@ class Search(NetworkView):
         cards = training_cards(found) if what == "training" else recipe_cards(found)
         label = plots.SAMPLERS[sampler][3]
         setting = f"{label}, {len(found.seen)} of {len(found.rows)} trials"
+        setting += f", {found.settings.trials} asked for" if found.settings.trials > len(found.rows) else ""
         scored = f"each scored on all {found.images:,} judging images and on {found.fresh_images:,} fresh ones"
         status = f"{len(found.rows)} trials by {label}, {scored}" if found.rows else "no trials yet: press search"
         alt = f"{setting}: " + "; ".join(f"{a} {b} ({c})" for a, b, c in cards)
@@ -254,7 +255,8 @@ class Search(NetworkView):
         seed = self._seeds.get(key, 0 if rows else 1)  # without trials, what the button would search
         space = f"experiments.{what.upper()}" + "_GRID" * (sampler == "grid")
         how = f'{space}, trials={min(chosen.trials, len(rows) or MOST)}, sampler="{sampler.split(",")[0]}", seed={seed}'
-        lines = [*self.loaded({}), "from labkit.sweep import search as experiments"]
+        first, having = self.loaded({})
+        lines = [first, "from labkit.sweep import search as experiments", having]
         if what == "recipe":
             return "\n".join([
                 *lines, f"objective = experiments.recipe_objective(model, data, {len(data.validation) // 5})",
@@ -263,7 +265,7 @@ class Search(NetworkView):
                 'table[table["accuracy"] >= floor].nsmallest(1, "size_bytes")',
             ])  # fmt: skip
         if not self.own:
-            lines[1:2] = [f'data = lk.load_data("{SHIPPED[what][2]}")']
+            lines[2:] = [f'data = lk.load_data("{SHIPPED[what][2]}")']
         how += ", pruner=experiments.hyperband()" if "hyperband" in sampler else ""
         judges = self._judges.get(key, experiments.JUDGED if rows else chosen.images)
         return "\n".join([

@@ -96,7 +96,8 @@ class CompressionView(NetworkView):
         if point.training is not None:
             status = f"{point.training:.0%} of {words.count(self.epochs, 'epoch')} trained; {status}"
         title = words.finding(point.dense.score, point.score, point.dense.size_bytes / point.size_bytes)
-        alt = words.sentence(words.setting(point.dense, point.settings, self), cards)
+        trained = "" if point.training is None else ", trained again"
+        alt = words.sentence(words.setting(point.dense, point.settings, self) + trained, cards)
         return Words(cards, alt, status, title, point.training)
 
     def train(

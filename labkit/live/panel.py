@@ -246,6 +246,7 @@ class Panel(anywidget.AnyWidget):
         if self.settings() != before:
             self._measure()
         elif error is None and new:  # what was asked for is what is there
+            self._tell("")
             self._send_frame()
 
     def _message(self, widget: object, content: Mapping[str, Any], buffers: object) -> None:
@@ -268,9 +269,9 @@ class Panel(anywidget.AnyWidget):
             self._fail(self._newest, error)
 
     def _reachable(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings of a measured point, each at the control's own stop."""
+        """Settings of a measured point, as far as this panel has controls for them."""
         return {
-            name: next((own for own in self.controls[name].values if own == value), value)
+            name: tuple(value) if isinstance(value, list) else value  # a checkpoint, of which JSON makes a list
             for name, value in settings.items()
             if name in self.controls
         }

@@ -99,16 +99,17 @@ def setting(dense: Any, settings: Any, view: Any) -> str:
 
 def count(number: int, one: str) -> str:
     """1 epoch, 2 epochs."""
-    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
 
 
 def finding(dense: Score, small: Score, ratio: float) -> str:
     """What was found, in a line: how much smaller, and how many images it costs."""
     smaller = f"{ratio:.3g}× smaller" if ratio >= 1 else f"{1 / ratio:.3g}× larger"
     worse = round(dense.accuracy * small.images) - small.correct
-    if worse <= 0:
-        return f"{smaller}, {f'{-worse:,} {small.what} better' if worse else f'no {small.what} worse'}"
-    return f"{smaller}, {worse:,} {small.what} worse, 1 in {small.images / worse:.0f}"
+    if not worse:
+        return f"{smaller}, no {small.what} worse"
+    said = count(abs(worse), small.what.removesuffix("s"))
+    return f"{smaller}, {said} better" if worse < 0 else f"{smaller}, {said} worse, 1 in {small.images / worse:.0f}"
 
 
 def difference_words(pinned: Any, now: Any) -> str:

@@ -55,7 +55,7 @@ def sparsity_curves(ax: Axes, records: pd.DataFrame, dense_accuracy: float) -> N
     ax.set_xlabel("sparsity (scale: log of the density)")
     accuracy_axis(ax, 0.08, dense_accuracy + 0.6 * (1 - dense_accuracy))
     tidy(ax)
-    ax.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.9)
+    ax.legend(loc="lower left", **SNUG)
 
 
 LESSONS = {

@@ -50,7 +50,7 @@ def percent(text):
 
 
 def test_a_move_checks_and_trains_and_the_next_move_ends_it(panel):
-    panel.get_by_label("code").select_option("fault: a sum, not a mean")
+    panel.get_by_label("code", exact=True).select_option("fault: a sum, not a mean")
     waited(panel, "training: ")
     assert card(panel, "gradient check")[0] == "fails"
     assert streams(panel)
@@ -78,7 +78,7 @@ def test_pruning_scores_again_at_once_and_equals_a_recomputation(panel):
 
 
 def test_the_code_as_printed_is_refused_in_words(panel):
-    panel.get_by_label("code").select_option("fault: A1 unknown, as printed")
+    panel.get_by_label("code", exact=True).select_option("fault: A1 unknown, as printed")
     waited(panel, "this code stops at its first step: NameError: name 'A1' is not defined")
     assert card(panel, "gradient check")[0] == "does not run"
     waited(panel, "beside it the mended network, scored on all 5,000 validation images")

@@ -78,7 +78,7 @@ def test_a_move_of_the_bits_starts_a_run_that_streams_and_its_control_run(opened
     assert card(panel, "accuracy")[0] == per_cent(aware)
     assert card(panel, "file")[0] == f"{len(lk.encode(aware)):,} B"
     assert card(panel, "control run: only afterwards")[0] == per_cent(afterwards)
-    panel.get_by_label("round weights").select_option("only afterwards")
+    panel.get_by_label("round weights", exact=True).select_option("only afterwards")
     waited(panel, ENDED)
     told(panel, "weight bits 1, rounded only afterwards")
     assert card(panel, "control run: straight through")[0] == per_cent(aware)
@@ -89,7 +89,7 @@ def test_gradients_that_are_always_zero_are_counted(opened):
     nearest, still = recomputed_gradients(2, stochastic=False)
     assert card(panel, "accuracy")[0] == per_cent(nearest)
     assert card(panel, "gradients 0 in every step")[0] == f"{still:.1%}"
-    panel.get_by_label("round gradients").select_option("stochastically")
+    panel.get_by_label("round gradients", exact=True).select_option("stochastically")
     told(panel, "gradient bits 2, rounded stochastically")  # the control run of before is shown, not trained again
     waited(panel, ENDED)
     stochastic, still = recomputed_gradients(2, stochastic=True)
@@ -104,14 +104,14 @@ def test_every_other_control_moves_the_picture(opened):
     told(panel, "gradient bits 3")
     handle(panel, "epochs").press("ArrowRight")
     told(panel, "epochs 2")
-    panel.get_by_label("optimizer").select_option("SGD")
+    panel.get_by_label("optimizer", exact=True).select_option("SGD")
     told(panel, "SGD, peak lr 0.1")
     assert shown_value(panel, "peak lr") == "0.1"
     handle(panel, "peak lr").press("ArrowRight")
     told(panel, "SGD, peak lr 0.3")
-    panel.get_by_label("start from").select_option("trained weights")
+    panel.get_by_label("start from", exact=True).select_option("trained weights")
     told(panel, "trained weights")
-    panel.get_by_label("network").select_option("lenet-300-100 on fashion-mnist")
+    panel.get_by_label("network", exact=True).select_option("lenet-300-100 on fashion-mnist")
     told(panel, "fashion-mnist")
     handle(panel, "gradient bits").press("End")
     told(panel, "weight bits 32 (float), gradient bits 32 (float)")

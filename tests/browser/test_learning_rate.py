@@ -26,7 +26,7 @@ def recomputed(lr, schedule):
 
 
 def test_a_move_starts_a_run_that_streams_and_the_next_move_ends_it(panel):
-    panel.get_by_label("schedule").select_option("exponential")
+    panel.get_by_label("schedule", exact=True).select_option("exponential")
     handle(panel, "peak lr").press("ArrowLeft")
     told(panel, "peak lr 0.05, exponential schedule")
     waited(panel, "training: ")

@@ -104,7 +104,7 @@ def test_undo_scenes_and_play(panel):
     panel.page.wait_for_function("root => root.dataset.alt.includes('5 bits')", arg=panel.element_handle())
     settle(panel)
     assert at(panel) == (0.7, 5)
-    panel.get_by_label("scene").select_option("rounded too far")
+    panel.get_by_label("scene", exact=True).select_option("rounded too far")
     panel.page.wait_for_function("root => root.dataset.alt.includes('1 bits')", arg=panel.element_handle())
     settle(panel)
     assert at(panel) == (0.0, 1)

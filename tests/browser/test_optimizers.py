@@ -61,17 +61,17 @@ def test_every_control_of_the_walks_moves_the_picture(walks):
     for optimizer in RULES:
         box = walks.get_by_label(optimizer, exact=True)
         was = box.is_checked()
-        alt = moved(walks, lambda box=box: box.click())
-        assert (f"; {optimizer}: " in alt) != was
+        said = moved(walks, lambda box=box: box.click())
+        assert (f"; {optimizer}: " in said) != was
         moved(walks, lambda box=box: box.click())
 
 
 def test_a_walk_equals_torchs(walks):
     moved(walks, lambda: handle(walks, "lr").press("ArrowLeft"))
-    alt = moved(walks, lambda: handle(walks, "start y").press("ArrowLeft"))
+    said = moved(walks, lambda: handle(walks, "start y").press("ArrowLeft"))
     lr, y = float(shown_value(walks, "lr")), float(shown_value(walks, "start y").replace("−", "-"))
     x, momentum = float(shown_value(walks, "start x").replace("−", "-")), 0.9
-    assert f"momentum: loss {by_torch(lr, momentum, x, y):.3g}" in alt
+    assert f"momentum: loss {by_torch(lr, momentum, x, y):.3g}" in said
     assert card(walks, "2 ÷ curvature")[0] == "0.1"
 
 

@@ -42,7 +42,7 @@ def test_a_move_starts_a_run_that_streams_and_the_next_move_ends_it(panel):
     assert streams(panel)
     assert "dropout 25 %" in alt(panel)
     handle(panel, "dropout").press("Home")
-    panel.get_by_label("penalty").select_option("L1")
+    panel.get_by_label("penalty", exact=True).select_option("L1")
     told(panel, f"penalty L1, λ {USUAL['L1']:g}")
     waited(panel, "training: ")
     assert f"penalty L1, λ {USUAL['L1']:g}" in alt(panel)

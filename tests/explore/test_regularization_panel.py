@@ -260,6 +260,14 @@ def test_measured_points_say_what_the_sweep_says_and_lead_where_the_controls_can
     assert (x, y) == (SPARSITIES.index(0.9), pytest.approx(float(l1)))
     assert settings == OFF | dict(images=1_000, penalty="L1", lam=1e-3, dropout=0.0)
     assert {settings == {} for words, (_, _, settings) in points.items() if "weight decay 30" in words} == {True}
+    for method, name in (
+        ("dropout 0.5", "dropout"),
+        ("label smoothing 0.2", "smoothing"),
+        ("augmentation 1.5", "augmentation"),
+    ):
+        (settings,) = {str(of[2]): of[2] for words, of in points.items() if words.startswith(method + ",")}.values()
+        plain = OFF | dict(images=1_000, dropout=0.0) | {name: float(method.split()[-1])}
+        assert settings == {name: value for name, value in plain.items() if name != "lam"}
     for _, _, settings in points.values():
         for name, value in settings.items():
             assert value in controls[name].values

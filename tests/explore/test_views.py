@@ -450,7 +450,7 @@ def test_a_panel_opens_in_a_scene(refuses, kind):
         panel = PANELS[kind](preset=scene)
         assert panel.settings() | dict(settings) == panel.settings()
         assert not panel.status.startswith("⚠")
-    names = ", ".join(map(repr, view.scenes))
+    names = ", ".join(map(repr, ("", *view.scenes)))
     refuses(ValueError, f"preset is 'none'; allowed: {names}", PANELS[kind], preset="none")
 
 
