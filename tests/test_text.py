@@ -10,9 +10,9 @@ import labkit as lk
 from labkit import store
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize_inputs
 from labkit.data import Data, take
-from labkit.explore._overview import flip_name, points
-from labkit.live import _words
-from labkit.live import baseline as _start
+from labkit.explore._overview import Overview, flip_name
+from labkit.live import words as _words
+from labkit.live.baseline import own
 from labkit.losses import next_character
 from labkit.measure import counts, macs, size_bytes
 
@@ -117,7 +117,7 @@ def test_what_was_squeezed_learns_again(model, text, how):
 
 def test_the_overview_tells_a_flip_in_letters(model, text):
     data = Data("shakespeare", text.train, take(text.validation, 60), text.test, text.classes, text.mean, text.std)
-    *_, point = points(_start.own(model, data), sparsity=0.9, bits=2)
+    *_, point = Overview(own(model, data)).results(sparsity=0.9, bits=2)
     lost, _ = _words.flips_of(point.dense.score, point.score, data.validation.y)
     *context, truth = [text.classes[i] for i in (*data.validation.x[lost[0], -8:], data.validation.y[lost[0]])]
     taken = text.classes[lk.quantize(lk.prune(model, 0.9), 2)(data.validation.x[lost[:1]]).argmax()]

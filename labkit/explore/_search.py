@@ -9,7 +9,7 @@ import optuna
 import pandas as pd
 from torch import nn
 
-from labkit import plots
+from labkit import _check, plots
 from labkit.data import Data, load_data
 from labkit.explore._searches import (
     DRAWS,
@@ -50,6 +50,16 @@ GRADES = {
 }
 
 
+def scenes_of(judges: int) -> dict[str, dict[str, Any]]:
+    """Settings for a lecturer, judged by the usual number of images."""
+    return {
+        "the best of thirty": dict(what="training", sampler="tpe", images=judges, trials=30),
+        "judged by twenty images": dict(what="training", sampler="random", images=20, trials=30),
+        "poor trials stop early": dict(what="training", sampler="tpe, hyperband", images=judges, trials=60),
+        "recipes: accuracy and bytes": dict(what="recipe", sampler="nsga2", images=judges, trials=60),
+    }
+
+
 class Search(NetworkView):
     """The view: best so far or frontier, the trials as lines over their settings, the importance of these."""
 
@@ -66,13 +76,7 @@ class Search(NetworkView):
         self._say_run: Callable[[], None] = lambda: None
         fifth = min(len(self.data(what).validation) // 5 for _, what in TASKS)
         self.judges = [n for n in (20, 50, 100, 200, 500, 1_000) if n <= fifth]
-        usual = min(200, self.judges[-1])
-        self.scenes = {  # type: ignore[misc]  # small data have fewer judges
-            "the best of thirty": dict(what="training", sampler="tpe", images=usual, trials=30),
-            "judged by twenty images": dict(what="training", sampler="random", images=20, trials=30),
-            "poor trials stop early": dict(what="training", sampler="tpe, hyperband", images=usual, trials=60),
-            "recipes: accuracy and bytes": dict(what="recipe", sampler="nsga2", images=usual, trials=60),
-        }
+        self.scenes = scenes_of(min(200, self.judges[-1]))  # type: ignore[misc]  # small data have fewer judges
         add = self.live.figure.add_axes
         self.curve, self.parallel = add((0.063, 0.135, 0.33, 0.69)), add((0.415, 0.41, 0.58, 0.44))
         self.bars = add((0.415, 0.02, 0.58, 0.19))
@@ -373,6 +377,7 @@ def recipe_cards(found: Found) -> list[Card]:
 def search(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
     """The live panel of notebook 05: small networks and a shipped checkpoint, or your own `model` with its `data`."""
     mine = given(model, data)
+    _check.one_of("preset", preset, ("", *scenes_of(0)))
     if mine:
         at_least("train", mine.data, max(experiments.TRAINING["batch_size"]))
         at_least("validation", mine.data, 100)  # a fifth of it judges

@@ -21,7 +21,7 @@ class Control(traitlets.HasTraits):
     `kind` is "slider", "menu" or "tick". A slider with a `form` takes any number between its ends when it is typed.
     """
 
-    value = traitlets.Any(allow_none=False)
+    value: Any = traitlets.TraitType()  # anything but None
     stops: traitlets.List[Any] = traitlets.List()
     disabled = traitlets.Bool(False)
 

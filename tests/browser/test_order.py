@@ -31,12 +31,12 @@ def test_in_one_go_and_swapped_equal_a_recomputation(panel):
 
 def test_the_training_streams_is_ended_by_a_move_and_ends_where_compose_does(panel):
     handle(panel, "bits").press("ArrowRight")
-    told(panel, "4 bits")
+    told(panel, "bits 4")
     waited(panel, "now quantize")
     handle(panel, "bits").press("ArrowLeft")
-    told(panel, "3 bits")
+    told(panel, "bits 3")
     waited(panel, "now prune")
-    assert "3 bits" in alt(panel)
+    assert "bits 3" in alt(panel)
     waited(panel, "trained: ")
     data = lk.load_data("mnist")
     train = lk.Split(data.train.x[:IMAGES], data.train.y[:IMAGES])
