@@ -37,10 +37,10 @@ def recomputed(loss):
 
 def test_a_move_starts_a_run_that_streams_and_the_next_move_ends_it(panel):
     handle(panel, "dropout").press("PageUp")
-    told(panel, "dropout 25 %")
+    told(panel, "dropout 10 %")
     waited(panel, "training: ")
     assert streams(panel)
-    assert "dropout 25 %" in alt(panel)
+    assert "dropout 10 %" in alt(panel)
     handle(panel, "dropout").press("Home")
     panel.get_by_label("penalty", exact=True).select_option("L1")
     told(panel, f"penalty L1, λ {USUAL['L1']:g}")
