@@ -222,8 +222,12 @@ class Panel(anywidget.AnyWidget):
 
     @traitlets.observe("asked")
     def _browser_moved(self, change: Mapping[str, Any]) -> None:
+        """Answer the browser's moves in one message: each costs JupyterLab some milliseconds."""
+        with self.hold_sync():
+            self._take(change["new"])
+
+    def _take(self, asked: Mapping[str, Any]) -> None:
         """The moves that no picture has answered yet, {name: [number, stop or typed text]}; known ones are skipped."""
-        asked = change["new"]
         new = {n: move for n, move in asked.get("moves", {}).items() if move[0] > self._taken.get(n, 0)}
         self._taken |= {name: move[0] for name, move in new.items()}
         self._request = max([self._request, *self._taken.values()])
