@@ -146,7 +146,7 @@ class Panel(anywidget.AnyWidget):
         with DRAWING:
             if self._pinned is None:
                 marks = [mark for mark in self.view.live.marks() if mark.get("point")]
-                self._pinned = {"cards": self.cards, "marks": marks, "settings": self.share()}
+                self._pinned = {"cards": self.cards, "marks": marks}
                 self._pinned_result = self._shown
             else:
                 self._pinned = self._pinned_result = None

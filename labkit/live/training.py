@@ -55,7 +55,7 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """the share of the training that is done."""
+        """The share of the training that is done."""
         return self.moments[-1].progress if self.moments else 0.0
 
     @property
