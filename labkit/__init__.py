@@ -48,8 +48,8 @@ from labkit.train import fit
 from labkit.zoo import load_model
 
 _MODULES = (
-    *("article", "augment", "compress", "data", "explore", "losses", "models", "optim", "plots", "search", "store"),
-    *("surfaces", "sweep", "teach", "train", "zoo"),
+    *("article", "augment", "compress", "data", "drawing", "explore", "losses", "models", "optim", "search", "seeds"),
+    *("store", "surfaces", "sweep", "teach", "topics", "train", "zoo"),
 )
 
 __all__ = [

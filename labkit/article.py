@@ -1,4 +1,4 @@
-"""The network of the article's section 4 in plain NumPy, corrected, and its faults put back one at a time.
+"""The network of the article's section 4 in plain NumPy, corrected, and with its faults put back one at a time.
 
     Z1 = X W1 + b1    A1 = tanh Z1    Z2 = A1 W2 + b2    then tanh and squared error, or softmax and cross-entropy
 
@@ -334,7 +334,7 @@ class Variant:
 
 
 def printed_gradient(net: Net, x: Array, y: Array, head: Head) -> tuple[float, Net]:
-    """The article's backward pass as printed: A1 was a local name of the forward pass, and is not known here."""
+    """The article's backward pass as printed: A1 is local to the forward pass and undefined here."""
     z2 = forward(net, x)[1]
     dz2 = head.slope(head.output(z2), y)
     return head.loss(z2, y), dict(W2=A1.T @ dz2)  # type: ignore[name-defined]  # noqa: F821

@@ -44,8 +44,8 @@ def next_character(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def with_l1(lam: float, loss: Loss = cross_entropy) -> Loss:
     """`loss` with a penalty: loss + λ Σ|w| over the weights; biases and BatchNorm are left out (Tibshirani 1996).
 
-    Its gradient, λ sign(w), pulls every weight towards zero with the same strength, also the smallest; but a step of
-    lr λ jumps over zero and back, so hardly any weight becomes exactly zero. See `proximal_l1`. `lam` is λ ≥ 0, or
+    Its gradient, λ sign(w), pulls every weight, also the smallest, towards zero with the same strength. But a step of
+    lr λ jumps across zero and back, so hardly any weight becomes exactly zero. See `proximal_l1`. `lam` is λ ≥ 0, or
     ValueError.
     """
     _check.number("lam", lam, 0, float("inf"), open_high=True)
@@ -166,7 +166,7 @@ def _still(teacher: nn.Module) -> nn.Module:
 
 
 def check_distillation(temperature: float, alpha: float) -> None:
-    """Refuse a temperature that is not positive and a share outside [0, 1]."""
+    """Refuse a temperature that is not positive and an alpha outside [0, 1]."""
     _check.number("temperature", temperature, 0, float("inf"), open_low=True, open_high=True)
     _check.number("alpha", alpha, 0, 1)
 

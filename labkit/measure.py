@@ -27,10 +27,10 @@ from labkit.train import right
 
 
 def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
-    """(low, high): Wilson's score interval for a share of `correct` among `images` (Wilson 1927).
+    """(low, high): Wilson's score interval for a fraction of `correct` among `images` (Wilson 1927).
 
     (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n), with z the normal quantile of `confidence`. Unlike p ± z·σ it
-    never leaves [0, 1] and keeps its width when nothing, or everything, is right.
+    stays within [0, 1] and keeps a positive width when nothing, or everything, is correct.
     """
     _check.whole("images", images, 1, 2**62)
     _check.whole("correct", correct, 0, images)
@@ -42,9 +42,9 @@ def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, 
 
 
 def accuracy(model: nn.Module, split: Split, *, diverged: bool = False) -> dict[str, float]:
-    """Share of `split` that is classified right: accuracy, accuracy_low and accuracy_high (95 %), correct, images.
+    """The fraction of `split` classified correctly: accuracy, accuracy_low and accuracy_high (95 %), correct, images.
 
-    ValueError for logits that are NaN, unless the training may have `diverged`: then they stand for class 0.
+    ValueError for logits that are NaN, unless the training may have `diverged`: then they count as class 0.
     """
     _check.flags(diverged=diverged)
     hits = right(model, split) if diverged else _right("model", model, split)
@@ -52,7 +52,7 @@ def accuracy(model: nn.Module, split: Split, *, diverged: bool = False) -> dict[
 
 
 def _right(name: str, model: nn.Module, split: Split) -> Tensor:
-    """`right` of the argument `name`; ValueError if its logits are not numbers."""
+    """`right` for the model in the argument `name`; ValueError if a logit is NaN."""
     _check.kind(nn.Module, **{name: model})
     return right(model, split, refuse_nan=True)
 
@@ -63,7 +63,7 @@ def _shares(correct: int, images: int) -> dict[str, float]:
 
 
 def with_range(row: Mapping[str, float]) -> str:
-    """Figures of several seeds in a cell, "97.6 (97.4–97.8)": the mean, and from the worst to the best (min, max)."""
+    """Results of several seeds in a table cell, "97.6 (97.4–97.8)": the mean, and the range from min to max."""
     _check.kind(Mapping | pd.Series, row=row)
     _check.numbers(**{f"row[{key!r}]": row.get(key) for key in ("mean", "min", "max")})
     return f"{row['mean']:.1f} ({row['min']:.1f}–{row['max']:.1f})"
@@ -75,7 +75,7 @@ def size_bytes(model: nn.Module) -> int:
 
 
 def counts(model: nn.Module) -> dict[str, float]:
-    """Parameters, those that are not zero, and the sparsity of the weights (biases and BatchNorm not counted)."""
+    """The numbers of all and of non-zero parameters, and the sparsity of the weights (without biases and BatchNorm)."""
     weights = _weights.weights(model).values()
     dense = list(_weights.plain(model).parameters())
     zeros = sum(int((w == 0).sum()) for w in weights)
@@ -90,13 +90,13 @@ def counts(model: nn.Module) -> dict[str, float]:
 def macs(model: nn.Module, image: Tensor) -> int:
     """Multiply-adds for one `image` of shape (channels, height, width); zeros count, as dense kernels multiply them.
 
-    Counted are products of matrices: convolutions, linear, bilinear and recurrent layers, attention. What adds, scales,
-    normalises or looks up counts as 0. ValueError names the layer that multiplies by an operation not known here.
+    Matrix products are counted: convolutions, linear, bilinear and recurrent layers, attention. Additions, scaling,
+    normalization and look-ups count as 0. ValueError names the layer that multiplies by an operation not known here.
     """
     _check.kind(nn.Module, model=model)
     _check.kind(Tensor, image=image)
     counter = FlopCounterMode(display=False, custom_mapping=FLOPS)
-    model = clone(unwrapped(model)).eval().requires_grad_(False)  # the counter trips over a view that wants a gradient
+    model = clone(unwrapped(model)).eval().requires_grad_(False)  # the counter fails on a view that requires a gradient
     with _attention_written_out(), _NothingMissed(model, counter), counter, running(model, "image", image):
         model(image[None])
     return counter.get_total_flops() // 2
@@ -112,7 +112,7 @@ def _bilinear(first: Sequence[int], weight: Sequence[int], second: Sequence[int]
     return 2 * first[0] * (math.prod(weight) + weight[0] * weight[2])
 
 
-# Twice the multiply-adds, from the shapes of the arguments, of what torch's counter does not know.
+# Twice the multiply-adds, from the argument shapes, of operations that torch's counter does not know.
 FLOPS: dict[Any, Callable[..., int]] = {
     torch.ops.aten.mkldnn_rnn_layer: _recurrent,
     torch.ops.aten._trilinear: _bilinear,
@@ -148,13 +148,13 @@ class _NothingMissed(TorchDispatchMode):
 
 
 def _storage(tensor: Tensor) -> int:
-    """What a tensor and its views have in common; 0 for a sparse one."""
+    """An identifier that a tensor and its views share; 0 for a sparse tensor."""
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else 0
 
 
 @contextmanager
 def _attention_written_out() -> Iterator[None]:
-    """Attention as matrix products inside the block: the counter knows none of the fused kernels of a processor."""
+    """Compute attention as matrix products inside the block: the counter does not know the fused CPU kernels."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -201,7 +201,7 @@ def measure(model: nn.Module, split: Split, *, latency_batch: int = 1) -> dict[s
 def mcnemar(lost: int, won: int) -> float:
     """Exact p-value that two models are equally good, from the images on which they differ (McNemar 1947).
 
-    `lost` images only the first got right, `won` only the second: 2 · P(Binomial(lost + won, ½) ≤ min(lost, won)).
+    Only the first is right on `lost` images, only the second on `won`: 2 · P(Binomial(lost + won, ½) ≤ min(lost, won)).
     """
     _check.whole("lost", lost, 0, 2**31)
     _check.whole("won", won, 0, 2**31)
@@ -212,9 +212,9 @@ def mcnemar(lost: int, won: int) -> float:
 
 
 def compare(before: nn.Module, after: nn.Module, split: Split) -> dict[str, float]:
-    """Two models on the same images: how many only `before` gets right (lost), only `after` (won), and McNemar's p.
+    """Two models on the same images: how many only `before` has correct (lost), only `after` (won), and McNemar's p.
 
-    Intervals of two accuracies may overlap although one model is plainly worse; image by image it shows.
+    The intervals of two accuracies may overlap although one model is clearly worse; the paired test shows it.
     """
     return _pairs(_right("before", before, split), _right("after", after, split))
 
@@ -225,20 +225,20 @@ def _pairs(before: Tensor, after: Tensor) -> dict[str, float]:
 
 
 def against(before: Tensor, model: nn.Module, split: Split) -> dict[str, float]:
-    """`accuracy` of a model, and `compare` with one that was asked already: `before` is what `right` said of it."""
+    """`accuracy` of a model, and `compare` with a model whose correctness mask is known: `before`, from `right`."""
     _check.kind(Tensor, before=before)
     now = _right("model", model, split)
     if before.shape != now.shape or before.dtype != torch.bool:
         was = f"{tuple(before.shape)}, {before.dtype}"
-        raise ValueError(f"before is a tensor {was}; allowed: what `right` says of {len(split)} images")
+        raise ValueError(f"before is a tensor {was}; allowed: what `right` gives for {len(split)} images")
     return _shares(int(now.sum()), len(split)) | _pairs(before, now)
 
 
 def difference(lost: int, won: int, images: int, confidence: float = 0.95) -> tuple[float, float, float]:
     """(d, low, high): how much accuracy the second of two models loses on the same images, with its interval.
 
-    d = (lost - won) / n. The interval is Wald's for a difference of paired shares, after half an image is added to each
-    of the four counts, without which none lost and none won would leave it no width (Agresti & Min 2005): with
+    d = (lost - won) / n. The interval is Wald's for a difference of paired fractions, with half an image added to each
+    of the four counts, since otherwise its width is 0 if none is lost and none won (Agresti & Min 2005): with
     m = n + 2 and δ = (lost - won) / m it is δ ± z √(lost + won + 1 - m δ²) / m. Positive: the second is worse.
     """
     _check.whole("images", images, 1, 2**62)
@@ -260,7 +260,7 @@ def with_difference(pair: Mapping[str, float], images: int) -> dict[str, Any]:
     return dict(lost=pair["lost"], won=pair["won"], points_lost=f"{points:+.2f} ({low:+.2f} to {high:+.2f})", p=p)
 
 
-# --- which part of a network bears what? ------------------------------------------------------------------------------
+# --- sensitivity ------------------------------------------------------------------------------------------------------
 
 Change = Callable[..., nn.Module]  # change(model, layers=[…]) -> a new model, as `prune` and `quantize` are
 
@@ -271,12 +271,12 @@ def sensitivity(
     changes: Mapping[str, Change],
     parts: Mapping[str, Sequence[str]] | None = None,
 ) -> pd.DataFrame:
-    """Change one part of a network, leave the rest as it is, score it: one row for each part and change.
+    """Change one part of a network, keep the rest, and score it: one row for each part and change.
 
-    `changes` maps a name to a routine that takes `layers`, such as `functools.partial(quantize, bits=4)`; `parts` maps
-    a name to layers, without it every weight is a part of its own. Columns: part, kind (of its first layer, see
-    `kinds`), weights (how many), change, accuracy with its interval, and as `compare` against the whole network lost,
-    won and p. ValueError for a layer that does not exist.
+    `changes` maps a name to a function that takes `layers`, such as `functools.partial(quantize, bits=4)`; `parts` maps
+    a name to layers; by default every weight is its own part. Columns: part, kind (of its first layer, see `kinds`),
+    weights (how many), change, accuracy with its interval, and lost, won and p, as `compare` with the unchanged
+    network gives them. ValueError for a layer that does not exist.
     """
     _check.kind(nn.Module, model=model)
     _check.kind(Mapping, changes=changes)
@@ -303,11 +303,11 @@ KINDS = {
 
 
 def kinds(model: nn.Module) -> dict[str, str]:
-    """What kind of weight each is, by its parameter name, read off the layers' types, shapes and names.
+    """The kind of each weight, by its parameter name, from the layers' types, shapes and names.
 
-    "convolution"; "depthwise", of groups; "pointwise", 1×1; "patches", whose stride is its kernel; "transposed
-    convolution"; "recurrent"; "bilinear"; "attention", also a linear layer inside a module so named; "linear"; "head",
-    the last linear layer; "embedding", of an embedding layer, or a parameter of no layer, as positions are.
+    "convolution"; "depthwise", with groups; "pointwise", 1×1; "patches", with stride equal to kernel; "transposed
+    convolution"; "recurrent"; "bilinear"; "attention", also a linear layer in a module of that name; "linear"; "head",
+    the last linear layer; "embedding", an embedding layer, or a parameter outside layers, such as positions.
     """
     model = _weights.opened(model)
     found = {name: _kind(*_weights.owner_of(model, name), name) for name in _weights.weights(model)}

@@ -3,6 +3,8 @@
 The two LeNets have the sizes of the Caffe models that pruning papers report on, so the figures are comparable.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,7 +48,7 @@ class LeNet5(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions and an identity shortcut; a step in width subsamples the identity and pads it with zeros."""
+    """Two 3×3 convolutions and an identity shortcut, which subsamples and pads with zeros where the width grows."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         _check.sizes(channels_in=channels_in, channels=channels, stride=stride)
@@ -139,7 +141,7 @@ class Attention(nn.Module):
         self.heads, self.causal = heads, causal  # causal: a token attends only to itself and those before it
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (n, tokens, width) to as many."""
+        """Tokens (n, tokens, width) to the same shape."""
         q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (n, heads, tokens, width / heads)
         return self.proj(mixed.transpose(1, 2).flatten(2))
@@ -155,7 +157,7 @@ class TransformerBlock(nn.Module):
         self.norm2, self.fc1, self.fc2 = nn.LayerNorm(width), nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (n, tokens, width) to as many."""
+        """Tokens (n, tokens, width) to the same shape."""
         x = x + self.attention(self.norm1(x))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
@@ -173,7 +175,7 @@ class ViT(nn.Module):
         self.fc = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (n, 1, 28, 28) to logits (n, classes); the mean over the tokens stands for the image."""
+        """Images (n, 1, 28, 28) to logits (n, classes); the head reads the mean over the tokens."""
         x = self.patches(x).flatten(2).transpose(1, 2) + self.position  # (n, 16, width)
         return self.fc(self.norm(self.blocks(x)).mean(1))
 
@@ -192,7 +194,7 @@ class CharTransformer(nn.Module):
         self.fc = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Numbers of characters (n, length or less), int64, to the logits (n, classes) of the next one."""
+        """Character indices (n, length or less), int64, to the logits (n, classes) of the next character."""
         x = self.characters(x) + self.position[: x.shape[1]]  # (n, length, width)
         return self.fc(self.norm(self.blocks(x)))[:, -1]
 
@@ -228,3 +230,16 @@ def build(name: str) -> nn.Module:
     """A newly initialized architecture by its name (a key of ARCHITECTURES); ValueError for another."""
     _check.one_of("name", name, ARCHITECTURES)
     return ARCHITECTURES[name]()
+
+
+def reinitialized(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """A new model of the same shapes with new weights, as its layers draw them."""
+    _check.kind(nn.Module, model=model)
+    seed = _check.seed(seed)
+    model = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in model.modules():
+            if callable(reset := getattr(layer, "reset_parameters", None)):
+                reset()
+    return model

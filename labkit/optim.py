@@ -205,7 +205,7 @@ def step_decay(progress: float, milestones: Sequence[float] = (0.5, 0.75), facto
     """Multiply by `factor` at every milestone: f(p) = factor ^ (number of milestones ≤ p)."""
     _check.kind(Sequence, milestones=milestones)
     _check.numbers(progress=progress, factor=factor, **{f"milestones[{i}]": m for i, m in enumerate(milestones)})
-    return factor ** sum(progress >= milestone - 1e-9 for milestone in milestones)  # progress is rounded
+    return factor ** sum(progress >= milestone - 1e-9 for milestone in milestones)  # progress has rounding errors
 
 
 def exponential(progress: float, final: float = 0.01) -> float:
@@ -237,7 +237,7 @@ def one_cycle(
     """Rise from `start` to 1 in the first `rise` of training, then fall to `final` (Smith & Topin 2017).
 
     f(p) = shape(1 - p / r, start) for p < r, else shape((p - r) / (1 - r), final). The paper's `shape` is linear, the
-    default is torch's. The paper also moves the momentum against the learning rate; here it stays.
+    default is torch's. The paper also lowers the momentum as the rate rises; here it is constant.
     """
     _check.numbers(progress=progress, start=start, final=final)
     _check.number("rise", rise, 0, 1, open_high=True)
@@ -285,13 +285,13 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 class Plateau:
-    """Constant until the watched value stops falling, then times `factor`: a schedule that looks at the network.
+    """Constant until the watched value stops falling, then times `factor`: a schedule that depends on the network.
 
-    It is not a function of progress, so it is an object with two handles, for one run only:
+    It is not a function of progress, so it is an object with two callables, for one run only:
     `fit(…, schedule=plateau, after_step=plateau.look)`. `look` calls `watched(model)`, such as the loss on validation,
     `looks` times in the run, at equal distances. A value is better if it is below (1 - threshold) times the best;
     after more than `patience` looks in a row that were not better, the rate falls. ValueError for settings out of
-    range. Step for step torch's ReduceLROnPlateau.
+    range. Equals torch's ReduceLROnPlateau.
     """
 
     def __init__(
@@ -311,16 +311,16 @@ class Plateau:
         self.threshold, self.multiple, self.seen, self.best, self.waited = threshold, 1.0, 0, math.inf, 0
 
     def __call__(self, progress: float) -> float:
-        """The present multiple of the peak learning rate."""
+        """The current multiple of the peak learning rate."""
         return self.multiple
 
     def look(self, model: nn.Module, progress: float) -> None:
-        """The `after_step` hook: watch, if it is time to."""
+        """The `after_step` hook: call `watched` when it is time."""
         if progress * self.looks >= self.seen + 1 - 1e-9:  # rounding may make a whole number a little smaller
             self.see(self.watched(model))
 
     def see(self, value: float) -> None:
-        """Take in one watched value; NaN is no better than anything."""
+        """Process one watched value; NaN never counts as better."""
         self.seen += 1
         better = value < self.best * (1 - self.threshold)
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)

@@ -2,11 +2,11 @@
 
     space = {"lr": (1e-4, 1.0, "log"), "width": (8, 128, "log"), "optimizer": ["sgd", "adamw"]}
     study = search(objective, space, trials=30)       # objective(trial, **settings) -> {"accuracy": …}
-    trials(study)                                     # one row a trial; study.best_trial and the rest is Optuna's
+    trials(study)                                     # one row per trial; study.best_trial etc. are Optuna's
 
 A tuple (low, high) or (low, high, "log") is a range, of whole numbers if both ends are; a list is a choice. NumPy's
-numbers and tensors of one number stand for numbers. Of a choice that is neither number nor text, such as a tuple, the
-table and the storage hold the `repr`.
+numbers and tensors of one number count as numbers. A choice that is neither number nor text, such as a tuple, is in
+the table and the storage as its `repr`.
 """
 
 import contextlib
@@ -43,8 +43,8 @@ from labkit.train import count_correct, fit, steps_of
 Objective = Callable[..., Mapping[str, float]]  # objective(trial, **settings) -> record
 
 
-class Cancelled(Exception):  # noqa: N818 - a wish, not an error
-    """Raised inside an objective to give up its trial, which then counts as failed; the search goes no further."""
+class Cancelled(Exception):  # noqa: N818 - a request, not an error
+    """Raised inside an objective to give up its trial, which then counts as failed; the search stops."""
 
 
 @quiet()  # a trial is a row of the table, not a line on the screen
@@ -62,25 +62,25 @@ def search(
     cancel: Callable[[], bool] = lambda: False,
     after_trial: Callable[[optuna.Study], None] = lambda study: None,
 ) -> optuna.Study:
-    """Try `trials` settings from `space`, whose trials end or fail by NaN; return the Optuna study that holds them.
+    """Try `trials` settings from `space`; return the Optuna study. Trials that end or fail by NaN count.
 
     `objective(trial, **settings)` returns a record, of which `goals` names what to "maximize" or "minimize"; the rest
-    is kept beside it. `sampler` is "grid" (every value of `space` a list, in an order drawn by `seed`; it ends with the
+    is stored, too. `sampler` is "grid" (every value of `space` a list, in an order drawn by `seed`; it ends with the
     last point), "random", "tpe" (Bergstra et al. 2011) or "nsga2" (Deb et al. 2002, 12 per generation). TPE draws its
     first 10 trials at random. With one goal it then models all settings jointly (multivariate), with two each setting
     by itself; trials that other workers are still running count as poor ones (constant liar). `pruner`, None for none,
     stops trials that report (see `fit_trial`).
 
-    With a `storage` (see `open_study`) the same call goes on where it stopped. A trial that did not end (its process
-    was killed, it was cancelled, its objective raised an error) is tried again with the same settings under a new
-    number. So a search that was interrupted at any moment ends with exactly the settings of one that was not, if its
-    objective gives the same results again and there is no pruner: a pruner compares also with what lost trials told.
-    Any number of workers may share a storage, all with one `seed`. If it is a file, they run `trials` trials in all,
-    and see at once when one of them was killed. The settings that "tpe" and "nsga2" draw then depend on who was first.
+    With a `storage` (see `open_study`) the same call resumes where it stopped. A trial that did not end (its process
+    was killed, it was cancelled, its objective raised an error) is repeated with the same settings under a new number.
+    So an interrupted search ends with exactly the same settings as one that was not interrupted, if its objective
+    gives the same results again and there is no pruner: a pruner also compares with the reports of lost trials.
+    Any number of workers may share a storage, all with one `seed`. If it is a file, they run `trials` trials in total,
+    and notice at once when one of them is killed. The settings of "tpe" and "nsga2" then depend on the workers' timing.
 
-    `cancel()` is asked before every trial, `after_trial(study)` called after it. A trial with NaN for a goal has
-    failed, and its row says so under "reason". ValueError for a space, sampler or goal that is none, or that the study
-    does not have; OSError if the storage cannot be written.
+    `cancel()` is called before every trial, `after_trial(study)` after it. A trial with NaN for a goal has failed, and
+    its row has the "reason". ValueError if space, sampler or goals is invalid, or does not fit the study; OSError if
+    the storage cannot be written.
     """
     _check.whole("trials", trials, 1, 1_000_000)
     _check.one_of("sampler", sampler, ("grid", *SAMPLERS))
@@ -110,7 +110,7 @@ def search(
         return [record[goal] for goal in goals]
 
     with at_work(file) as worker:
-        for _ in range(trials - len(finished(study))):  # a bound, for an objective that gives up every trial
+        for _ in range(trials - len(finished(study))):  # a limit, in case the objective gives up every trial
             if cancel():
                 break
             with contextlib.ExitStack() as begin:
@@ -132,7 +132,7 @@ def _run_next(
     run: Callable[[optuna.Trial], list[float]],
     begun: Callable[[], None],
 ) -> None:
-    """One trial, or the next that waits in the study. It carries its worker from the moment that it is there."""
+    """Run a new trial, or the next that waits in the study. It is added with its worker's name."""
 
     def objective(trial: optuna.Trial) -> list[float]:
         if trial.user_attrs.get("worker") != worker:  # it was waiting
@@ -140,7 +140,7 @@ def _run_next(
             trial.set_user_attr("worker", worker)
         begun()
         before = study.get_trials(deepcopy=False)[: trial.number]
-        if index in {index_of(other) for other in before if counts(other)}:  # only where `alone` cannot keep order
+        if index in {index_of(other) for other in before if counts(other)}:  # only where `alone` cannot lock
             raise Cancelled
         return run(trial)
 
@@ -149,7 +149,7 @@ def _run_next(
         study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs=about))
     try:
         study.optimize(objective, n_trials=1, catch=(Cancelled,))
-    except AssertionError as error:  # Optuna's own words where it could not write how the trial ended
+    except AssertionError as error:  # Optuna's message if it could not write the result of the trial
         if str(error) == "Should not reach." and isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
@@ -162,14 +162,13 @@ def open_study(
     goals: Mapping[str, str] = {"accuracy": "maximize"},  # noqa: B006
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
-    """The study of that name in `storage`, or a new one in memory if that is None.
+    """The study of that name in `storage`, or a new one in memory if it is None.
 
-    A path such as "study.journal" is a file of lines that workers append to: what a killed process or a full disk left
-    of a line is removed. A database URL such as "sqlite:///study.db" or "postgresql://…" is slower. Workers that share
-    a file, journal or SQLite, know of each other by locks beside it, which the system frees when a process is killed.
-    Those that share a server tell it every 10 s that they live, and a trial that was not heard of for 30 s counts as
-    failed. ValueError for a file that is no journal, and if the study there has other `goals`; OSError if it cannot be
-    written.
+    A path such as "study.journal" is a file of lines that workers append to; an incomplete line, left by a killed
+    process or a full disk, is removed. A database URL such as "sqlite:///study.db" or "postgresql://…" is slower.
+    Workers that share a file, journal or SQLite, detect each other by lock files, which the system frees when a process
+    is killed. Those that share a server send a heartbeat every 10 s; a trial without one for 30 s counts as failed.
+    ValueError for a file that is no journal, and if the study there has other `goals`; OSError if it cannot be written.
     """
     _check.kind(str, name=name)
     _check.kind(optuna.pruners.BasePruner | None, pruner=pruner)
@@ -178,7 +177,7 @@ def open_study(
         raise ValueError("goals is empty; allowed: at least one name with 'maximize' or 'minimize'")
     for direction in goals.values():
         _check.one_of("goals", direction, ("maximize", "minimize"))
-    with alone(file_of(storage)):  # of two workers that begin a database, one makes its tables
+    with alone(file_of(storage)):  # only one worker creates the tables of a database
         study = optuna.create_study(
             study_name=name,
             storage=connect(storage),
@@ -205,7 +204,7 @@ def _plain_space(space: Space) -> Space:
 
 
 def _check_known(study: optuna.Study, space: Space) -> None:
-    """Refuse a space in which a name means something else than in the trials of the study."""
+    """Refuse a space in which a name has another meaning than in the trials of the study."""
     known = {name: kind for trial in study.get_trials(deepcopy=False) for name, kind in trial.distributions.items()}
     for name in known.keys() & space.keys():
         try:
@@ -215,22 +214,22 @@ def _check_known(study: optuna.Study, space: Space) -> None:
 
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The trials that ran to their end or were stopped by the pruner, in their order."""
+    """The trials that ended or were stopped by the pruner, in their order."""
     _check.kind(optuna.Study, study=study)
     return study.get_trials(deepcopy=False, states=FINISHED)
 
 
 def trials(study: optuna.Study) -> pd.DataFrame:
-    """One `row` a trial."""
+    """One row per trial, as `row` gives it."""
     _check.kind(optuna.Study, study=study)
     goal = next(iter(study.user_attrs["goals"]))
     return pd.DataFrame([row(trial, goal) for trial in study.get_trials(deepcopy=False)])
 
 
 def row(trial: optuna.trial.FrozenTrial, goal: str = "accuracy") -> dict[str, Any]:
-    """A trial as a flat record: number, state, epochs trained (as reported), its settings, what its objective returned.
+    """A trial as a flat record: number, state, epochs trained (as reported), settings, record of its objective.
 
-    Of a trial that the pruner stopped, `goal` is the last value it reported.
+    For a trial that the pruner stopped, `goal` is the last value it reported.
     """
     _check.kind(optuna.trial.FrozenTrial, trial=trial)
     _check.kind(str, goal=goal)
@@ -242,7 +241,7 @@ def row(trial: optuna.trial.FrozenTrial, goal: str = "accuracy") -> dict[str, An
 
 
 def best_so_far(records: pd.DataFrame, column: str = "accuracy") -> pd.Series:
-    """`column` of the most accurate complete trial so far, indexed by the epochs trained till then.
+    """`column` of the most accurate complete trial so far, indexed by the epochs trained until then.
 
     `records` are the trials of one study in their order, with the columns state, trained, accuracy and `column`.
     """
@@ -272,9 +271,9 @@ def restored(rows: Sequence[Mapping[str, Any]], space: Space, goals: Mapping[str
 
 @quiet()
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Share of every setting in reaching the best quarter of the complete trials: PED-ANOVA (Watanabe et al. 2023).
+    """How much each setting matters for reaching the best quarter of complete trials: PED-ANOVA (Watanabe et al. 2023).
 
-    With two goals the best are those nearest to the frontier. Sums to 1; few trials make a rough estimate of it.
+    With two goals the best are those nearest to the frontier. The values sum to 1; with few trials they are rough.
     """
     _check.kind(optuna.Study, study=study)
     _process.load("optuna.importance")  # it imports scikit-learn where that is installed
@@ -283,7 +282,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 
 def check_space(space: Space, lists_only: bool = False) -> None:
-    """Refuse a space of anything but lists and, unless `lists_only`, ranges; see the docstring of the module."""
+    """Refuse a space of anything but lists and, unless `lists_only`, ranges; see the module docstring."""
     _check.flags(lists_only=lists_only)
     _check.kind(Mapping, space=space)
     _check.kind(str, **{f"space: the name {name!r}": name for name in space})
@@ -328,7 +327,7 @@ def _suggest(trial: optuna.Trial, name: str, values: Sequence[Any]) -> Any:
 
 
 def _distribution(values: Sequence[Any]) -> optuna.distributions.BaseDistribution:
-    """What Optuna notes of a name of the space."""
+    """Optuna's distribution for one entry of the space."""
     trial = optuna.create_study().ask()
     _suggest(trial, "x", values)
     return trial.distributions["x"]
@@ -362,9 +361,9 @@ def fit_trial(
     cancel: Callable[[], bool] = lambda: False,
     **settings: Any,
 ) -> nn.Module:
-    """`fit` inside an objective of one goal: `trial` hears the validation accuracy behind every epoch.
+    """`fit` inside an objective of one goal: it reports validation accuracy to `trial` after each epoch.
 
-    Raises optuna.TrialPruned when the study's pruner sees no use in going on, Cancelled as soon as `cancel()` says so.
+    Raises optuna.TrialPruned when the study's pruner stops the trial, Cancelled as soon as `cancel()` is true.
     """
     _check.kind(optuna.trial.BaseTrial, trial=trial)
     _check.kind(Split, train=train, validation=validation)
@@ -376,7 +375,7 @@ def fit_trial(
         epoch, rest = divmod(next(steps), steps_per_epoch)
         if rest == 0:
             trial.report(count_correct(model, validation) / len(validation), epoch)
-            if epoch < epochs and trial.should_prune():  # behind the last one there is nothing left to save
+            if epoch < epochs and trial.should_prune():  # after the last epoch there is nothing left to save
                 raise optuna.TrialPruned
 
     settings |= dict(epochs=epochs, batch_size=batch_size, progress=False, cancel=cancel)
@@ -397,7 +396,7 @@ def k_folds(split: Split, k: int, seed: int = 0) -> list[tuple[Split, Split]]:
 
 
 def cross_validate(train: Callable[[Split], nn.Module], split: Split, k: int = 5, seed: int = 0) -> pd.DataFrame:
-    """`train(part)` a network on k - 1 of k folds and score it on the one left out, for each fold in turn.
+    """Train a network by `train(part)` on k - 1 of k folds and score it on the other fold, for each fold.
 
     Columns: fold, correct, images, accuracy. Together the folds score every image once.
     """

@@ -1,4 +1,4 @@
-"""The only training loop. What differs between experiments arrives as a loss, an augmentation or an after_step hook."""
+"""The only training loop. Experiments differ in their loss, augmentation and after_step hook."""
 
 import copy
 import time
@@ -23,7 +23,7 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in `fit`: `model` and `history` are what `fit` had until then; the last update may lack its after_step."""
+    """Ctrl-C in `fit`: `model` and `history` are those so far; after_step may not have run for the last update."""
 
     model: nn.Module
     history: pd.DataFrame
@@ -46,20 +46,20 @@ def fit(
     progress: bool = True,
     cancel: Callable[[], bool] = lambda: False,
 ) -> tuple[nn.Module, pd.DataFrame]:
-    """Train a copy of `model` on whole-data-set tensors; return it and one history row an epoch.
+    """Train a copy of `model` on whole-data-set tensors; return it and its history, one row per epoch.
 
     `lr` is the peak of `schedule`, which maps progress in [0, 1] to a multiple of it. `optimizer(parameters, lr=lr)`
-    builds the optimizer: bind further arguments with functools.partial. `after_step(model, progress)` runs behind every
-    update (keep zeros zero, raise the sparsity). `cancel()` is asked before every step; a cancelled run returns what
-    it has, with the finished epochs in the history and `history.attrs["cancelled"]` true.
+    builds the optimizer: bind further arguments with functools.partial. `after_step(model, progress)` is called
+    after each optimizer step (to keep zeros, to raise the sparsity). `cancel()` is called before every step; if true,
+    `fit` returns what it has, with the finished epochs in the history and `history.attrs["cancelled"]` true.
 
-    `model` returns logits (n, classes), or names them; of DataParallel, an averaged or a compiled model the network
-    inside is trained. A single image left over at the end of an epoch joins the batch before it, for BatchNorm needs
-    two. Labels outside the classes are refused. Ctrl-C raises `Interrupted`, which holds the network and the history so
-    far.
+    `model` returns logits (n, classes), also as "logits" in a dict or an object; inside DataParallel, an averaged or a
+    compiled model, the wrapped network is trained. A single image left over at the end of an epoch joins the batch
+    before it, since BatchNorm needs two. Labels outside the classes are refused. Ctrl-C raises `Interrupted`, which
+    holds the network and the history so far.
 
-    History columns: epoch, step, lr, train_loss and train_accuracy (running means over the epoch, while the weights
-    moved), validation_accuracy (NaN without `validation`), seconds. ValueError for settings out of range, and for a
+    History columns: epoch, step, lr, train_loss and train_accuracy (means over the epoch, while the weights
+    change), validation_accuracy (NaN without `validation`), seconds. ValueError for settings out of range, and for a
     model with nothing to train.
     """
     _check.kind(nn.Module, model=model)
@@ -80,10 +80,10 @@ def fit(
     order_rng = Generator().manual_seed(seed)
     rows: list[dict[str, Any]] = []
     bar = tqdm(total=total, desc="training", unit="step", disable=not progress, mininterval=0.5)
-    # dropout draws from the global generator; what images the model sees is up to the loss
+    # dropout uses the global generator; the loss decides which images the model gets
     with bar, torch.random.fork_rng(devices=[]), lay_out_at_first_call(model), _handed_back(model, rows):
         torch.manual_seed(seed)
-        _process.load("torch._dynamo")  # as every optimizer of torch does
+        _process.load("torch._dynamo")  # every optimizer of torch loads it
         stepper = optimizer(trained, lr=lr)
         _check.kind(torch.optim.Optimizer, **{"what optimizer gives": stepper})
         for epoch in range(epochs):
@@ -111,24 +111,24 @@ def fit(
 
 
 def steps_of(images: int, batch_size: int) -> int:
-    """The number of batches of an epoch of `fit`."""
+    """The number of batches in an epoch of `fit`."""
     images, batch_size = _check.whole("images", images, 0, 2**62), _check.whole("batch_size", batch_size, 1, 2**62)
     return -(-(images - (batch_size > 1)) // batch_size)
 
 
 def _batches(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """`order` in `steps_of` pieces; a single one left over is in the last."""
+    """`order` in `steps_of` batches; a single image left over joins the last one."""
     *full, last = order.split(batch_size)
     return (*full[:-1], torch.cat([full[-1], last])) if full and batch_size > len(last) == 1 else (*full, last)
 
 
 def _step(model: nn.Module, stepper: torch.optim.Optimizer, loss: Loss, x: Tensor, y: Tensor, label: int) -> Tensor:
-    """One update; returns (loss, accuracy) on the batch before it. `label` is the highest in the whole of y."""
+    """One update; returns (loss, accuracy) on the batch before it. `label` is the highest label of the data set."""
     seen: list[Tensor] = []
     hook = model.register_forward_hook(
         lambda module, inputs, output: seen.append(as_logits(module, output, len(y), label).detach())
     )
-    with hook:  # also an interrupt removes it
+    with hook:  # removed after an interrupt, too
         value = loss(model, x, y)
     if not isinstance(value, Tensor) or value.ndim or not value.requires_grad or not seen:
         raise ValueError("loss gives no scalar tensor that depends on model(x); allowed: loss(model, x, y) -> scalar")
@@ -149,11 +149,11 @@ def _set_lr(stepper: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-@torch.no_grad()  # not inference_mode: a table that the model keeps from here could not be trained with
+@torch.no_grad()  # not inference_mode: training could not use a tensor that the model caches here
 def predict(model: nn.Module, x: Tensor, batch_size: int = 250, label: int = 0, refuse_nan: bool = False) -> Tensor:
-    """The class that `model`, in evaluation mode, gives each image: (n,) int64.
+    """The class that `model` predicts for each image, in evaluation mode: (n,) int64.
 
-    ValueError or TypeError unless it returns logits (n, classes), or names them, among which class `label` is; with
+    ValueError or TypeError unless it returns logits (n, classes), as in `fit`, that include class `label`; with
     `refuse_nan` also if a logit is NaN.
     """
     _check.kind(nn.Module, model=model)
@@ -173,9 +173,9 @@ def _classes(model: nn.Module, logits: Tensor, refuse_nan: bool) -> Tensor:
 
 
 def right(model: nn.Module, split: Split, refuse_nan: bool = False) -> Tensor:
-    """Which images of a split `model` classifies right, in evaluation mode: (n,) booleans.
+    """Which images of a split `model` classifies correctly, in evaluation mode: (n,) booleans.
 
-    Logits of NaN stand for class 0, for a training that diverges goes on; with `refuse_nan` they are a ValueError.
+    NaN logits count as class 0, so that a diverging training can go on; with `refuse_nan` they are a ValueError.
     """
     _check.flags(refuse_nan=refuse_nan)
     _check.kind(Split, split=split)
@@ -183,7 +183,7 @@ def right(model: nn.Module, split: Split, refuse_nan: bool = False) -> Tensor:
 
 
 def count_correct(model: nn.Module, split: Split) -> int:
-    """How many images of a split `model` classifies right, in evaluation mode."""
+    """How many images of a split `model` classifies correctly, in evaluation mode."""
     return int(right(model, split).sum())
 
 
@@ -220,10 +220,10 @@ def lr_range_test(
     The range test is Smith's (2015, section 3.3), who raises the rate linearly; the constant factor, and the stop at
     `limit` times the lowest loss, are fast.ai's (Gugger 2018).
 
-    A row a step: lr, from `lowest` to `highest`; loss, of the batch before its update; smoothed_loss, its exponential
-    mean with weight `smoothing` on the past, corrected for the start. The test ends early, with `attrs["diverged"]`
-    true, when the smoothed loss is above `limit` times its lowest value, or a loss is not finite. `model` is not
-    changed. ValueError for settings out of range.
+    One row per step: lr, from `lowest` to `highest`; loss, of the batch before its update; smoothed_loss, its
+    exponential mean with weight `smoothing` on the past, corrected for the start. The test ends early, with
+    `attrs["diverged"]` true, when the smoothed loss is above `limit` times its lowest value, or a loss is not finite.
+    `model` is not changed. ValueError for settings out of range.
     """
     _check.kind(Split, train=train)
     _check.kind(Callable, optimizer=optimizer, loss=loss, cancel=cancel)
@@ -280,7 +280,7 @@ def _finish(model: nn.Module, rows: list[dict[str, Any]], cancelled: bool) -> tu
 
 @contextmanager
 def _handed_back(model: nn.Module, rows: list[dict[str, Any]]) -> Iterator[None]:
-    """Let a KeyboardInterrupt inside the block be an `Interrupted` that holds what was trained."""
+    """Turn a KeyboardInterrupt inside the block into an `Interrupted` that holds network and history."""
     try:
         yield
     except KeyboardInterrupt:
@@ -293,10 +293,10 @@ def _handed_back(model: nn.Module, rows: list[dict[str, Any]]) -> Iterator[None]
 
 
 def stopping_epochs(accuracies: Sequence[float], patience: int) -> tuple[int, int]:
-    """(best, last), counted from 1: the first best epoch, and the one behind which early stopping stops.
+    """(best, last), counted from 1: the first best epoch, and the last epoch trained.
 
-    It stops once `patience` epochs in a row were no better than the best before them (Prechelt 1998). ValueError for an
-    empty history or a patience below 1.
+    Training stops once `patience` epochs in a row were no better than the best before (Prechelt 1998). ValueError for
+    an empty history or a patience below 1.
     """
     _check.whole("patience", patience, 1, 10_000)
     _check.kind(Sequence, accuracies=accuracies)
@@ -316,8 +316,8 @@ def fit_early(
 ) -> tuple[nn.Module, pd.DataFrame]:
     """`fit`, stopped once `patience` epochs in a row were no better on `held_out`; returns the best epoch's network.
 
-    The images of `held_out` are paid for twice: they cannot be trained on, and since they chose the epoch, their own
-    accuracy flatters. A schedule that falls to zero is cut off on its way; `optim.constant` is not. `settings` are
+    The images of `held_out` have two costs: they cannot be trained on, and since they choose the epoch, their accuracy
+    is optimistic. A schedule that falls to zero is cut off early; `optim.constant` is not affected. `settings` are
     those of `fit`. In the history validation_accuracy is that of `held_out`, attrs["best_epoch"] counts from 1, and
     attrs["cancelled"] is true for a run that stopped before `epochs`.
     """

@@ -15,7 +15,14 @@ import labkit as lk
 from labkit import article, augment, data, explore, losses, models, optim, store, surfaces, sweep, train, zoo
 from labkit.compress import codebook, deep_compression, distill, gradients, magnitude, qat, quantize, structured
 from labkit.compress import compose as composing
-from labkit.sweep import order
+from labkit.compress.compose import one_shot
+from labkit.seeds import over_seeds
+from labkit.topics.knowledge_distillation.experiment import gains, student_of
+from labkit.topics.learning_rate.experiment import best_rates
+from labkit.topics.optimizers.experiment import tuned
+from labkit.topics.order_matters.experiment import accuracies, interactions, logits, order_effects
+from labkit.topics.other_architectures.experiment import scan_losses, squeeze
+from labkit.topics.regularization.experiment import chosen_strengths
 
 frontiers, measuring, searching = (__import__(f"labkit.{m}", fromlist="_") for m in ("frontier", "measure", "search"))
 X, Y, N_CLASSES = SPLIT.x, SPLIT.y, 10
@@ -269,16 +276,16 @@ SWEEP = [
     Case(sweep.sweep, dict(function=lambda a=1: {"b": a}, grid={"a": (1, 2)}), {"path": "path"}),
     Case(sweep.sweep_path, SHIPPED, dict.fromkeys(SHIPPED, "text")),
     Case(sweep.shipped_sweep, SHIPPED),
-    Case(sweep.scan_losses, dict(table=SCAN)),
-    Case(sweep.squeeze, dict(model=MODEL, sparsity=0.5, bits=4, activation_bits=8, calibration=X)),
-    Case(sweep.compress, dict(model=MODEL, sparsity=0.5, bits=4)),
-    *(Case(function, dict(table=RATES)) for function in (sweep.tuned, sweep.best_rates, sweep.chosen_strengths)),
-    *(Case(function, dict(table=ORDER)) for function in (sweep.accuracies, sweep.interactions, sweep.order_effects)),
-    Case(sweep.over_seeds, dict(figures=order.logits(ORDER))),
-    Case(sweep.student_of, dict(said=LOGITS, width=4, train=WIDE, images=128, temperature=2.0, alpha=0.5, seed=0),
-         free=("said",)),
-    Case(sweep.fresh, dict(model=MODEL, seed=0)),
-    Case(sweep.gains, dict(table=pd.DataFrame(dict(g=[1, 1] * 2, m=["a", "b"] * 2, seed=[0, 0, 1, 1], accuracy=[0.1,
+    Case(scan_losses, dict(table=SCAN)),
+    Case(squeeze, dict(model=MODEL, sparsity=0.5, bits=4, activation_bits=8, calibration=X)),
+    Case(one_shot, dict(model=MODEL, sparsity=0.5, bits=4)),
+    *(Case(function, dict(table=RATES)) for function in (tuned, best_rates, chosen_strengths)),
+    *(Case(function, dict(table=ORDER)) for function in (accuracies, interactions, order_effects)),
+    Case(over_seeds, dict(figures=logits(ORDER))),
+    Case(student_of, dict(logits=LOGITS, width=4, train=WIDE, images=128, temperature=2.0, alpha=0.5, seed=0),
+         free=("logits",)),
+    Case(models.reinitialized, dict(model=MODEL, seed=0)),
+    Case(gains, dict(table=pd.DataFrame(dict(g=[1, 1] * 2, m=["a", "b"] * 2, seed=[0, 0, 1, 1], accuracy=[0.1,
          0.2, 0.3, 0.5])),
                            group="g", method="m", base="a")),
 ]  # fmt: skip

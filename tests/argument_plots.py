@@ -7,7 +7,21 @@ import numpy as np
 import pandas as pd
 from arguments import Case, Fresh
 
-from labkit import plots
+from labkit import drawing
+from labkit.topics.deep_compression.plots import published_plane
+from labkit.topics.hyperparameter_search.plots import optimism_curves, sampler_curves
+from labkit.topics.knowledge_distillation.plots import width_curves
+from labkit.topics.learning_rate.plots import fill_lr_range, lr_background, lr_curves, lr_range_axis, lr_smaller_curves
+from labkit.topics.magnitude_pruning.plots import sparsity_curves
+from labkit.topics.optimizers.plots import optimizer_dots, rate_curves
+from labkit.topics.order_matters.plots import composed_means, order_plane
+from labkit.topics.other_architectures.plots import layer_dots, lost_plane, scan_picture
+from labkit.topics.quantization.plots import scheme_curves
+from labkit.topics.regularization.plots import penalty_curves, prunable_plane
+from labkit.topics.shared_weights.plots import sharing_curves
+from labkit.topics.structured_pruning.plots import macs_curves
+from labkit.topics.the_article_mlp.plots import clipping_curves, fault_curves, step_curves
+from labkit.topics.training_with_few_bits.plots import bits_curves
 
 
 def axes():
@@ -51,27 +65,27 @@ def of_one(function, name, table, **good):
 
 
 CASES = [
-    drawn(plots.layer_dots, losses=RECORDS),
-    drawn(plots.clipping_curves, records=RECORDS),
-    drawn(plots.fault_curves, records=RECORDS),
-    drawn(plots.step_curves, records=RECORDS),
-    drawn(plots.composed_means, records=RECORDS),
-    drawn(plots.effects, table=RECORDS, label="a"),
-    *(drawn(f, records=RECORDS, **DENSE) for f in (plots.order_plane, plots.plane)),
-    *(drawn(f, records=r, **DENSE) for f, r in ((plots.scheme_curves, RECORDS), (plots.sharing_curves, SHARING))),
-    drawn(plots.published_plane, published=RECORDS, **DENSE),
-    drawn(plots.sparsity_curves, records=RECORDS, dense_accuracy=0.97),
-    drawn(plots.width_curves, records=RECORDS, teacher_accuracy=0.97),
-    drawn(plots.macs_curves, records=RECORDS, dense_macs=1000, dense_accuracy=0.97),
-    drawn(plots.bits_curves, records=BITS, column="method", bits=[2, 4], lowest=0.1),
-    *(drawn(f, records=RECORDS) for f in (plots.lr_background, plots.lr_curves, plots.lr_smaller_curves)),
-    drawn(plots.penalty_curves, records=L1, column="90 % zeros", methods=["L1"]),
-    drawn(plots.prunable_plane, records=L1, column="90 % zeros"),
-    drawn(plots.optimism_curves, records=RECORDS),
-    drawn(plots.sampler_curves, records=TRAINED, epochs=np.arange(1, 3)),
-    drawn(plots.optimizer_dots, table=RECORDS, columns={"accuracy": "a"}),
-    drawn(plots.rate_curves, records=RECORDS),
-    drawn(plots.fill_lr_range, lines=plots.lr_range_axis(axes()), test=LR_TEST, readings=READINGS),
-    of_one(plots.lost_plane, "tables", DENSE_ROW, shown="a"),
-    of_one(plots.scan_picture, "scans", RECORDS, changes=["x"]),
+    drawn(layer_dots, losses=RECORDS),
+    drawn(clipping_curves, records=RECORDS),
+    drawn(fault_curves, records=RECORDS),
+    drawn(step_curves, records=RECORDS),
+    drawn(composed_means, records=RECORDS),
+    drawn(drawing.effects, table=RECORDS, label="a"),
+    *(drawn(f, records=RECORDS, **DENSE) for f in (order_plane, drawing.plane)),
+    *(drawn(f, records=r, **DENSE) for f, r in ((scheme_curves, RECORDS), (sharing_curves, SHARING))),
+    drawn(published_plane, published=RECORDS, **DENSE),
+    drawn(sparsity_curves, records=RECORDS, dense_accuracy=0.97),
+    drawn(width_curves, records=RECORDS, teacher_accuracy=0.97),
+    drawn(macs_curves, records=RECORDS, dense_macs=1000, dense_accuracy=0.97),
+    drawn(bits_curves, records=BITS, column="method", bits=[2, 4], lowest=0.1),
+    *(drawn(f, records=RECORDS) for f in (lr_background, lr_curves, lr_smaller_curves)),
+    drawn(penalty_curves, records=L1, column="90 % zeros", methods=["L1"]),
+    drawn(prunable_plane, records=L1, column="90 % zeros"),
+    drawn(optimism_curves, records=RECORDS),
+    drawn(sampler_curves, records=TRAINED, epochs=np.arange(1, 3)),
+    drawn(optimizer_dots, table=RECORDS, columns={"accuracy": "a"}),
+    drawn(rate_curves, records=RECORDS),
+    drawn(fill_lr_range, lines=lr_range_axis(axes()), test=LR_TEST, readings=READINGS),
+    of_one(lost_plane, "tables", DENSE_ROW, shown="a"),
+    of_one(scan_picture, "scans", RECORDS, changes=["x"]),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from labkit import plots
+from labkit.topics.other_architectures import plots
 
 TABLE = pd.DataFrame(
     dict(

@@ -4,6 +4,7 @@
 """
 
 import importlib
+import importlib.util
 import pkgutil
 
 import argument_cases
@@ -15,28 +16,51 @@ import torch
 from arguments import DATA, MODEL, NAN_MODEL, SPLIT, calls, facts, kind_of, verdict
 
 import labkit as lk
-from labkit import losses
+from labkit import explore, losses, topics
 from labkit.data import Split
 from labkit.search import search
 from labkit.train import right
 
 CASES = [*argument_cases.CASES, *argument_plots.CASES]
-PANELS = [case for case in CASES if case.name.startswith("explore.")]
+PANELS = [case for case in CASES if getattr(explore, case.function.__name__, None) is case.function]
 REST = [case for case in CASES if case not in PANELS]
 NAMED = dict(argvalues=REST, ids=lambda case: case.name)
 
 # What is not tried, and why.
 ROOMS = (
-    "article", "augment", "compress", "data", "explore", "frontier", "losses", "measure", "models", "optim", "plots",
-    "search", "store", "surfaces", "sweep", "train", "zoo",
+    "article", "augment", "compress", "data", "drawing", "explore", "frontier", "losses", "measure", "models", "optim",
+    "search", "seeds", "store", "surfaces", "sweep", "topics", "train", "zoo",
 )  # fmt: skip
+BETWEEN = """
+    changes layer_parts kind_parts shuffled settings_of untrained_lenet regularizers regularized described trained_by
+    afterwards made_smaller shipped_right accuracy logits train_mlp training_objective recipe recipe_objective
+    hyperband parts
+"""
+
+
+def of_topics():
+    """(name for EXEMPT, object) of the functions of the experiments and pictures of every topic."""
+    names = [f"labkit.topics.{topic}.{inner}" for topic in topics.TOPICS for inner in ("experiment", "plots")]
+    modules = [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
+    return [
+        (f"{m.__name__.rpartition('.')[2]}.{k}", v)
+        for m in modules
+        for k, v in vars(m).items()
+        if callable(v) and not k.startswith("_") and getattr(v, "__module__", "") == m.__name__
+    ]
+
+
+TOPICS = of_topics()
 EXEMPT = {
     # pictures without a table: their figures come from the panels, and matplotlib refuses what is no figure
-    **{f"plots.{name}": "no table" for name in lk.plots.__all__ if not isinstance(getattr(lk.plots, name), type)},
-    "plots.Picture": "matplotlib's Figure",
+    **{f"drawing.{name}": "no table" for name in lk.drawing.__all__},
+    **{name: "no table" for name, _ in TOPICS if name.startswith("plots.")},
     # the lab's own runs, of minutes to hours, over grids and checkpoints of their own
-    **{f"sweep.{name}": "a run of ours" for name in lk.sweep.__all__ if name.endswith(("_sweep", "_test"))},
-    "sweep.across": "a run of ours",
+    **{name: "a run of ours" for name, _ in TOPICS if name.endswith(("_sweep", "_test", ".make"))},
+    "experiment.across": "a run of ours",
+    "sweep.run_and_ship": "a run of ours",
+    # between the sweep and the panel of one topic
+    **{f"experiment.{name}": "between parts" for name in BETWEEN.split()},
     "zoo.retrain": "a run of ours",
     "data.fetch.fetch_cifar10": "takes a folder of the user's, or the web",
     # no arguments, or paths that the lab itself works with
@@ -62,6 +86,8 @@ EXEMPT = {
 
 def public(room):
     """(name for EXEMPT, object) of the functions and classes of a room: what it lists, else what it defines."""
+    if room == "topics":
+        return TOPICS
     module = importlib.import_module(f"labkit.{room}")
     if room == "compress":
         inner = [importlib.import_module(f"labkit.compress.{m.name}") for m in pkgutil.iter_modules(module.__path__)]

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from labkit import plots
 from labkit.article import SUM, TANH, Variant, arrays, new_net, one_hot, predict, prune, to_torch, trained
 from labkit.data import load_data, take
 from labkit.measure import size_bytes
-from labkit.sweep import CLIPPING_GRID, FAULTS_GRID, shipped_sweep
-from labkit.sweep.article import CODES, HIDDEN, IMAGES, shuffled
+from labkit.sweep import shipped_sweep
+from labkit.topics.the_article_mlp import plots
+from labkit.topics.the_article_mlp.experiment import CLIPPING_GRID, CODES, FAULTS_GRID, HIDDEN, IMAGES, shuffled
 
 GRIDS = {"faults": FAULTS_GRID, "clipping": CLIPPING_GRID}
 

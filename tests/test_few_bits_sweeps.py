@@ -7,7 +7,9 @@ import pytest
 from labkit.compress.codebook import share
 from labkit.data import load_data
 from labkit.measure import accuracy, size_bytes
-from labkit.sweep import GRADIENTS_GRID, QAT_GRID, SHARING_GRID, shipped_sweep
+from labkit.sweep import shipped_sweep
+from labkit.topics.shared_weights.experiment import SHARING_GRID
+from labkit.topics.training_with_few_bits.experiment import GRADIENTS_GRID, QAT_GRID
 from labkit.zoo import load_model
 
 LENET = ("lenet-300-100", "mnist")

@@ -132,7 +132,7 @@ def test_a_signal_in_a_training():
     ("program", "said"),
     [
         (ZOO, "stopped; nothing was written, and the same command trains from the beginning"),
-        (SWEEP, "stopped; every row that was done is kept: python -m labkit.sweep goes on from there"),
+        (SWEEP, "stopped; every row that was done is kept: python -m labkit.topics goes on from there"),
     ],
     ids=["zoo", "sweep"],
 )

@@ -119,10 +119,10 @@ def test_an_interrupted_sweep_says_where_its_rows_are(tmp_path):
             signal.raise_signal(signal.SIGINT)
         return slow_result(a, b)
 
-    said = f"^7 of 20 rows are done and in {path}: the same call goes on from there$"
+    said = f"^7 of 20 rows are done and in {path}: the same call resumes there$"
     with pytest.raises(KeyboardInterrupt, match=said):
         sweep(run, GRID, path)
-    with pytest.raises(KeyboardInterrupt, match="^7 of 20 rows are done, and lost, for the sweep has no path$"):
+    with pytest.raises(KeyboardInterrupt, match="^7 of 20 rows are done, and lost, as the sweep has no path$"):
         sweep(run, GRID)
 
 

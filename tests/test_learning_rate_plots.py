@@ -8,10 +8,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from labkit import optim, plots
-from labkit.plots.learning_rate import HIGHEST, SCHEDULE_LOOKS, SMALLER_LOOKS
-from labkit.sweep import LEARNING_RATE_GRID
-from labkit.sweep.learning_rate import SMALLER
+from labkit import drawing, optim
+from labkit.topics.learning_rate import plots
+from labkit.topics.learning_rate.experiment import LEARNING_RATE_GRID, SMALLER
+from labkit.topics.learning_rate.plots import HIGHEST, SCHEDULE_LOOKS, SMALLER_LOOKS
 
 TABLE = pd.DataFrame(
     [
@@ -42,12 +42,12 @@ def test_every_schedule_of_the_grid_has_a_look_of_its_own():
 
 @pytest.mark.parametrize(("lr", "text"), [(10.0, "10"), (0.003, "0.003"), (1e-5, "1e-5"), (2e-10, "2e-10")])
 def test_a_rate_in_plain_text(lr, text):
-    assert plots.lr_text(lr) == text
+    assert drawing.lr_text(lr) == text
 
 
 def test_ticks_are_powers_of_ten_within_the_axis(ax):
-    plots.lr_axis(ax, 1e-5, 10)
-    assert [plots.lr_text(t) for t in ax.get_xticks()] == ["1e-5", "1e-4", "0.001", "0.01", "0.1", "1", "10"]
+    drawing.lr_axis(ax, 1e-5, 10)
+    assert [drawing.lr_text(t) for t in ax.get_xticks()] == ["1e-5", "1e-4", "0.001", "0.01", "0.1", "1", "10"]
 
 
 def test_schedules_are_drawn_as_they_are(ax):
@@ -85,7 +85,7 @@ def test_the_background_is_grey_dots_and_may_be_empty(ax):
     (dots,) = ax.get_lines()
     assert list(dots.get_xdata()) == [0.01, 0.1, 0.01, 0.1]
     assert list(dots.get_ydata()) == pytest.approx([float(a) for a in (0.80, 0.89, 0.80, 0.89)])
-    assert (dots.get_color(), dots.get_linestyle()) == (plots.GREY, "None")
+    assert (dots.get_color(), dots.get_linestyle()) == (drawing.GREY, "None")
     ax.clear()
     plots.lr_background(ax, pd.DataFrame(columns=["method"]))
     assert ax.get_xlabel() == "peak learning rate (log scale)"

@@ -9,8 +9,9 @@ import pytest
 
 import labkit as lk
 from labkit import optim
-from labkit.sweep import LEARNING_RATE_GRID, best_rates, shipped_sweep
-from labkit.sweep import learning_rate as room
+from labkit.sweep import shipped_sweep
+from labkit.topics.learning_rate import experiment as room
+from labkit.topics.learning_rate.experiment import LEARNING_RATE_GRID, best_rates
 from labkit.train import mean_loss
 
 LENET = ("lenet-300-100", "fashion-mnist")

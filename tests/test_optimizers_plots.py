@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labkit import plots
+from labkit import drawing
+from labkit.topics.optimizers import plots
 
 
 @pytest.fixture
 def ax():
-    return plots.new_figure("test")[1]
+    return drawing.new_figure("test")[1]
 
 
 def test_rate_curves_are_means_with_a_band_over_the_seeds(ax):

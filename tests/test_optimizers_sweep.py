@@ -7,9 +7,18 @@ import torch
 
 from labkit.data import load_data, take
 from labkit.optim import RULES, TORCHS
-from labkit.plots import OPTIMIZERS, PLAIN
-from labkit.sweep import DEFAULT_LR, LRS, shipped_sweep, tuned
-from labkit.sweep.optimizers import FEW_IMAGES, TESTED_ON, TUNED_ON, _trained, made_smaller
+from labkit.sweep import shipped_sweep
+from labkit.topics.optimizers.experiment import (
+    DEFAULT_LR,
+    FEW_IMAGES,
+    LRS,
+    TESTED_ON,
+    TUNED_ON,
+    _trained,
+    made_smaller,
+    tuned,
+)
+from labkit.topics.optimizers.plots import OPTIMIZERS, PLAIN
 
 NAMES = ("lenet-300-100", "fashion-mnist")
 

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from labkit import plots
+from labkit import drawing
+from labkit.topics.order_matters import plots
 
 SWEEP = pd.DataFrame(
     dict(
@@ -68,7 +69,7 @@ def test_without_a_sweep_there_is_still_a_plane():
 def test_intervals_reach_from_low_to_high_the_largest_on_top():
     table = pd.DataFrame(dict(mean=[0.2, 1.0], low=[-0.5, 0.5], high=[0.9, 2.0]), ["c", (3, "a, b")])
     ax = Figure().add_subplot()
-    plots.effects(ax, table, "logits")
+    drawing.effects(ax, table, "logits")
     reached = [segment[:, 0].tolist() for bars in ax.containers for segment in bars[2][0].get_segments()]
     assert reached == [pytest.approx([0.5, 2.0]), pytest.approx([-0.5, 0.9])]
     assert [bars.get_label() for bars in ax.containers] == ["the interval is on one side of 0", "it contains 0"]

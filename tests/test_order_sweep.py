@@ -10,8 +10,16 @@ from scipy import special, stats
 from labkit.compress.compose import STEPS
 from labkit.data import load_data
 from labkit.measure import accuracy
-from labkit.sweep import ORDER_GRID, ORDERS, TEACHER_GRID, accuracies, interactions, order_effects, shipped_sweep
-from labkit.sweep.order import over_seeds
+from labkit.seeds import over_seeds
+from labkit.sweep import shipped_sweep
+from labkit.topics.order_matters.experiment import (
+    ORDER_GRID,
+    ORDERS,
+    TEACHER_GRID,
+    accuracies,
+    interactions,
+    order_effects,
+)
 from labkit.zoo import load_model
 
 LENET = ("lenet-300-100", "mnist")

@@ -17,9 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from labkit import plots
+from labkit import drawing
+from labkit.drawing._base import gathered, spread
 from labkit.frontier import frontier
-from labkit.plots._base import gathered, spread
+from labkit.topics.deep_compression.plots import published_plane
+from labkit.topics.knowledge_distillation.plots import LESSONS, class_bars, learning_curves, signed_bars, width_curves
+from labkit.topics.magnitude_pruning.plots import METHODS, place_sparsity, sparsity_curves
+from labkit.topics.quantization.plots import scheme_curves
 
 
 @pytest.fixture
@@ -51,18 +55,18 @@ CLOUD = records(
 )
 CURVES = records(
     "method sparsity seed accuracy",
-    *[(m, s, seed, 0.97 - s / 10 - seed / 100) for m in plots.METHODS for s in (0.5, 0.9) for seed in (0, 1, 2)],
+    *[(m, s, seed, 0.97 - s / 10 - seed / 100) for m in METHODS for s in (0.5, 0.9) for seed in (0, 1, 2)],
 )
 SCHEMES = records(
     "symmetric granularity bits accuracy size_bytes",
     *[(s, g, b, 0.5 + b / 20, 9_000 * b) for s in (True, False) for g in ("tensor", "channel") for b in (1, 4, 8)],
 )
 PICTURES = {
-    "plane": lambda ax, empty: plots.plane(ax, CLOUD[:0] if empty else CLOUD, 1_066_516, 0.981),
-    "curves": lambda ax, empty: plots.sparsity_curves(ax, CURVES[:0] if empty else CURVES, 0.981),
-    "schemes": lambda ax, empty: plots.scheme_curves(ax, SCHEMES[:0] if empty else SCHEMES, 1_066_516, 0.981),
-    "waterfall": lambda ax, empty: plots.waterfall(ax, [] if empty else ["values", "header"]),
-    "bars": lambda ax, empty: plots.layer_bars(ax, [] if empty else ["fc1", "fc2", "fc3"], "zeros"),
+    "plane": lambda ax, empty: drawing.plane(ax, CLOUD[:0] if empty else CLOUD, 1_066_516, 0.981),
+    "curves": lambda ax, empty: sparsity_curves(ax, CURVES[:0] if empty else CURVES, 0.981),
+    "schemes": lambda ax, empty: scheme_curves(ax, SCHEMES[:0] if empty else SCHEMES, 1_066_516, 0.981),
+    "waterfall": lambda ax, empty: drawing.waterfall(ax, [] if empty else ["values", "header"]),
+    "bars": lambda ax, empty: drawing.layer_bars(ax, [] if empty else ["fc1", "fc2", "fc3"], "zeros"),
 }
 
 
@@ -75,13 +79,13 @@ PICTURES = {
      (999_999, "1 MB"), (1_066_516, "1.07 MB"), (999_600_000, "1 GB"), (25e9, "25 GB")],
 )  # fmt: skip
 def test_kilobytes(size, said):
-    assert plots.kilobytes(size) == said
+    assert drawing.kilobytes(size) == said
 
 
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
 def test_a_larger_file_never_reads_smaller(one, other):
     units = {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9}
-    small, large = (float(n) * units[u] for n, u in (plots.kilobytes(s).split() for s in sorted([one, other])))
+    small, large = (float(n) * units[u] for n, u in (drawing.kilobytes(s).split() for s in sorted([one, other])))
     assert small <= large
     assert small == pytest.approx(min(one, other), rel=0.005)
 
@@ -109,11 +113,11 @@ def test_a_place_on_the_scale_is_an_accuracy_again(p):
 
 
 def test_an_axis_of_accuracies_is_read_and_drawn_in_plain_accuracies(ax):
-    plots.accuracy_axis(ax, 0.1, 0.99)
+    drawing.accuracy_axis(ax, 0.1, 0.99)
     assert ax.get_yscale() == "accuracy"
     drawn(ax)
     assert tick_labels(ax.yaxis)[-3:] == ["95 %", "98 %", "99 %"]
-    assert plots.moved(0.9, 0.0) == pytest.approx(0.9)
+    assert drawing.moved(0.9, 0.0) == pytest.approx(0.9)
     pixels = [ax.transData.transform((0, share))[1] for share in (0.5, 0.9, 0.99)]
     halves = [math.log(share / (1 - share)) for share in (0.5, 0.9, 0.99)]
     assert (pixels[2] - pixels[1]) / (pixels[1] - pixels[0]) == pytest.approx((halves[2] - halves[1]) / halves[1])
@@ -123,31 +127,31 @@ def test_an_axis_of_accuracies_is_read_and_drawn_in_plain_accuracies(ax):
 def test_a_sparsity_has_a_place_inside_the_curves_axis(sparsity):
     figure = Figure()
     ax = figure.add_subplot()
-    plots.sparsity_curves(ax, CURVES[:0], 0.98)
-    assert ax.get_xlim()[0] < plots.place_sparsity(sparsity) < ax.get_xlim()[1]
+    sparsity_curves(ax, CURVES[:0], 0.98)
+    assert ax.get_xlim()[0] < place_sparsity(sparsity) < ax.get_xlim()[1]
 
 
 def test_the_place_of_a_sparsity_is_its_tick(ax):
-    plots.sparsity_curves(ax, CURVES, 0.98)
+    sparsity_curves(ax, CURVES, 0.98)
     labels = {t.get_text(): x for t, x in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)}
     assert {float(k.rstrip("%")) / 100 for k in labels} == {0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99}
     for label, x in labels.items():
-        assert plots.place_sparsity(float(label.rstrip("%")) / 100) == pytest.approx(x)
+        assert place_sparsity(float(label.rstrip("%")) / 100) == pytest.approx(x)
 
 
 @pytest.mark.parametrize(("smallest", "largest"), [(1_500, 2e6), (3, 40), (5e4, 5e8)])
 def test_ticks_of_a_size_axis_say_where_they_are(ax, smallest, largest):
-    plots.size_axis(ax, smallest, largest)
+    drawing.size_axis(ax, smallest, largest)
     drawn(ax)
     shown = [t.get_loc() for t in ax.xaxis.get_major_ticks() if smallest <= t.get_loc() <= largest]
-    assert tick_labels(ax.xaxis) == [plots.kilobytes(v) for v in shown]
+    assert tick_labels(ax.xaxis) == [drawing.kilobytes(v) for v in shown]
     assert 2 <= len(shown) <= 9
     assert shown == sorted(set(shown))
     assert ax.get_xlim() == (smallest, largest)
 
 
 def test_ticks_of_an_accuracy_axis_say_where_they_are(ax):
-    plots.accuracy_axis(ax, 0.2, 0.985)
+    drawing.accuracy_axis(ax, 0.2, 0.985)
     drawn(ax)
     assert tick_labels(ax.yaxis) == ["30 %", "50 %", "70 %", "80 %", "90 %", "95 %", "98 %"]
     shown = [y for y in ax.get_yticks() if ax.get_ylim()[0] <= y <= ax.get_ylim()[1]]
@@ -157,16 +161,16 @@ def test_ticks_of_an_accuracy_axis_say_where_they_are(ax):
 @given(st.floats(10, 1e8), shares)
 def test_room_is_made_for_a_point_once(size, accuracy):
     ax = Figure().add_subplot()
-    plots.plane(ax, CLOUD[:0], 1_066_516, 0.98)
+    drawing.plane(ax, CLOUD[:0], 1_066_516, 0.98)
     before = ax.get_xlim(), ax.get_ylim()
-    made = plots.make_room(ax, size, accuracy)
+    made = drawing.make_room(ax, size, accuracy)
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     assert left < size < right
     assert bottom < accuracy < top
     assert left <= before[0][0] < before[0][1] <= right
     assert bottom <= before[1][0] < before[1][1] <= top
     assert made == ((ax.get_xlim(), ax.get_ylim()) != before)
-    assert not plots.make_room(ax, size, accuracy)
+    assert not drawing.make_room(ax, size, accuracy)
 
 
 # pictures
@@ -183,11 +187,11 @@ def test_no_picture_uses_mathtext_and_none_needs_data(ax, kind, empty):
 @pytest.mark.parametrize("kind", ["plane", "schemes"])
 def test_the_dense_network_and_every_record_lie_inside(ax, kind, dense):
     if kind == "plane":
-        plots.plane(ax, CLOUD, 1_066_516, dense)
+        drawing.plane(ax, CLOUD, 1_066_516, dense)
     else:
-        plots.scheme_curves(ax, SCHEMES, 1_066_516, dense)
+        scheme_curves(ax, SCHEMES, 1_066_516, dense)
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    (diamond,) = [line for line in ax.lines if line.get_marker() == "D" and line.get_color() == plots.RED]
+    (diamond,) = [line for line in ax.lines if line.get_marker() == "D" and line.get_color() == drawing.RED]
     assert diamond.get_xdata()[0] == 1_066_516
     assert bottom < diamond.get_ydata()[0] < top
     for line in ax.lines:
@@ -196,7 +200,7 @@ def test_the_dense_network_and_every_record_lie_inside(ax, kind, dense):
 
 
 def test_the_plane_holds_every_record_under_its_bits_and_the_frontier(ax):
-    plots.plane(ax, CLOUD, 1_066_516, 0.981)
+    drawing.plane(ax, CLOUD, 1_066_516, 0.981)
     lines = {line.get_label(): line for line in ax.lines}
     assert set(lines) == {"1 bit", "2", "4", "8", "float", "frontier", "dense fp32"}
     for bits, rows in CLOUD.groupby("bits"):
@@ -207,17 +211,17 @@ def test_the_plane_holds_every_record_under_its_bits_and_the_frontier(ax):
 
 
 def test_curves_are_means_in_a_band_from_the_worst_to_the_best_seed(ax):
-    plots.sparsity_curves(ax, CURVES, 0.981)
+    sparsity_curves(ax, CURVES, 0.981)
     line = next(line for line in ax.lines if line.get_label() == "fine-tuned")
     assert line.get_ydata() == pytest.approx(np.array([0.91, 0.87]))
     heights = [path.vertices[:, 1] for band in ax.collections for path in band.get_paths()]
-    assert len(heights) == len(plots.METHODS)
+    assert len(heights) == len(METHODS)
     for band in heights:
         assert (band.min(), band.max()) == pytest.approx((0.86, 0.92))
 
 
 def test_every_scheme_has_a_line_with_a_marker_of_its_own(ax):
-    plots.scheme_curves(ax, SCHEMES, 1_066_516, 0.981)
+    scheme_curves(ax, SCHEMES, 1_066_516, 0.981)
     lines = {line.get_label(): line for line in ax.lines if line.get_label() != "dense fp32"}
     names = [f"{s}, per {g}" for s, g in itertools.product(("symmetric", "affine"), ("tensor", "channel"))]
     assert list(lines) == names
@@ -231,16 +235,16 @@ def luminance(colour):
 
 
 def test_methods_and_bits_can_be_told_apart_without_colour():
-    assert len({marker for _, marker, _ in plots.METHODS.values()}) == len(plots.METHODS)
-    shades = [luminance(c) for c in plots.BITS_COLOURS.values()]
+    assert len({marker for _, marker, _ in METHODS.values()}) == len(METHODS)
+    shades = [luminance(c) for c in drawing.BITS_COLOURS.values()]
     assert shades == sorted(shades) or shades[:-1] == sorted(shades[:-1])
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=3, max_size=3))
 def test_a_waterfall_starts_each_bar_where_the_one_above_ends(sizes):
     components, ax = ["values", "scales", "header"], Figure().add_subplot()
-    bars, texts = plots.waterfall(ax, components)
-    plots.fill_waterfall(bars, texts, dict(zip(components, sizes, strict=True)), components)
+    bars, texts = drawing.waterfall(ax, components)
+    drawing.fill_waterfall(bars, texts, dict(zip(components, sizes, strict=True)), components)
     total = max(1, sum(sizes))
     assert [t.get_text() for t in texts] == [f"{s:,} B" for s in (*sizes, total)]
     assert [b.get_width() * total for b in bars] == pytest.approx([*sizes, total])
@@ -251,8 +255,8 @@ def test_a_waterfall_starts_each_bar_where_the_one_above_ends(sizes):
 
 
 def test_a_component_that_a_file_lacks_has_an_empty_bar(ax):
-    bars, texts = plots.waterfall(ax, ["values", "scales"])
-    plots.fill_waterfall(bars, texts, {"values": 7}, ["values", "scales"])
+    bars, texts = drawing.waterfall(ax, ["values", "scales"])
+    drawing.fill_waterfall(bars, texts, {"values": 7}, ["values", "scales"])
     assert [(b.get_width(), t.get_text()) for b, t in zip(bars, texts, strict=True)] == [
         (1, "7 B"),
         (0, "0 B"),
@@ -263,17 +267,17 @@ def test_a_component_that_a_file_lacks_has_an_empty_bar(ax):
 
 def test_a_filmstrip_places_pictures_side_by_side():
     images = np.linspace(0, 0.9, 2 * 4 * 3 * 3).reshape(2, 4, 3, 3).astype(np.float32)
-    strip = plots.filmstrip(images, 3)
+    strip = drawing.filmstrip(images, 3)
     assert strip.shape == (4, 3 * 5, 3)
     assert (strip[:, 0:3] == images[0]).all()
     assert (strip[:, 5:8] == images[1]).all()
     assert (strip[:, [3, 4, 8, 9, *range(10, 15)]] == 1).all()
-    assert (plots.filmstrip(images[:0], 2) == 1).all()
-    assert (plots.filmstrip(np.concatenate([images] * 3), 2) == plots.filmstrip(images, 2)).all()
+    assert (drawing.filmstrip(images[:0], 2) == 1).all()
+    assert (drawing.filmstrip(np.concatenate([images] * 3), 2) == drawing.filmstrip(images, 2)).all()
 
 
 def test_a_picture_shows_itself_with_its_words():
-    figure, ax = plots.new_figure("two points", 3, 2)
+    figure, ax = drawing.new_figure("two points", 3, 2)
     ax.plot([0, 1])
     data, metadata = figure._repr_mimebundle_()
     assert (data["text/plain"], metadata["image/png"]["alt"]) == ("two points", "two points")
@@ -282,7 +286,7 @@ def test_a_picture_shows_itself_with_its_words():
 
 def test_pyplot_is_never_imported():
     code = (
-        "import sys; from labkit import plots; plots.new_figure('x')[0]._repr_mimebundle_();"
+        "import sys; from labkit import drawing; drawing.new_figure('x')[0]._repr_mimebundle_();"
         "from labkit import explore; print('matplotlib.pyplot' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -291,15 +295,15 @@ def test_pyplot_is_never_imported():
 
 def students(seeds=3):
     rng = np.random.default_rng(0)
-    rows = itertools.product(plots.LESSONS, (8, 32, 128), range(seeds))
+    rows = itertools.product(LESSONS, (8, 32, 128), range(seeds))
     return pd.DataFrame([dict(method=m, width=w, seed=i, accuracy=rng.uniform(0.7, 0.9)) for m, w, i in rows])
 
 
 def test_students_curves_are_means_in_a_band_from_the_worst_to_the_best_seed(ax):
     records = students()
-    plots.width_curves(ax, records, 0.95)
+    width_curves(ax, records, 0.95)
     lines = {line.get_label(): line for line in ax.lines}
-    assert set(lines) == {*plots.LESSONS, "teacher"}
+    assert set(lines) == {*LESSONS, "teacher"}
     for (method, rows), band in zip(records.groupby("method", sort=False), ax.collections, strict=True):
         means = rows.groupby("width")["accuracy"].mean()
         assert lines[method].get_xdata().tolist() == [8, 32, 128]
@@ -313,11 +317,11 @@ def test_students_curves_are_means_in_a_band_from_the_worst_to_the_best_seed(ax)
 
 
 def test_lessons_can_be_told_apart_without_colour():
-    assert len({marker for _, marker, _ in plots.LESSONS.values()}) == len(plots.LESSONS)
+    assert len({marker for _, marker, _ in LESSONS.values()}) == len(LESSONS)
 
 
 def test_class_bars_start_empty_and_have_a_text_a_row(ax):
-    soft, sharp, texts = plots.class_bars(ax, ["cat", "dog"])
+    soft, sharp, texts = class_bars(ax, ["cat", "dog"])
     assert [bar.get_width() for bar in soft] == list(sharp.get_xdata()) == [0, 0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog"]
     assert [text.get_position()[1] for text in texts] == [0, 1]
@@ -325,13 +329,13 @@ def test_class_bars_start_empty_and_have_a_text_a_row(ax):
 
 
 def test_signed_bars_leave_room_on_both_sides(ax):
-    bars = plots.signed_bars(ax, 3, 6.0)
+    bars = signed_bars(ax, 3, 6.0)
     assert len(bars) == 3
     assert ax.get_xlim() == (-6, 6)
 
 
 def test_learning_curves_are_empty_and_the_teacher_is_a_line(ax):
-    alone, taught, ghosts = plots.learning_curves(ax, 4, 0.9)
+    alone, taught, ghosts = learning_curves(ax, 4, 0.9)
     assert [len(line.get_xdata()) for line in (alone, taught, *ghosts)] == [0] * 6
     assert alone.get_marker() != taught.get_marker()
     (teacher,) = [line for line in ax.lines if line.get_label() == "teacher"]
@@ -345,7 +349,7 @@ def test_the_published_plane_numbers_papers_and_draws_our_files():
     table = pd.DataFrame(
         dict(method=methods, year=2020, error_pct=errors, size_bytes=[9_000, 20_000, 4_000]), [1, 2, 3]
     )
-    key = plots.published_plane(ax, table, 1_000_000, 0.98)
+    key = published_plane(ax, table, 1_000_000, 0.98)
     papers, ours = (next(line for line in ax.lines if line.get_label().startswith(k)) for k in ("papers", "this lab"))
     assert papers.get_xdata().tolist() == [9_000, 20_000]
     assert ours.get_ydata().tolist() == pytest.approx([0.99])

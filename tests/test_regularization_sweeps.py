@@ -4,13 +4,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labkit import losses, plots
+from labkit import drawing, losses
 from labkit.compress.magnitude import prune
 from labkit.data import load_data
 from labkit.measure import accuracy
 from labkit.models import mlp
-from labkit.sweep import PENALTIES, REGULARIZERS, chosen_strengths, shipped_sweep
-from labkit.sweep.regularization import SEEDS, SPARSITIES, regularized, regularizers, untrained_lenet
+from labkit.sweep import shipped_sweep
+from labkit.topics.regularization import plots
+from labkit.topics.regularization.experiment import (
+    PENALTIES,
+    REGULARIZERS,
+    SEEDS,
+    SPARSITIES,
+    chosen_strengths,
+    regularized,
+    regularizers,
+    untrained_lenet,
+)
 from labkit.train import fit
 
 LENET = ("lenet-300-100", "mnist")
@@ -112,7 +122,7 @@ def test_the_seed_and_not_the_dropout_decides_the_first_weights():
 
 def test_the_penalty_curves_lie_where_the_means_are():
     table = shipped_sweep("penalty", *LENET)
-    _, ax = plots.new_figure("x")
+    _, ax = drawing.new_figure("x")
     plots.penalty_curves(ax, table, "accuracy_at_0.9")
     lines = {line.get_label(): line for line in ax.lines}
     for method in ("L1", "L2"):
@@ -130,7 +140,7 @@ def test_the_penalty_curves_lie_where_the_means_are():
 
 def test_the_plane_shows_every_setting_inside_its_axes():
     table = shipped_sweep("penalty", *LENET)
-    _, ax = plots.new_figure("x")
+    _, ax = drawing.new_figure("x")
     plots.prunable_plane(ax, table, "accuracy_at_0.95")
     lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
     assert set(lines) == set(PENALTIES)
@@ -140,8 +150,8 @@ def test_the_plane_shows_every_setting_inside_its_axes():
 
 
 def test_the_gap_axis_is_linear_in_the_accuracy():
-    _, ax = plots.new_figure("x")
-    plots.run_accuracy_axis(ax)
+    _, ax = drawing.new_figure("x")
+    drawing.run_accuracy_axis(ax)
     plots.gap_axis(ax)
     at = [ax.transData.transform((0, p))[1] for p in (0.5, 0.6, 0.8, 0.9)]
     assert at[1] - at[0] == pytest.approx(at[3] - at[2])
@@ -149,8 +159,8 @@ def test_the_gap_axis_is_linear_in_the_accuracy():
 
 
 def test_the_pruned_axis_has_a_place_for_every_sparsity():
-    _, ax = plots.new_figure("x")
-    now, ghosts = plots.pruned_axis(ax, SPARSITIES, [plots.SKY, plots.GREEN])
+    _, ax = drawing.new_figure("x")
+    now, ghosts = plots.pruned_axis(ax, SPARSITIES, [drawing.SKY, drawing.GREEN])
     assert len(ghosts) == 2
     assert [t.get_text() for t in ax.get_xticklabels()] == ["80 %", "90 %", "95 %", "98 %"]
-    assert now.get_color() == plots.BLUE
+    assert now.get_color() == drawing.BLUE

@@ -6,8 +6,8 @@ import pytest
 
 from labkit import search
 from labkit._samplers import sampler_for
-from labkit.sweep import search as experiments
 from labkit.sweep import shipped_sweep
+from labkit.topics.hyperparameter_search import experiment as experiments
 
 SEARCHES = {
     "search": (("mlp", "fashion-mnist"), [experiments.SEARCH_GRID, experiments.HYPERBAND_GRID], "TRAINING"),

@@ -10,7 +10,8 @@ from labkit.compress.distill import Hint, answers, distill
 from labkit.data import load_data, take
 from labkit.measure import accuracy
 from labkit.models import mlp
-from labkit.sweep import HINT_WEIGHT_GRID, gains, shipped_sweep
+from labkit.sweep import shipped_sweep
+from labkit.topics.knowledge_distillation.experiment import HINT_WEIGHT_GRID, gains
 from labkit.zoo import load_model
 
 

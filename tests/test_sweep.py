@@ -11,23 +11,16 @@ import pytest
 import torch
 
 from labkit import data
+from labkit.compress.compose import one_shot
 from labkit.compress.magnitude import sparsity_of
 from labkit.data import load_data, take
 from labkit.measure import accuracy, size_bytes
 from labkit.store import encode
-from labkit.sweep import (
-    DISTILLATION_GRID,
-    FRONTIER_GRID,
-    PRUNING_GRID,
-    QUANTIZATION_GRID,
-    TEMPERATURE_GRID,
-    UNSEEN_GRID,
-    compress,
-    shipped_sweep,
-    student_of,
-    sweep,
-    sweep_path,
-)
+from labkit.sweep import shipped_sweep, sweep, sweep_path
+from labkit.topics.knowledge_distillation.experiment import DISTILLATION_GRID, TEMPERATURE_GRID, UNSEEN_GRID, student_of
+from labkit.topics.magnitude_pruning.experiment import PRUNING_GRID
+from labkit.topics.quantization.experiment import QUANTIZATION_GRID
+from labkit.topics.start_here.experiment import FRONTIER_GRID
 from labkit.zoo import load_model
 from tests.waiting import until
 
@@ -208,7 +201,7 @@ def test_a_result_survives_the_file(tmp_path, kind):
 )
 def test_a_result_that_the_file_would_change_is_refused(tmp_path, refuses, values, again):
     path = tmp_path / "t.csv"
-    allowed = "in a column numbers, truth values, or texts that look like neither; None for what is missing"
+    allowed = "in a column numbers, truth values, or texts that look like neither; None for a missing value"
     said = f"the result value={values[-1]!r} comes back from the file as {again}; allowed: {allowed}"
     refuses(ValueError, said, sweep, lambda n: {"value": values[n]}, {"n": range(len(values))}, path)
     assert path.exists() == (len(values) > 1)  # the rows before it are there
@@ -239,7 +232,7 @@ def test_a_file_with_more_settings_is_kept_as_it_is(tmp_path, refuses):
 
 @pytest.mark.parametrize("values", [("1_000", "1000"), (None, ""), (True, "True"), (1, 1.0), (2, 2)])
 def test_settings_that_a_table_cannot_tell_apart_are_refused(values):
-    with pytest.raises(ValueError, match="twice, as a table sees it; allowed: settings that a table tells apart"):
+    with pytest.raises(ValueError, match="twice, as a file stores it; allowed: settings that differ in a file"):
         sweep(lambda n: {"x": 0}, {"n": values})
     assert len(sweep(lambda n: {"x": 0}, {"n": (2**53, 2**53 + 1, "--5", "-5", -5.5)})) == 5
 
@@ -304,10 +297,10 @@ def test_a_file_of_another_sweep_is_refused(tmp_path, refuses):
 
 
 def test_compress_prunes_then_rounds(trained):
-    small = compress(trained, 0.6, 3)
+    small = one_shot(trained, 0.6, 3)
     assert sparsity_of(small) >= 0.6
     assert all(len(small[i].weight.unique()) <= 8 for i in (1, 3))
-    assert encode(compress(trained, 0.0, 32)) == encode(trained)
+    assert encode(one_shot(trained, 0.0, 32)) == encode(trained)
 
 
 SHIPPED = [
@@ -339,7 +332,7 @@ def test_a_row_of_a_shipped_sweep_is_what_is_measured_today(row):
     names = ("lenet-300-100", "mnist")
     table = shipped_sweep("frontier", *names)
     shipped = table[(table["sparsity"] == row[0]) & (table["bits"] == row[1])].iloc[0]
-    small = compress(load_model(*names), *row)
+    small = one_shot(load_model(*names), *row)
     today = accuracy(small, load_data("mnist").validation)
     assert shipped["size_bytes"] == size_bytes(small)
     assert abs(shipped["correct"] - today["correct"]) <= 2  # another machine may sum in another order

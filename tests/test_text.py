@@ -10,11 +10,11 @@ import labkit as lk
 from labkit import store
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize_inputs
 from labkit.data import Data, take
-from labkit.explore._overview import Overview, flip_name
 from labkit.live import words as _words
 from labkit.live.baseline import own
 from labkit.losses import next_character
 from labkit.measure import counts, macs, size_bytes
+from labkit.topics.start_here.panel import Overview, flip_name
 
 
 @pytest.fixture(scope="module")

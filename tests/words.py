@@ -18,8 +18,8 @@ LIST = "docs/plain_words.txt"
 PLACES = ("labkit/**/*.py", "tests/**/*.py", "notebooks/*.ipynb", "docs/*.md", "data/README.md", "*.md")
 # Not gone through yet; to be emptied.
 LATER = (
-    *("labkit/explore", "labkit/plots", "labkit/sweep", "labkit/teach", "tests/explore", "tests/browser"),
-    *("labkit/compress", "labkit/store", "labkit/train.py", "labkit/search.py", "labkit/measure.py"),
+    *("tests/explore", "tests/browser"),
+    "labkit/store/ledger.py",  # a label of `comparison` that outputs of notebooks show
 )
 PROSE = (tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 CODE = "·"  # stands for what is no prose; no pattern reaches across it

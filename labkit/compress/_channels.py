@@ -1,9 +1,9 @@
 """Which rows and columns of a network's layers belong to one unit, found by following units through one forward pass.
 
 A *unit* is a neuron of a linear layer or a channel of a convolution. The network is run on an example, and numbered
-units are passed along beside the values: a layer makes new ones, a flatten repeats each, an addition makes two into
-one (`_operations.py` has the rules). What comes out is plain data, a list of `Use`. That it is right is tried: the
-network without half of the units must equal the network whose consumers get zeros in their place.
+units are passed along with the values: a layer creates new ones, a flatten repeats each, an addition merges two into
+one (`_operations.py` has the rules). The result is plain data, a list of `Use`. It is tested: the network without half
+of the units must compute the same as the network whose consumers get zeros in their place.
 """
 
 import torch
@@ -19,21 +19,21 @@ Example = Tensor | tuple[Tensor, ...]
 
 
 def channels(model: nn.Module, example: Example, layers: list[str] | None = None) -> list[Use]:
-    """Every place of every unit; FIXED units are never pruned. `held` names the layers they belong to, and why.
+    """Where each layer uses which units; FIXED units are never pruned. `held` names their layers and the reasons.
 
-    ValueError if no unit may leave, or none of a layer that `layers` names: it names each such layer and its cause.
+    ValueError if no unit, or none in a layer of `layers`, can be pruned; it names each such layer and the reason.
     """
     uses, causes = _followed(model, example, layers)
     free = {use.layer for use in uses if use.side == "out" and (use.units != FIXED).any()}
     named = [*causes] if layers is None else [name.rpartition(".")[0] for name in _weights.chosen(model, layers)]
-    stuck = [f"{k or 'weight'}: {causes.get(k, 'it makes none of its own')}" for k in named if k not in free]
+    stuck = [f"{k or 'weight'}: {causes.get(k, 'it has no units of its own')}" for k in named if k not in free]
     if not free or (layers is not None and stuck):
-        raise ValueError(f"model {type(model).__name__} has no unit that may leave in {'; '.join(stuck)}")
+        raise ValueError(f"model {type(model).__name__} has no unit to prune in {'; '.join(stuck)}")
     return uses
 
 
 def held(model: nn.Module, example: Example, layers: list[str] | None = None) -> dict[str, str]:
-    """The layers some or all of whose units `prune_channels` does not prune, and why, by their names."""
+    """{layer: reason} for each layer with units that `prune_channels` never prunes."""
     return _followed(model, example, layers)[1]
 
 
@@ -43,7 +43,7 @@ def _followed(model: nn.Module, example: Example, layers: list[str] | None) -> t
     try:
         follow = _walked(model, example, names)
     except Exception:
-        _outputs(model, example)  # says so in our words if the model does not take the example
+        _outputs(model, example)  # raises a clear error if the model does not take the example
         raise
     uses = _uses(follow)
     every = families(uses)
@@ -58,7 +58,7 @@ def _followed(model: nn.Module, example: Example, layers: list[str] | None) -> t
 
 
 def _walked(model: nn.Module, example: Example, names: set[str]) -> Follow:
-    """Run the model on a copy of the example, with its units followed."""
+    """Run the model on a copy of the example and follow its units."""
     follow, inputs = Follow(model, names), [value.clone() for value in tensors(example)]
     for value in inputs:
         value._units = {}  # type: ignore[attr-defined]
@@ -103,7 +103,7 @@ def _causes(follow: Follow, names: set[str]) -> dict[str, str]:
 
 
 def families(uses: list[Use]) -> list[Tensor]:
-    """The units that compete with one another: those that come out of the same set of layers."""
+    """Groups of units that compete with one another: those made by the same set of layers."""
     producers: dict[int, tuple[str, ...]] = {}
     for use in uses:
         if use.side == "out":
@@ -114,11 +114,11 @@ def families(uses: list[Use]) -> list[Tensor]:
     return [torch.tensor([unit for unit, layers in producers.items() if layers == family]) for family in together]
 
 
-# --- taking units away ------------------------------------------------------------------------------------------------
+# --- removing units ---------------------------------------------------------------------------------------------------
 
 
 def remove(model: nn.Module, uses: list[Use], gone: Tensor) -> nn.Module:
-    """A new model without the units `gone`: rows, columns and BatchNorm entries leave wherever `uses` has them."""
+    """A new model without the units `gone`: their rows, columns and BatchNorm entries, as `uses` lists them."""
     model = _weights.plain(model)
     for use in uses:
         kept = torch.nonzero(~torch.isin(use.units, gone)).flatten()
@@ -130,7 +130,7 @@ def remove(model: nn.Module, uses: list[Use], gone: Tensor) -> nn.Module:
 
 
 def _narrow(layer: nn.Module, use: Use, kept: Tensor) -> None:
-    """Keep these rows, columns or entries of a layer, in place, and let it know its new size."""
+    """Keep only these rows, columns or entries of a layer, in place, and update its size attributes."""
     _keep(layer, "weight", use.axis, kept)
     for name in [] if use.side == "in" else ["bias", "running_mean", "running_var"]:
         _keep(layer, name, 0, kept)
@@ -154,13 +154,13 @@ def _keep(owner: nn.Module, name: str, axis: int, kept: Tensor) -> None:
         setattr(owner, name, nn.Parameter(smaller, value.requires_grad) if is_parameter else smaller)
 
 
-# --- is it right? -----------------------------------------------------------------------------------------------------
+# --- the check --------------------------------------------------------------------------------------------------------
 
 
 def difference(model: nn.Module, small: nn.Module, uses: list[Use], gone: Tensor, example: Example) -> str:
     """How `small` differs on the example from a plain `model` in which the consumers of the units `gone` get zeros.
 
-    A consumer gets zeros where its weights for them are 0. "" if nothing differs.
+    Setting a consumer's weights for them to 0 has this effect. "" if nothing differs.
     """
     masked = {}
     for use in uses:
@@ -187,14 +187,14 @@ def _close(found: Tensor, expected: Tensor) -> bool:
 
 
 def _trial(model: nn.Module, uses: list[Use], every: list[Tensor], example: Example) -> str:
-    """`difference` without a random half of each of these families."""
+    """`difference` after removing a random half of each of these families."""
     random = torch.Generator().manual_seed(0)
     gone = torch.cat([family[torch.randperm(len(family), generator=random)[: len(family) // 2]] for family in every])
     return difference(model, remove(model, uses, gone), uses, gone, example)
 
 
 def _outputs(model: nn.Module, example: Example, weights: dict[str, Tensor] | None = None) -> list[Tensor]:
-    """What the model, with other weights, makes of the example; it draws the same random numbers each time."""
+    """The model's outputs for the example, with `weights` in place of its own and the same random numbers each time."""
     try:
         with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -1,8 +1,8 @@
-"""What each operation of torch does to the units of the values it takes: the walk, and a rule for each kind.
+"""What each operation of torch does to the units of its inputs: the tracer, and a rule for each kind of operation.
 
-Beside every tensor that comes from the input stand its `Units`: for a dimension that may shrink, the unit of every
-entry along it. An operation that moves entries is run once more, on the numbers of the units. One that works on every
-entry by itself makes the units that meet one unit. What `_table.py` does not list holds the units that reach it.
+Every tensor that depends on the input carries its `Units`: for each dimension that may shrink, the unit of every entry
+along it. An operation that moves entries is run a second time, on the unit numbers. An elementwise operation merges the
+units that it combines. An operation that `_table.py` does not list holds the units that reach it: they are not pruned.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,11 +16,11 @@ from torch.overrides import TorchFunctionMode
 from labkit.compress._table import CONTRACTED, DECIDE, LAYERS, MIXED, MOVES, PIECES, POINTWISE, SIZES, Call
 from labkit.compress._units import FIXED, Held, Numbers, tensors
 
-Units = dict[int, Tensor]  # dimension: the unit of every entry along it; no entry can leave along the others
+Units = dict[int, Tensor]  # dimension: the unit of every entry along it; the other dimensions keep their size
 
 
 class Follow(Numbers, TorchFunctionMode):
-    """While it is on, every call of a function of torch passes the units of its arguments on to its results."""
+    """While it is active, every torch function passes the units of its arguments on to its results."""
 
     def __init__(self, model: nn.Module, layers: set[str]) -> None:
         TorchFunctionMode.__init__(self)
@@ -31,10 +31,10 @@ class Follow(Numbers, TorchFunctionMode):
             for name, value in [*module._parameters.items(), *module._buffers.items()]:
                 self.names.setdefault(id(value), []).append(f"{layer}.{name}".lstrip("."))
         self.unmade: dict[str, str] = {}  # layers that make no units, and why
-        self.path: list[str] = []  # of the modules that are running
+        self.path: list[str] = []  # the names of the modules that are running
 
     def of(self, value: Any) -> Units:
-        """The units beside a value. A parameter that is used by itself shrinks with whatever it meets."""
+        """The units of a value. A parameter used outside a layer shrinks with the values it is combined with."""
         if hasattr(value, "_units"):
             return value._units
         names = self.names.get(id(value), [])
@@ -46,7 +46,7 @@ class Follow(Numbers, TorchFunctionMode):
         return {axis: self.used[names[0], "parameter", axis] for axis, size in enumerate(value.shape) if size > 1}
 
     def drop(self, units: Units, dims: Iterable[int], call: Call, cause: str) -> Units:
-        """Hold the units along some dimensions; those along the others go on."""
+        """Hold the units along the dimensions `dims`; return the others."""
         for dim in set(dims) & set(units):
             self.hold(units[dim], f"they reach {self.where(call.name)}, {cause}")
         return {dim: found for dim, found in units.items() if dim not in set(dims)}
@@ -86,7 +86,7 @@ class Follow(Numbers, TorchFunctionMode):
     # the rules: one for each kind of operation
 
     def layer(self, call: Call) -> list[Units]:
-        """A linear layer, a convolution or an embedding: reads units, and makes its own."""
+        """A linear layer, a convolution or an embedding: reads units and creates its own."""
         name, weight = self.weighted(call, call.arg(1, "weight"))
         (value,), spatial, groups = call.results, weight.ndim - 2, 1
         dim, ins, outs = value.ndim - 1 - spatial, 1, 0
@@ -102,7 +102,7 @@ class Follow(Numbers, TorchFunctionMode):
             if bias is not None and self.names.get(id(bias)) != [f"{name}.bias".lstrip(".")]:
                 raise Held("whose bias is not its own")
             reads = units.get(dim, _fixed(call.arg(0, "input").shape[dim]))
-        if groups > 1 and weight.shape[1] == 1 and (ins == 1 or groups == len(weight)):  # depthwise: one filter a unit
+        if groups > 1 and weight.shape[1] == 1 and (ins == 1 or groups == len(weight)):  # depthwise
             return [units | {dim: self.use(name, "norm", reads.repeat_interleave(value.shape[dim] // groups))}]
         if groups > 1 and ins == 0:
             raise Held("a transposed convolution in groups, which is not followed")
@@ -110,7 +110,7 @@ class Follow(Numbers, TorchFunctionMode):
             self.use(name, "in", reads[: weight.shape[ins]], ins)
         made = self.new(value.shape[dim]) if name in self.layers else _fixed(value.shape[dim])
         made = self.use(name, "out", made, outs)
-        if groups > 1:  # every group loses as many
+        if groups > 1:  # every group loses equally many
             self.unite_rows(reads.view(groups, -1))
             self.unite_rows(made.view(groups, -1))
         return [units | {dim: made}]
@@ -126,7 +126,7 @@ class Follow(Numbers, TorchFunctionMode):
         return layer, weight
 
     def norm(self, call: Call) -> list[Units]:
-        """One factor and one offset for each channel, along dimension 1 whatever the number of dimensions."""
+        """One factor and one offset per channel, always along dimension 1."""
         units = self.of(call.arg(0, "input"))
         channels = units.get(1)
         alone = call.name == "batch_norm" and not call.arg(5, "training", default=False)
@@ -134,7 +134,7 @@ class Follow(Numbers, TorchFunctionMode):
             units = self.drop(units, {*units} - {1}, call, "which takes a mean over them")
         if channels is None or (call.name == "prelu" and call.arg(1, "weight").numel() == 1):
             return [units]
-        if call.name == "group_norm":  # exact only if whole groups leave: the mean of the others stays
+        if call.name == "group_norm":  # exact only if whole groups are removed: each group has its own mean
             self.unite_rows(channels.view(call.arg(1, "num_groups"), -1).T)
         owned = (name for t in tensors((call.args, call.kwargs)) for name in self.names.get(id(t), []))
         owners = {name.rpartition(".")[0] for name in owned}
@@ -146,12 +146,12 @@ class Follow(Numbers, TorchFunctionMode):
         return [units]
 
     def pointwise(self, call: Call) -> list[Units]:
-        """a + b and its like, with one operand or more."""
+        """Elementwise operations such as a + b, with one or more operands."""
         given = [(self.of(t), t.shape) for t in tensors((call.args, call.kwargs))]
         return [self.join(given, result.shape, call) for result in call.results]
 
     def join(self, given: list[tuple[Units, torch.Size]], shape: torch.Size, call: Call) -> Units:
-        """Units that meet are one unit; a value that is only one wide is broadcast, and meets none."""
+        """Merge the units that are combined; a dimension of size 1 is broadcast and combines with none."""
         found: Units = {}
         for dim, size in enumerate(shape):
             places = [(units, dim - len(shape) + len(own), own) for units, own in given]
@@ -171,7 +171,7 @@ class Follow(Numbers, TorchFunctionMode):
         units, ndim = self.of(value), value.ndim
         for other in [t for t in tensors((call.args[1:], call.kwargs)) if t is not value and getattr(t, "_units", {})]:
             if other.shape != value.shape:
-                raise Held("which takes them for places")
+                raise Held("which uses them as indices")
             units = self.join([(units, value.shape), (self.of(other), other.shape)], value.shape, call)
         mixed = {dim % ndim for dim in MIXED[call.name](call, ndim)}
         units = self.drop(units, mixed, call, "which mixes them with one another")
@@ -180,7 +180,7 @@ class Follow(Numbers, TorchFunctionMode):
         return [units if result.ndim == ndim else fewer for result in call.results]
 
     def move(self, call: Call) -> list[Units]:
-        """A permutation, a reshape: where do the entries go?"""
+        """A permutation or a reshape: finds where each entry goes."""
         value, found = call.arg(0, "input"), [dict[int, Tensor]() for _ in call.results]
         for dim, units in self.of(value).items():
             if call.name == "channel_shuffle":
@@ -190,7 +190,7 @@ class Follow(Numbers, TorchFunctionMode):
         return found
 
     def read(self, numbers: Tensor, dim: int, call: Call) -> Units:
-        """Along which dimension do the units of `numbers` lie? If along several, only one of them may shrink."""
+        """The dimension along which `numbers` vary, with its units; if there are several, only one may shrink."""
         vary = [d for d in range(numbers.ndim) if (numbers != numbers.narrow(d, 0, 1)).any()]
         for d in reversed(range(numbers.ndim)):
             if d not in vary:
@@ -205,7 +205,7 @@ class Follow(Numbers, TorchFunctionMode):
         return {shrinks: columns[:, 0]}
 
     def pieces(self, call: Call) -> list[Units]:
-        """Slices: pieces of equal size lose the same units, so that the cuts stay where they are."""
+        """Slices: pieces of equal size lose the same units, so that they stay equal."""
         value = call.arg(0, "input")
         for dim, units in self.of(value).items():
             size = step = len(units)
@@ -231,10 +231,10 @@ class Follow(Numbers, TorchFunctionMode):
         return [units]
 
     def cat(self, call: Call) -> list[Units]:
-        """Along the channels: one after the other. Along another dimension: units that meet are one."""
+        """Along the channels, units are concatenated; along another dimension, units at the same place are merged."""
         parts, (value,) = list(call.arg(0, "tensors")), call.results
         along = call.arg(1, "dim", "axis", default=0) % value.ndim
-        if call.name == "stack":  # every part is one wide along the new dimension, which holds no units
+        if call.name == "stack":  # every part has size 1 along the new dimension, which has no units
             given = [({d + (d >= along): u for d, u in self.of(t).items()}, t.unsqueeze(along).shape) for t in parts]
             return [self.join(given, value.shape, call)]
         across = [({d: u for d, u in self.of(t).items() if d != along}, t.narrow(along, 0, 1).shape) for t in parts]
@@ -244,7 +244,7 @@ class Follow(Numbers, TorchFunctionMode):
         return [found]
 
     def pad(self, call: Call) -> list[Units]:
-        """Beside the channels nothing changes; zeros before and after them are units that may meet others."""
+        """Zeros added along the channels are new units, which may be merged with others; other padding adds none."""
         value, sizes = call.arg(0, "input"), call.arg(1, "pad")
         units, plain = dict(self.of(value)), call.arg(2, "mode", default="constant") == "constant"
         for dim in [d for d in units if 2 * (value.ndim - 1 - d) < len(sizes)]:
@@ -255,7 +255,7 @@ class Follow(Numbers, TorchFunctionMode):
         return [units]
 
     def contract(self, call: Call) -> list[Units]:
-        """A product of matrices: the dimension that is summed over holds, the others are joined."""
+        """A matrix product: units along the summed dimension are held, the others are joined."""
         given = []
         for place, summed in enumerate(CONTRACTED[call.name]):
             value = call.arg(place, *("query", "key", "value", "attn_mask")[place : place + 1])
@@ -273,7 +273,7 @@ def _fixed(n: int) -> Tensor:
 
 
 def _spread(units: Tensor, dim: int, shape: torch.Size) -> Tensor:
-    """The number of its unit in every entry of a value; float64, which every operation takes and which is exact."""
+    """The unit number at every entry of a value; in float64, which is exact and which every operation accepts."""
     places = [1] * len(shape)
     places[dim] = -1
     return units.double().view(places).expand(shape).contiguous()

@@ -1,4 +1,4 @@
-"""The operations of torch that units are followed through, by the names of their functions, in kinds."""
+"""The torch operations that units are followed through, by function name and kind."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from labkit.compress._units import tensors
 
 
 class Call(NamedTuple):
-    """One call of a function of torch, and what it returned."""
+    """One call of a torch function and its results."""
 
     name: str
     function: Callable[..., Any]
@@ -18,20 +18,20 @@ class Call(NamedTuple):
     results: list[Tensor]
 
     def arg(self, place: int, *names: str, default: Any = None) -> Any:
-        """An argument by its place or one of its names."""
+        """An argument by its position or one of its names."""
         if place < len(self.args):
             return self.args[place]
         return next((self.kwargs[name] for name in names if name in self.kwargs), default)
 
     def on(self, numbers: Tensor) -> list[Tensor]:
-        """What the function makes of other values for its first argument."""
+        """The function's results with `numbers` as its first argument."""
         if self.args:
             return list(tensors(self.function(numbers, *self.args[1:], **self.kwargs)))
         return list(tensors(self.function(**self.kwargs | {"input": numbers})))
 
     @property
     def open(self) -> int:
-        """The dimension that a reshape leaves open with -1; -1 if none."""
+        """The dimension that a reshape infers, given as -1; -1 if none."""
         first = 2 if self.name == "unflatten" else 1
         sizes = self.arg(first, "shape", "sizes", default=())
         sizes = list(sizes if isinstance(sizes, list | tuple) else self.args[first:])
@@ -41,7 +41,7 @@ class Call(NamedTuple):
 
 
 def _at(place: int, default: Any = None) -> Callable[[Call, int], list[int]]:
-    """The dimensions that an argument names; all without one."""
+    """The dimensions that an argument names; all if it is not given."""
 
     def dims(call: Call, ndim: int) -> list[int]:
         given = call.arg(place, "dim", "axis", default=default)
@@ -89,4 +89,4 @@ MOVES = {
 PIECES = {"chunk", "split", "split_with_sizes", "unbind", "__getitem__", "narrow", "select"}
 LAYERS = ["linear", "embedding", "embedding_bag", *(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))]
 DECIDE = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose"}
-SIZES = {"new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"}  # takes no values
+SIZES = {"new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"}  # use only the type and device of their input

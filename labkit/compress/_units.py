@@ -1,4 +1,4 @@
-"""Numbered units: where they live in a network, which of them are one, and which are held."""
+"""Numbered units: where a network uses them, which of them are merged, and which are held."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-FIXED = 0  # the unit that is never pruned: pixels, logits, and whatever is held
+FIXED = 0  # the unit that is never pruned: pixels, logits, and all held units
 
 
 @dataclass(frozen=True)
 class Use:
-    """Where units live in one layer: units[i] is entry i along dimension `axis` of its weight.
+    """Where one layer uses units: units[i] is the unit of entry i along dimension `axis` of its weight.
 
     `side` is "out" for the layer that makes the units, "in" for one that reads them, "norm" for one that keeps an entry
-    (a BatchNorm) or a filter (a depthwise convolution) for each, "parameter" for a tensor that is used by itself;
-    `layer` is then its own name.
+    (a BatchNorm) or a filter (a depthwise convolution) for each, "parameter" for a parameter used outside a layer;
+    `layer` is then its name.
     """
 
     layer: str
@@ -25,12 +25,12 @@ class Use:
     axis: int = 0
 
 
-class Held(Exception):  # noqa: N818 - it says what becomes of the units
-    """Why the units that reach an operation cannot leave."""
+class Held(Exception):  # noqa: N818 - the name says what happens to the units
+    """Why the units that reach an operation cannot be pruned."""
 
 
 class Numbers:
-    """Numbers for units, in a union-find; a unit that meets a held one is held too."""
+    """Unit numbers in a union-find structure; a unit that is merged with a held one is held too."""
 
     def __init__(self) -> None:
         self.parent, self.why = [FIXED], dict[int, str]()
@@ -47,7 +47,7 @@ class Numbers:
         return unit
 
     def unite(self, a: Tensor, b: Tensor, cause: str) -> None:
-        """Make a[i] and b[i] one unit; one that meets FIXED is held because of `cause`."""
+        """Merge the units a[i] and b[i]; a unit merged with FIXED is held, and `cause` is the reason."""
         if a is b:
             return
         for pair in set(zip(a.tolist(), b.tolist(), strict=True)):
@@ -60,7 +60,7 @@ class Numbers:
                     self.why.setdefault(low, self.why.pop(high))
 
     def unite_rows(self, rows: Tensor) -> None:
-        """Make every column one unit, so that all rows lose the same."""
+        """Merge the units of each column, so that all rows lose the same entries."""
         for row in rows[1:]:
             self.unite(rows[0], row, "")
 
@@ -68,13 +68,13 @@ class Numbers:
         self.unite(torch.zeros_like(units), units, cause)
 
     def resolve(self, units: Tensor) -> Tensor:
-        """The number that each unit goes by; FIXED for those that are held."""
+        """The representative number of each unit; FIXED for held units."""
         each, places = units.unique(return_inverse=True)
         roots = map(self.find, each.tolist())
         return torch.tensor([FIXED if root in self.why else root for root in roots], dtype=torch.long)[places]
 
     def use(self, layer: str, side: str, units: Tensor, axis: int = 0) -> Tensor:
-        """Note where units live; a layer that is called twice has the same units both times."""
+        """Record where units are used; a layer that is called twice has the same units both times."""
         known = self.used.setdefault((layer, side, axis), units)
         if known.shape != units.shape:
             raise Held(f"which is used for {len(known)} and for {len(units)} of them")

@@ -1,4 +1,4 @@
-"""Which tensors of a module a compression technique works on, found the same way by all of them."""
+"""Which tensors of a module a compression technique works on: one definition for all techniques."""
 
 from collections.abc import Collection, Mapping
 from typing import cast
@@ -18,7 +18,7 @@ LAYERS = (
 )  # fmt: skip
 NORMS = (nn.LayerNorm, nn.RMSNorm)
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-# torch's older way to compute a weight, by a hook before each pass: how to end it, and where the hook keeps the name
+# torch's older way to compute a weight, a hook before each pass: how to remove it, and its attribute with the name
 HOOKS = {
     WeightNorm: (remove_weight_norm, "name"),
     SpectralNorm: (remove_spectral_norm, "name"),
@@ -27,28 +27,28 @@ HOOKS = {
 
 
 class Rule(nn.Module):
-    """A parametrization of ours: its forward computes a weight from what the module stores, `encode` goes back."""
+    """A parametrization of labkit: `forward` computes a weight from what the module stores; `encode` is the inverse."""
 
     trains = True  # would the weight train if it were a float?
 
     def encode(self, x: Tensor) -> Tensor:
-        """What the module has to store for the weight to be x."""
+        """What the module must store so that the weight is x."""
         raise NotImplementedError
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Every weight matrix or filter bank by its parameter name, as `forward` sees it: {"fc1.weight": (300, 784), …}.
 
-    What counts: the weights of linear, bilinear, convolutional, recurrent, attention and embedding layers, and a
-    parameter of the user's own, a position too, with at least two dimensions larger than 1. What does not: biases,
-    the vectors of a normalization, a layer scale (C, 1, 1), a class token (1, 1, C). A tensor shared by two layers is
+    What counts: the weights of linear, bilinear, convolutional, recurrent, attention and embedding layers, and any
+    other parameter, such as positions, with at least two dimensions larger than 1. What does not: biases, the vectors
+    of a normalization, a layer scale (C, 1, 1), a class token (1, 1, C). A tensor shared by two layers is
     listed once; a weight that another library's rule computes (see `opened`) is one tensor.
     """
     return {name: value for name, (value, counts) in _tensors(opened(model)).items() if counts}
 
 
 def _tensors(model: nn.Module) -> dict[str, tuple[Tensor, bool]]:
-    """The parameters of two or more dimensions that have values, each with: does it count as a weight?"""
+    """{name: (value, does it count as a weight?)} for the parameters of two or more dimensions that are not empty."""
     found: dict[str, tuple[Tensor, bool]] = {}
     seen: set[int] = set()
     for prefix, owner in model.named_modules():
@@ -67,11 +67,11 @@ def _tensors(model: nn.Module) -> dict[str, tuple[Tensor, bool]]:
 
 
 def opened(model: nn.Module) -> nn.Module:
-    """The network to work on, which must not be changed: `model`, or what is inside a wrapper such as DataParallel.
+    """The network to work on, not to be changed: `model`, or the module inside a wrapper such as DataParallel.
 
     Where another library's rule computes a weight (weight_norm, spectral_norm, orthogonal, torch's own pruning), it is
     a copy in which that weight is an ordinary parameter, with the values of evaluation mode. ValueError for a scripted
-    module and for tensors without values.
+    module and for lazy or meta tensors.
     """
     _check.kind(nn.Module, model=model)
     model = unwrapped(model)
@@ -84,8 +84,8 @@ def opened(model: nn.Module) -> nn.Module:
 
 
 def parametrizations(owner: nn.Module) -> dict[str, parametrize.ParametrizationList]:
-    """The parametrized attributes that belong to this module itself; none for an ordinary one."""
-    own = owner._modules.get("parametrizations")  # not getattr: a wrapper may answer for the module inside it
+    """The parametrized attributes of this module itself; empty for an ordinary module."""
+    own = owner._modules.get("parametrizations")  # not getattr: a wrapper may look it up in the module inside it
     return {k: v for k, v in getattr(own, "_modules", {}).items() if isinstance(v, parametrize.ParametrizationList)}
 
 
@@ -101,12 +101,12 @@ def _is_ours(stored: parametrize.ParametrizationList) -> bool:
 
 
 def identity(owner: nn.Module, attribute: str) -> object:
-    """The object that makes two places the same weight: the parameter, or the parametrization that computes it."""
+    """What two attributes share if they are the same weight: the parameter, or the parametrization that computes it."""
     return parametrizations(owner).get(attribute) or owner._parameters[attribute]
 
 
 def sharers(model: nn.Module, name: str) -> list[tuple[nn.Module, str]]:
-    """Every (module, attribute) that holds the weight `name`, its own first; more than one if layers share it."""
+    """Every (module, attribute) that holds the weight `name`, its owner first; more than one if layers share it."""
     same = identity(*owner_of(model, name))
     return [
         (owner, attribute)
@@ -117,9 +117,9 @@ def sharers(model: nn.Module, name: str) -> list[tuple[nn.Module, str]]:
 
 
 def chosen(model: nn.Module, layers: Collection[str] | None) -> dict[str, Tensor]:
-    """The weights named by `layers` (all without it); a layer's name stands for its weights.
+    """The weights named by `layers` (all if it is None); a layer's name stands for its weights.
 
-    By its own name, any parameter of two or more dimensions can be chosen.
+    Any other parameter of two or more dimensions can be chosen by its own name.
     """
     every = _tensors(opened(model))
     counted = [name for name, (_, counts) in every.items() if counts]
@@ -150,8 +150,8 @@ def checked(values: Mapping[str, Tensor]) -> None:
 def plain(model: nn.Module, ours: bool = True, hollow: bool = False) -> nn.Module:
     """A deep copy in which tensors that a rule computes are ordinary parameters, with the values of evaluation mode.
 
-    Without `ours`, only those that another library's rule computes. The parameters of a `hollow` copy have unknown
-    contents, all but the parametrized: memory that nobody wrote to is free.
+    With ours=False, only those that another library's rule computes. In a `hollow` copy the parameters that are not
+    parametrized are uninitialized: memory that is never written to costs nothing.
     """
     model = unwrapped(model)
     named = model.named_parameters() if hollow else ()
@@ -170,7 +170,7 @@ def plain(model: nn.Module, ours: bool = True, hollow: bool = False) -> nn.Modul
                 for name, stored in every.items()
                 if name not in kept
             }
-        # torch.nn.utils.parametrize.remove_parametrizations would break the copy's siblings: they share its class
+        # torch.nn.utils.parametrize.remove_parametrizations would break other copies: they share its class
         owner.__class__ = type(owner).__bases__[0]
         del owner.parametrizations
         for name, value in values.items():
@@ -182,7 +182,7 @@ def plain(model: nn.Module, ours: bool = True, hollow: bool = False) -> nn.Modul
 
 
 def _end_hooks(owner: nn.Module) -> None:
-    """Let the tensors that a hook of torch's older kind computes be ordinary parameters, in place."""
+    """Turn the tensors that one of torch's older hooks computes into ordinary parameters, in place."""
     for hook in list(owner._forward_pre_hooks.values()):
         for remove, key in [how for kind, how in HOOKS.items() if isinstance(hook, kind)]:
             name = getattr(hook, key)
@@ -192,7 +192,7 @@ def _end_hooks(owner: nn.Module) -> None:
 
 
 def trains(owner: nn.Module, attribute: str) -> bool:
-    """Is a weight free to train? One of integers is not, but it knows whether it was as a float."""
+    """Does a weight train? For a weight stored as integers: did it train as a float?"""
     stored = parametrizations(owner).get(attribute)
     if stored is None:
         return cast(nn.Parameter, owner._parameters[attribute]).requires_grad
@@ -201,17 +201,17 @@ def trains(owner: nn.Module, attribute: str) -> bool:
 
 
 def widened(x: Tensor) -> Tensor:
-    """x in float32 if its type is a narrower float, in which sums overflow and which NumPy may not have."""
+    """x in float32 if its type is a narrower float: sums in it overflow, and NumPy may not have it."""
     return x.float() if x.is_floating_point() and x.itemsize < 4 else x
 
 
 def relative_error(after: Tensor, before: Tensor) -> float:
-    """Root mean square error over the standard deviation; 0 for a weight whose values are all alike and unchanged."""
+    """Root mean square error divided by the standard deviation; 0 for a constant weight that did not change."""
     return float((after - before).square().mean().sqrt() / before.std(correction=0).clamp(min=1e-12))
 
 
 def output_axis(model: nn.Module, name: str) -> int:
-    """The axis of a weight along which its outputs lie: 1 in a transposed convolution, 0 in all else."""
+    """The output axis of a weight: 1 for a transposed convolution, otherwise 0."""
     return int(isinstance(owner_of(model, name)[0], _ConvTransposeNd))
 
 
@@ -222,9 +222,9 @@ def owner_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def assign(model: nn.Module, name: str, value: Tensor) -> None:
-    """Give a weight new values, in place: a quantized one stores the integers of its own grid that stand for them.
+    """Give a weight new values, in place; a quantized weight stores them as integers on its own grid.
 
-    ValueError where another library's rule computes the weight and does not give back what was assigned.
+    ValueError where another library's rule computes the weight and does not return what was assigned.
     """
     owner, attribute = owner_of(model, name)
     stored = parametrizations(owner).get(attribute)
@@ -240,9 +240,9 @@ def assign(model: nn.Module, name: str, value: Tensor) -> None:
 
 
 def install(model: nn.Module, name: str, original: nn.Parameter, rule: Rule) -> None:
-    """Replace a weight, in place, by `original` and the `rule` that computes it; its sharers go on sharing it.
+    """Replace a weight, in place, by `original` and the `rule` that computes it; layers that share it still do.
 
-    It trains, now or when it is a float again, if it did.
+    Whether the weight trains, now or after it becomes a float again, does not change.
     """
     owners = sharers(model, name)
     rule.trains = trains(*owners[0])
@@ -260,5 +260,5 @@ def install(model: nn.Module, name: str, original: nn.Parameter, rule: Rule) -> 
 
 def _register(owner: nn.Module, attribute: str, original: nn.Parameter, rule: nn.Module) -> None:
     owner.register_parameter(attribute, original)
-    # unsafe skips torch's demand that a parametrization keep the dtype: some turn integers into floats
+    # unsafe: torch requires that a parametrization keeps the dtype, but some turn integers into floats
     parametrize.register_parametrization(owner, attribute, rule, unsafe=True)

@@ -2,8 +2,8 @@
 
     index_j = argmin_i |w_j - c_i|        w_hat_j = c[index_j]        ∂L/∂c_i = Σ_{j: index_j = i} ∂L/∂w_j
 
-A grid puts its levels at equal distances; a codebook puts its centroids where the weights are. A pruned weight takes
-no part: it stays exactly zero, by an index of its own. `fit` then trains the centroids, and the indices stay.
+The levels of a grid are evenly spaced; the centroids of a codebook lie where the weights are. Pruned weights are not
+clustered: they stay exactly zero, with an index of their own. `fit` then trains the centroids; the indices are fixed.
 """
 
 import numpy as np
@@ -16,11 +16,11 @@ from labkit._module import clone
 from labkit.compress import _weights
 
 INITS = ("linear", "density", "random")
-ROUNDS = 1_000  # some 200 are enough for 256 centroids on 235,200 weights
+ROUNDS = 1_000  # about 200 are enough for 256 centroids on 235,200 weights
 
 
 class Lookup(_weights.Rule):
-    """The parametrization of a shared weight: the module keeps indices, and its forward looks the floats up.
+    """The parametrization of a shared weight: the module keeps indices, and its forward looks up the floats.
 
     Index 0 is a pruned zero, index i the centroid `codebook[i - 1]`; `codebook` (k,) is a parameter.
     """
@@ -30,7 +30,7 @@ class Lookup(_weights.Rule):
         self.codebook = nn.Parameter(codebook)
 
     def forward(self, indices: Tensor) -> Tensor:
-        """Indices, any shape, to floats; autograd sums up the gradients of the members of a centroid."""
+        """Indices, any shape, to floats; autograd adds up the gradients of all weights that share a centroid."""
         return to_floats(indices, self.codebook)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -41,10 +41,10 @@ class Lookup(_weights.Rule):
 def share(
     model: nn.Module, bits: int, *, init: str = "linear", seed: int = 0, layers: list[str] | None = None
 ) -> nn.Module:
-    """A new model in which the weights of a layer share at most 2^bits values; biases and BatchNorm are left alone.
+    """A new model in which the weights of a layer share at most 2^bits values; biases and BatchNorm do not change.
 
     `bits` 1 to 8; `init` as in `initial_centroids`, drawn with `seed` where it is "random". Zeros stay zeros and are
-    not clustered. `layers` names the layers to share, all without it. ValueError names the argument that is out of
+    not clustered. `layers` names the layers to share, by default all. ValueError names the argument that is out of
     range, a layer that does not exist or a weight that holds NaN.
     """
     _check.whole("bits", bits, 1, 8)
@@ -60,14 +60,14 @@ def share(
 
 
 def install(model: nn.Module, name: str, indices: Tensor, codebook: Tensor) -> None:
-    """Replace a weight of `model`, in place, by indices into a codebook; layers that share it go on sharing it."""
+    """Replace a weight of `model`, in place, by indices into a codebook; layers that share it still do."""
     _weights.install(model, name, nn.Parameter(indices, requires_grad=False), Lookup(codebook))
 
 
 def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
-    """At most k centroids, ascending, for the values x (n,): Lloyd's algorithm, until no value changes sides.
+    """At most k centroids, ascending, for the values x (n,): Lloyd's algorithm, until no value changes its cluster.
 
-    Minimises Σ_j min_i (x_j - c_i)², locally, in at most ROUNDS rounds. A centroid left without a member is dropped.
+    Minimizes Σ_j min_i (x_j - c_i)², locally, in at most ROUNDS rounds. A centroid without members is dropped.
     """
     _check.kind(Tensor, x=x)
     k, seed = _check.whole("k", k, 1, 2**16), _check.seed(seed)
@@ -83,7 +83,7 @@ def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
     edges = np.zeros(len(centroids) + 1, np.int64)
     edges[-1] = len(values)
     for done in range(ROUNDS):
-        # sorted values need no distances: a cluster is what lies between the midpoints to its neighbours
+        # sorted values need no distances: a cluster lies between the midpoints to its neighbours
         inner = values.searchsorted(_rounded_up((centroids[1:] + centroids[:-1]) / 2, values.dtype))
         if done and (inner == edges[1:-1]).all():
             break
@@ -95,16 +95,16 @@ def k_means(x: Tensor, k: int, init: str = "linear", seed: int = 0) -> Tensor:
 
 
 def _rounded_up(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The smallest floats of `dtype` not below x: a search for them finds the same places, and copies no values."""
+    """The smallest floats of `dtype` not below x: searchsorted finds the same places for them, and copies no values."""
     nearest = x.astype(dtype)
     return np.where(nearest < x, np.nextafter(nearest, dtype.type(np.inf)), nearest)
 
 
 def initial_centroids(values: np.ndarray, k: int, init: str, seed: int = 0) -> np.ndarray:
-    """Where k-means starts on sorted values, of which there is at least one: at most k different centroids, ascending.
+    """The initial centroids for sorted values (at least one): at most k different ones, ascending.
 
-    "linear": at equal distances from the smallest to the largest; "density": at equal steps of the distribution
-    function, so that equally many values lie between them; "random": k of the values (Forgy).
+    "linear": evenly spaced from the smallest to the largest; "density": at equal steps of the distribution function,
+    so that equally many values lie between them; "random": k of the values (Forgy).
     """
     if init == "random":
         chosen = np.random.default_rng(seed).choice(values, min(k, len(values)), replace=False)
@@ -116,7 +116,7 @@ def initial_centroids(values: np.ndarray, k: int, init: str, seed: int = 0) -> n
 
 
 def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """What np.quantile says of sorted values, without its copies of them."""
+    """np.quantile of sorted values, without copying them."""
     places = (len(values) - 1) * shares
     first = places.astype(np.int64)
     low, high = (values[np.minimum(i, len(values) - 1)].astype(np.float64) for i in (first, first + 1))
@@ -125,7 +125,7 @@ def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def to_indices(x: Tensor, codebook: Tensor) -> Tensor:
-    """The index, 1 to k, of the centroid nearest to each x; 0 where x is 0: int16, since 257 do not fit 8 bits."""
+    """The index, 1 to k, of the centroid nearest to each x; 0 where x is 0; int16, since 257 do not fit in 8 bits."""
     _check.kind(Tensor, x=x, codebook=codebook)
     codebook = codebook.flatten()
     x, (ascending, order) = _weights.widened(x), _weights.widened(codebook.detach()).sort()
@@ -138,5 +138,5 @@ def to_indices(x: Tensor, codebook: Tensor) -> Tensor:
 
 def to_floats(indices: Tensor, codebook: Tensor) -> Tensor:
     """w_hat = codebook[index - 1], and 0 where the index is 0."""
-    # index_select: three times as fast behind as table[indices]
+    # index_select: its backward pass is three times as fast as that of table[indices]
     return F.pad(codebook, (1, 0)).index_select(0, indices.flatten().int()).view(indices.shape)

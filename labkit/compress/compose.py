@@ -1,12 +1,12 @@
-"""Techniques one after the other, in any order, at one budget: composition does not commute.
+"""Several techniques in any order, at a fixed training budget: composition does not commute.
 
     w ← step_n(… step_2(step_1(w)) …)        Q(P(w)) ≠ P(Q(w)), in general
 
-    "prune"       the smallest weights go at once, then labels train the rest       magnitude.prune, zeros held
-    "quantize"    labels train for a grid of 2^bits levels                          qat.prepare_qat
-    "distil"      the network as it came in teaches: its soft answers, no labels    distill.distill, alpha = 1
+    "prune"       prune the smallest weights in one step, then train the others     magnitude.prune, zeros held
+    "quantize"    train for a grid of 2^bits levels                                 qat.prepare_qat
+    "distil"      train on the soft targets of the given network, not on labels     distill.distill, alpha = 1
 
-Each step hands on what a file could hold, and later ones keep it: zeros stay zero, a grid stays the grid it is.
+Each step returns what a file can hold, and later steps preserve it: zeros stay zero, a grid does not change.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,14 +41,14 @@ def compose(
     after_step: Callable[[nn.Module, float], None] = lambda model, progress: None,
     **settings: Any,
 ) -> tuple[nn.Module, pd.DataFrame]:
-    """Do `steps` to a trained `model`, in this order; return a new model and the history of all its training.
+    """Apply `steps` to a trained `model`, in this order; return a new model and its training history.
 
     Steps are "prune" (to `sparsity`), "quantize" (to `bits` bits) and "distil" (`model` itself teaches, at
-    `temperature`); each trains for an equal share of `epochs`, with a schedule of its own, and with none all of it is
-    fine-tuning on the labels. With 0 epochs nothing is trained: the techniques by hand, bit for bit. `settings` are
-    those of `fit` but for loss and augment. `after_step(model, progress)` hears of the progress of the whole, and
-    `as_stored(model)` is what a file would hold then. The history has the column phase, the name of the step.
-    ValueError for an unknown step, epochs that the steps cannot share, and settings out of range.
+    `temperature`); each trains for an equal share of `epochs`, with its own schedule. Without steps all epochs are
+    fine-tuning on the labels. With 0 epochs nothing is trained: the result is that of the techniques alone, bit for
+    bit. `settings` are those of `fit` except loss and augment. `after_step(model, progress)` gets the progress over
+    all steps; `as_stored(model)` is what a file would hold then. The history has the column phase, the name of the
+    step. ValueError for an unknown step, epochs that are no multiple of the steps, and settings out of range.
     """
     _check.kind(nn.Module, model=model)
     _check.kind(Split, train=train)
@@ -74,7 +74,7 @@ def compose(
 
 
 def _at_once(model: nn.Module, steps: Sequence[str], sparsity: float, bits: int) -> nn.Module:
-    """A new model: what the steps do without training. A live panel asks for it, and prepares nothing to train."""
+    """A new model with the steps applied without training, for live panels; nothing is prepared to train."""
     model = clone(model)
     for step in steps:
         if step == "prune":
@@ -98,7 +98,7 @@ def _share(epochs: int, steps: int) -> int:
 
 
 def _begin(model: nn.Module, step: str, sparsity: float, bits: int) -> nn.Module:
-    """A new model, ready to train: what the step does at once, on top of what earlier steps made."""
+    """A new model, ready to train, with the step's change before training; what earlier steps made is kept."""
     if step == "quantize":
         return prepare_qat(model, bits)
     return keep_grids(prune(model, sparsity) if step == "prune" else model)
@@ -107,7 +107,7 @@ def _begin(model: nn.Module, step: str, sparsity: float, bits: int) -> nn.Module
 def _hold(
     model: nn.Module, after_step: Callable[[nn.Module, float], None], done: int, steps: int
 ) -> Callable[[nn.Module, float], None]:
-    """A hook that keeps zeros, and tells `after_step` of the progress when `done` of `steps` are behind."""
+    """A hook that keeps zeros and calls `after_step` with the overall progress, after `done` of `steps` steps."""
     # a weight that trains for a grid keeps its zeros by itself: they get no gradient
     masks = {name: mask for name, mask in masks_of(model).items() if name not in on_grids(model)}
 
@@ -121,7 +121,14 @@ def _hold(
 def _train(
     model: nn.Module, train: Split, teacher: Tensor | None, temperature: float, how: dict[str, Any]
 ) -> tuple[nn.Module, pd.DataFrame]:
-    """On the labels, or on the answers of a teacher and nothing else."""
+    """Train on the labels, or on nothing but the logits `teacher`, if given."""
     if teacher is None:
         return fit(model, train, **how)
     return distill(teacher, model, train, temperature=temperature, alpha=1.0, **how)
+
+
+def one_shot(model: nn.Module, sparsity: float, bits: int) -> nn.Module:
+    """Prune globally, then round the weights to `bits` bits per layer, without training; 32 bits leaves them as is."""
+    _check.whole("bits", bits, 1, 32)
+    pruned = prune(model, sparsity)
+    return pruned if bits == 32 else quantize(pruned, bits)

@@ -1,12 +1,12 @@
-"""Deep Compression (Han, Mao & Dally 2016) as one recipe: prune → retrain → quantize → retrain; `store` codes the rest.
+"""Deep Compression (Han, Mao & Dally 2016) as one recipe: prune → retrain → quantize → retrain; then `store` codes it.
 
-    1  w ← M ⊙ w, while M loses ever more of the smallest weights        magnitude.prune_gradually
-    2  w ← the nearest of 2^bits levels, trained straight through        qat.prepare_qat
-    3  mask and levels, range-coded under what lies around them          store.save(…, coders=CODERS)
+    1  w ← M ⊙ w, where M drops more and more of the smallest weights    magnitude.prune_gradually
+    2  w ← the nearest of 2^bits levels, with straight-through gradients qat.prepare_qat
+    3  mask and levels, range-coded in the context of their neighbours   store.save(…, coders=CODERS)
 
 The paper prunes by a threshold, retrains, and shares weights by k-means; `magnitude.prune` and `codebook.share` do
-that. For the smallest files whole units leave before 1 (`keep_units`): training is several times faster, and weights
-lie in fewer places; `embed` puts the result back into the whole architecture, with zeros where the units were.
+that. For the smallest files, remove whole units before step 1 (`keep_units`): training is several times faster, and
+the weights are less scattered; `embed` then restores the whole architecture, with zeros where the units were.
 """
 
 import operator
@@ -42,13 +42,13 @@ def deep_compress(
     after_step: Callable[[nn.Module, float], None] = lambda model, progress: None,
     **settings: Any,
 ) -> tuple[nn.Module, pd.DataFrame]:
-    """Prune a trained `model` to `sparsity`, round it to `bits` bits, training all the while; a new model, its history.
+    """Prune a trained `model` to `sparsity`, then round it to `bits` bits, both in training; a new model, its history.
 
-    `epochs` says how long the first and the second training last; the second starts from a fifth of the learning rate
-    `lr`. Without `biases` those of all layers but the last are zero, which saves 4 bytes each; `pull` draws the
-    kept weights together (`crowded_importance`), `percentile` clips the grid (`choose_grid`). `settings` are those of
-    `fit` (loss, augment, validation, seed, …); `after_step(model, progress)` hears of the progress of both trainings.
-    The history is that of both, with the column phase, "prune" or "round". ValueError for settings out of range.
+    `epochs` are those of the first and of the second training; the second has a fifth of the peak learning rate `lr`.
+    With biases=False those of all layers but the last are zero, which saves 4 bytes each; `pull` clusters the kept
+    weights (`crowded_importance`), `percentile` clips the grid (`choose_grid`). `settings` are those of `fit` (loss,
+    augment, validation, seed, …); `after_step(model, progress)` gets the progress over both trainings. The history is
+    that of both, with the column phase, "prune" or "round". ValueError for settings out of range.
     """
     _check.flags(biases=biases)
     _check.kind(Split, train=train)
@@ -62,7 +62,7 @@ def deep_compress(
     _check.kind(nn.Module, model=model)
     model = clone(model) if biases else without_biases(model)
     steps = epochs[0] * len(train) // settings.get("batch_size", 128)
-    every = min(50, steps // 20 + 1)  # a small data set has few steps to rise in
+    every = min(50, steps // 20 + 1)  # a small data set has few steps
     hook = prune_gradually(sparsity, every=every, importance=crowded_importance(pull))
     share = epochs[0] / max(1, sum(epochs))
 
@@ -89,7 +89,7 @@ def keep_units(model: nn.Module, example: Tensor, layer: str, kept: int) -> nn.M
 
 
 def embed(small: nn.Module, whole: nn.Module) -> nn.Module:
-    """A new model of the shapes of `whole` that computes what `small` does, which was cut from it: zeros elsewhere."""
+    """A new model of the shapes of `whole` with the outputs of `small`, a pruned version of it; zeros elsewhere."""
     _check.kind(nn.Module, small=small, whole=whole)
     stored, shapes = parts(small), {name: part.shape for name, part in parts(whole).items()}
     for name, shape in shapes.items():
@@ -100,7 +100,7 @@ def embed(small: nn.Module, whole: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def without_biases(model: nn.Module) -> nn.Module:
-    """A new model whose biases are zero and stay so in training, but for the last layer's."""
+    """A new model whose biases, except the last layer's, are zero and stay zero in training."""
     _check.kind(nn.Module, model=model)
     model = clone(model)
     biases = [p for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"]

@@ -1,10 +1,10 @@
-"""Knowledge distillation: a small network learns from what a large one says (Hinton, Vinyals & Dean 2015).
+"""Knowledge distillation: a small network is trained to match a large network's outputs (Hinton, Vinyals & Dean 2015).
 
     L = α · T² · KL(softmax(z_t / T) ‖ softmax(z_s / T)) + (1 - α) · CE(z_s, y)
 
-The teacher is asked once and its answers are kept. For images that change with every step there are no answers to
-keep: train with `fit(…, augment=…, loss=losses.distillation(teacher))`. A hint, ½ ‖u - r(v)‖² between a hidden layer of
-each, may come on top (Romero et al. 2015).
+The teacher is evaluated once and its logits are kept. This is not possible for images that change at every step: train
+with `fit(…, augment=…, loss=losses.distillation(teacher))`. A hint may be added: ½ ‖u - r(v)‖² between a hidden layer
+of each (Romero et al. 2015).
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from labkit.train import fit
 
 @torch.no_grad()
 def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "") -> Tensor:
-    """The logits (n, classes) that `teacher`, in evaluation mode, gives images x, or what its `layer` gives them."""
+    """Teacher logits (n, classes), or the activations of the teacher's `layer`, for images x; in evaluation mode."""
     _check.kind(nn.Module, teacher=teacher)
     _check.filled(x=x)
     _check.kind(str, layer=layer)
@@ -37,10 +37,10 @@ def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "
 
 @dataclass(frozen=True)
 class Hint:
-    """What a hidden layer of the teacher gives, for a hidden layer of the student to come near (Romero et al. 2015).
+    """Activations of a layer of the teacher that a hidden layer of the student is to match (Romero et al. 2015).
 
-    `wanted` (n, …) is `answers(teacher, train.x, layer=…)`, `layer` names one of the student, `weight` ≥ 0 is that of
-    ½ ‖wanted - r(given)‖² beside the rest of the loss.
+    `wanted` (n, …) is `answers(teacher, train.x, layer=…)`, `layer` names a layer of the student, `weight` ≥ 0 is the
+    factor of ½ ‖wanted - r(given)‖² in the loss.
     """
 
     wanted: Tensor
@@ -64,13 +64,13 @@ def distill(
     hint: Hint | None = None,
     **settings: Any,
 ) -> tuple[nn.Module, pd.DataFrame]:
-    """Train a copy of `student` on the answers of `teacher` to the images of `train`; return it and fit's history.
+    """Train a copy of `student` on the logits of `teacher` for the images of `train`; return it and fit's history.
 
-    `teacher` is a network, left as it is, or its `answers` to train.x, logits (n, classes). `temperature` > 0 softens
-    both distributions; `alpha` in [0, 1] is the teacher's share, and with 1 the labels are not used. A `hint` teaches a
-    hidden layer as well. `settings` are those of `fit` (epochs, lr, seed, validation, …) but for loss and augment.
-    Without a hint the same student comes out as with fit(loss=losses.distillation(teacher)), in less time. ValueError
-    for settings out of range and answers of another shape.
+    `teacher` is a network, which does not change, or its logits (n, classes) for train.x (see `answers`). `temperature`
+    > 0 softens both distributions; `alpha` in [0, 1] is the weight of the teacher's term: with 1, labels are not used.
+    A `hint` trains a hidden layer as well. `settings` are those of `fit` (epochs, lr, seed, validation, …) except loss
+    and augment. Without a hint the student is the same as with fit(loss=losses.distillation(teacher)), in less time.
+    ValueError for settings out of range and logits of another shape.
     """
     check_distillation(temperature, alpha)
     _check.kind(nn.Module, student=student)
@@ -85,7 +85,7 @@ def distill(
     if hint is None:
         return fit(student, beside, loss=loss, **settings)
     _check_hint(hint, train)
-    if hook := settings.get("after_step"):  # it is to see the student, not the regressor
+    if hook := settings.get("after_step"):  # the hook should get the student, without the regressor
         settings["after_step"] = lambda model, progress: hook(model.student, progress)
     beside, loss = _with_hint(beside, loss, hint)
     model, history = fit(guided(student, hint, train.x, settings.get("seed", 0)), beside, loss=loss, **settings)
@@ -93,7 +93,7 @@ def distill(
 
 
 class Guided(nn.Module):
-    """A student, and the regressor r that takes one of its layers to the shape of a hint; it answers without r."""
+    """A student, and the regressor r that maps one of its layers to the shape of a hint; its logits do not use r."""
 
     def __init__(self, student: nn.Module, regressor: nn.Module) -> None:
         super().__init__()
@@ -105,9 +105,9 @@ class Guided(nn.Module):
 
 
 def guided(student: nn.Module, hint: Hint, x: Tensor, seed: int = 0) -> Guided:
-    """`student` with a linear regressor from its `hint.layer` to `hint.wanted`, drawn by `seed`.
+    """`student` with a linear regressor from its `hint.layer` to `hint.wanted`, initialized with `seed`.
 
-    Between feature maps of one size it is a 1×1 convolution. ValueError for layers that neither fits.
+    Between feature maps of the same size it is a 1×1 convolution. ValueError for other layers.
     """
     student = unwrapped(student)
     given, wanted = answers(student, x[:1], layer=hint.layer), hint.wanted
@@ -121,7 +121,7 @@ def guided(student: nn.Module, hint: Hint, x: Tensor, seed: int = 0) -> Guided:
 
 
 def _with_hint(train: Split, rest: Loss, hint: Hint) -> tuple[Split, Loss]:
-    """What hint.wanted adds to a split of `with_answers` and to its loss, for a Guided student."""
+    """The split and the loss of `with_answers`, with hint.wanted added to both, for a Guided student."""
     wanted = hint.wanted.flatten(1)
     width = wanted.shape[1]
 
@@ -135,9 +135,9 @@ def _with_hint(train: Split, rest: Loss, hint: Hint) -> tuple[Split, Loss]:
 
 
 def with_answers(train: Split, said: Tensor, temperature: float, alpha: float) -> tuple[Split, Loss]:
-    """A split in which the answers `said`, logits (n, classes), travel behind the pixels, and the loss that reads them.
+    """A split with the teacher logits `said` (n, classes) appended to each flattened image, and the loss for it.
 
-    For a loss is handed no more than x and y. Give both to `fit`, or to a recipe that ends in it.
+    A loss gets only x and y, so the logits have to be in x. Give both to `fit`, or to a function that calls it.
     """
     shape, classes = train.x.shape[1:], said.shape[1]
     beside = Split(torch.cat([train.x.flatten(1), said], 1), train.y)
@@ -150,10 +150,10 @@ def with_answers(train: Split, said: Tensor, temperature: float, alpha: float) -
 
 
 def best_offset(logits: Tensor, y: Tensor, label: int, offsets: Tensor) -> float:
-    """Which of `offsets`, added to the logit of class `label`, makes most of the logits (n, classes) right.
+    """The one of `offsets` with the highest accuracy when added to the logit of class `label`; logits (n, classes).
 
-    Of equally good ones the first. A class that the student never saw has too low a bias (Hinton, Vinyals & Dean 2015,
-    section 3): `logits` and `y` should be of images that nothing is reported on.
+    Among equally good ones, the first. A class that the student never saw has too low a bias (Hinton, Vinyals & Dean
+    2015, section 3). `logits` and `y` should be of images that no reported result uses.
     """
     _check.shaped(Tensor, 1, offsets=offsets)
     _check.shaped(Tensor, 2, logits=logits)
@@ -163,7 +163,7 @@ def best_offset(logits: Tensor, y: Tensor, label: int, offsets: Tensor) -> float
 
 
 def raise_logit(logits: Tensor, label: int, offset: float) -> Tensor:
-    """The logits (n, classes) with `offset` added to those of class `label`: what a higher bias would give."""
+    """The logits (n, classes) with `offset` added to those of class `label`, as with a higher bias."""
     _check.shaped(Tensor, 2, logits=logits)
     _check.whole("label", label, 0, logits.shape[1] - 1)
     _check.numbers(offset=offset)

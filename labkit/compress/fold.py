@@ -1,8 +1,8 @@
-"""BatchNorm folding: in evaluation mode BatchNorm is a factor and an offset a channel, which the layer before can take.
+"""BatchNorm folding: in evaluation mode BatchNorm is a factor and an offset per channel; the layer before absorbs both.
 
     γ (W x + b - μ) / √(σ² + ε) + β  =  (f W) x + f (b - μ) + β        f = γ / √(σ² + ε)
 
-(Jacob et al. 2018, section 3.2.) The network computes the same with a vector a layer instead of four.
+The network computes the same, with one vector per layer instead of four (Jacob et al. 2018, section 3.2).
 """
 
 from typing import cast
@@ -13,15 +13,15 @@ from torch import Tensor, fx, nn
 from labkit import _check
 from labkit.compress import _weights
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # their weights have one row an output channel
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # their weights have one row per output channel
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fold_batchnorm(model: nn.Module) -> nn.Module:
-    """A new model, in evaluation mode, of the same class: BatchNorm becomes Identity, the layer before does its work.
+    """A new model, in evaluation mode, of the same class: BatchNorm becomes Identity, absorbed by the layer before.
 
-    Layers are found by tracing `model` with torch.fx. ValueError names a BatchNorm that no linear layer or convolution
-    of its own precedes, one without running statistics, a layer that is quantized or shared, or why tracing failed.
+    Layers are found by tracing `model` with torch.fx. ValueError names a BatchNorm without a linear layer or
+    convolution of its own before it, or without running statistics; a quantized or shared layer; or why tracing failed.
     BatchNorm works along dimension 1, a linear layer along the last: a folded linear layer takes (n, features) only,
     and raises ValueError for (n, tokens, features), whose tokens the BatchNorm would have normalized.
     """
@@ -36,7 +36,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """(f, β - f μ), float64, one value a channel: what a BatchNorm does to its input in evaluation mode."""
+    """(f, β - f μ), float64, one value per channel: what a BatchNorm does to its input in evaluation mode."""
     mean, variance = (cast(Tensor, value).double() for value in (norm.running_mean, norm.running_var))
     factor = (variance + norm.eps).rsqrt()
     if not norm.affine:
@@ -57,22 +57,22 @@ def _fold(layer: nn.Module, norm: nn.BatchNorm2d) -> None:
 
 
 def _check_axis(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Refuse an input whose channels were not along dimension 1, as those of the BatchNorm are."""
+    """Refuse an input whose channels are not along dimension 1, as BatchNorm requires."""
     expected = cast(Tensor, layer.weight).ndim  # (n, features) or (n, channels, pixels)
     if inputs and inputs[0].ndim != expected:
         raise ValueError(f"a folded {type(layer).__name__} got an input of shape {tuple(inputs[0].shape)}; allowed: "
-                         f"{expected} dimensions, for its BatchNorm was along dimension 1")  # fmt: skip
+                         f"{expected} dimensions, because its BatchNorm was along dimension 1")  # fmt: skip
 
 
 def _pairs(model: nn.Module) -> dict[str, str]:
-    """The BatchNorm that each layer takes, by name; ValueError for one that none can take."""
+    """{layer: the BatchNorm to fold into it}, by name; ValueError for a BatchNorm that cannot be folded."""
     norms = [name for name, module in model.named_modules() if isinstance(module, NORMS)]
     if not norms:
         raise ValueError(f"model {type(model).__name__} has no BatchNorm; nothing to fold")
     try:
         nodes = list(fx.symbolic_trace(_weights.clone(model).eval()).graph.nodes)
     except Exception as error:  # whatever the model's own code raises on a proxy
-        raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx, for its forward branches on "
+        raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx, since its forward branches on "
                          f"values or sizes ({type(error).__name__})") from error  # fmt: skip
     calls = {name: [n for n in nodes if n.op == "call_module" and n.target == name] for name in norms}
     pairs = {}
@@ -104,4 +104,4 @@ def _check_pair(model: nn.Module, layer: str | None, norm: str) -> None:
     if "weight" not in owner._parameters or len(_weights.sharers(model, f"{layer}.weight")) > 1:
         raise ValueError(f"{layer}.weight is parametrized or shared: fold {norm} before you quantize or tie it")
     if len(cast(Tensor, owner.weight)) != module.num_features:
-        raise ValueError(f"{norm} cannot be folded: its channels are not those that {layer} puts out")
+        raise ValueError(f"{norm} cannot be folded: its channels are not the outputs of {layer}")

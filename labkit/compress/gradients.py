@@ -1,9 +1,9 @@
-"""Integer gradients: what flows back is rounded to a few bits before the optimizer sees it (Gupta et al. 2015).
+"""Integer gradients: gradients are rounded to a few bits before the optimizer uses them (Gupta et al. 2015).
 
     scale = max |g| / (2^(bits - 1) - 1)          q = ⌊g / scale + u⌋          g_hat = q · scale
 
-With u = ½ that is rounding to the nearest level; with u drawn uniformly from [0, 1) it is stochastic rounding, whose
-mean is g itself: what a single step loses, the next ones make up for.
+With u = ½ that is rounding to the nearest level. With u drawn uniformly from [0, 1) it is stochastic rounding, whose
+mean is g itself: rounding errors average out over the steps.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,7 +37,7 @@ def integer_gradients(
     seed: int = 0,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
 ) -> Callable[..., torch.optim.Optimizer]:
-    """An `optimizer` for `fit` that sees each tensor's gradient as integers of `bits` bits, 2 to 16, times a scale.
+    """An `optimizer` for `fit` that gets each tensor's gradient as integers of `bits` bits, 2 to 16, times a scale.
 
     Only the gradient is rounded: weights and the optimizer's averages stay float. `seed` is that of the stochastic
     rounding. ValueError for settings out of range.

@@ -1,11 +1,11 @@
-"""Integer-only inference: uint8 activations, int8 weights, int32 sums, no float between (Jacob et al. 2018).
+"""Integer-only inference: uint8 activations, int8 weights, int32 sums, no floats in between (Jacob et al. 2018).
 
     a = Σ_j (x_j - Z_x) w_j + b           int32, with b = round(bias / (S_x S_w))
-    y = clamp(Z_y + round(a · M))         uint8, with M = S_x S_w / S_y = m · 2^-shift, m a whole number of 31 bits
+    y = clamp(Z_y + round(a · M))         uint8, with M = S_x S_w / S_y = m · 2^-shift, m an integer of 31 bits
 
 The float network computes S_x S_w a and rounds it to the next layer's grid; M does both in one multiplication and a
-shift to the right. A ReLU costs nothing: what lies below zero is clamped at Z_y. Max-pooling needs no float either:
-the largest number is also the one with the largest integer.
+shift to the right. A ReLU costs nothing: values below zero are clamped to Z_y. Max-pooling needs no floats either:
+the largest value has the largest integer.
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from labkit.compress.quantize import Dequantize, Grid, QuantizeInput, has_input_
 ALLOWED = "one chain of linear layers, convolutions, max-pooling, flatten and ReLU"
 KINDS = (nn.Linear, nn.Conv2d, nn.MaxPool2d, nn.ReLU, nn.Flatten, nn.Identity)
 MULTIPLIER_BITS = 31
-MAX_INPUTS = 65_000  # 65,000 · 255 · 128 < 2^31: as many products an int32 holds for certain
+MAX_INPUTS = 65_000  # 65,000 · 255 · 128 < 2^31: the sum of so many products always fits in int32
 
 
 @dataclass
 class Stage:
-    """A linear layer or a convolution, by name, what brings its inputs into place, and whether a ReLU follows."""
+    """A linear layer or a convolution, by name; the pooling and flatten before it; whether a ReLU follows."""
 
     name: str
     before: list[nn.Module]
@@ -36,9 +36,9 @@ class Stage:
 
 
 class IntegerLayer(nn.Module):
-    """W x + b in integers; with `next_grid` requantized to uint8 for the layer behind it, else the int32 sums.
+    """W x + b in integers; with `next_grid` requantized to uint8 for the next layer, else the int32 sums.
 
-    `before`, max-pooling and flatten, is done to the uint8 that enter.
+    `before`, max-pooling and flatten, is applied to the uint8 inputs.
     """
 
     weight: Tensor
@@ -83,12 +83,12 @@ class IntegerLayer(nn.Module):
         return y.clamp(self.low, self.high).to(torch.uint8)
 
     def by_channel(self, values: Tensor) -> Tensor:
-        """One value an output, in the shape that meets the sums."""
+        """One value per output, in a shape that broadcasts to the sums."""
         return values if self.convolution is None else values.view(-1, 1, 1)
 
 
 class IntegerNetwork(nn.Module):
-    """Layers in integers between two floats: images are rounded on entry, and the last sums scaled to logits."""
+    """Integer layers with float input and output: images are rounded first, and the last sums are scaled to logits."""
 
     def __init__(self, grid: Grid, layers: list[IntegerLayer]) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class IntegerNetwork(nn.Module):
 
 
 def integer_only(model: nn.Module) -> nn.Module:
-    """The network of integers that does what the quantized `model` imitates in floats.
+    """The integer network that the quantized `model` simulates in floats.
 
     `model` is a chain of linear layers, convolutions, max-pooling and ReLUs, such as the LeNets, made by `quantize`
     with symmetric weights and with activation_bits; fold BatchNorm before that. The result has no float weights and
@@ -124,7 +124,7 @@ def integer_only(model: nn.Module) -> nn.Module:
 
 
 def fixed_point(real: Tensor) -> tuple[Tensor, Tensor]:
-    """(m, shift), int64, with m · 2^-shift = real > 0 to 31 bits: m is a whole number from 2^30 to 2^31."""
+    """(m, shift), int64, with m · 2^-shift = real > 0 to 31 bits: m is an integer from 2^30 to 2^31."""
     mantissa, exponent = torch.frexp(real.double())  # real = mantissa · 2^exponent, mantissa in [½, 1)
     return (mantissa * 2.0**MULTIPLIER_BITS).round().long(), MULTIPLIER_BITS - exponent.long()
 
@@ -156,7 +156,7 @@ def _check_layer(name: str, layer: nn.Linear | nn.Conv2d) -> None:
 
 
 def _chain(model: nn.Module) -> list[Stage]:
-    """The layers in order, each with what lies around it; ValueError names any other operation."""
+    """The layers in order, each with its pooling, flatten and ReLU; ValueError names any other operation."""
     try:
         nodes = list(fx.symbolic_trace(clone(model).eval()).graph.nodes)
     except Exception as error:  # whatever the model's own code raises on a proxy
@@ -173,16 +173,16 @@ def _chain(model: nn.Module) -> list[Stage]:
         elif isinstance(doing, nn.ReLU) and not chain:
             raise ValueError(f"{node} does not fit: a layer with weights has to come before it")
         elif isinstance(doing, nn.ReLU):
-            chain[-1].relu = True  # pooling and flatten may lie between: the largest is the largest behind it, too
+            chain[-1].relu = True  # pooling and flatten may lie between: max and ReLU commute
         elif not isinstance(doing, nn.Identity):
             waiting.append(doing)
     if any(isinstance(move, nn.MaxPool2d) for move in waiting):
-        raise ValueError("max-pooling does not fit: a layer with weights has to come behind it")
+        raise ValueError("max-pooling does not fit: a layer with weights has to come after it")
     return chain
 
 
 def _doing(model: nn.Module, node: fx.Node) -> nn.Module | None:
-    """What a node does, as a module; nn.Identity for what changes no number, None for what has no integers here."""
+    """What a node does, as a module; nn.Identity if it changes nothing, None if it has no integer version here."""
     if node.op == "output":
         return nn.Identity()
     if node.op == "call_module":

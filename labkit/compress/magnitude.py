@@ -1,9 +1,9 @@
-"""Magnitude pruning: the weights closest to zero go (Han et al. 2015; gradually, Zhu & Gupta 2017).
+"""Magnitude pruning: set the weights closest to zero to zero (Han et al. 2015; gradually, Zhu & Gupta 2017).
 
     M = 1 where |w| > θ, else 0          w_new = M ⊙ w
 
-θ is given, or it is the magnitude below which a share `sparsity` of the weights lies. A pruned weight is a zero in an
-ordinary module; `keep_zeros` holds it there while the rest is fine-tuned.
+θ is given, or it is the magnitude below which a fraction `sparsity` of the weights lies. A pruned weight is a zero in
+an ordinary module; `keep_zeros` keeps it zero while the rest is fine-tuned.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ Importance = Callable[[Tensor], Tensor]
 def keep_mask(importance: Tensor, sparsity: float) -> Tensor:
     """M = 1 where I > θ, else 0, as booleans; θ is the round(sparsity · n)-th smallest of the n importances.
 
-    Exactly that many entries are False: of those equal to θ, some are kept, evenly over the tensor. ValueError where
+    Exactly that many entries are False: ties at θ are dropped evenly over the tensor. ValueError where
     the importance holds NaN or sparsity is outside [0, 1].
     """
     _check.kind(Tensor, importance=importance)
@@ -40,14 +40,14 @@ def keep_mask(importance: Tensor, sparsity: float) -> Tensor:
 
 
 def _evenly(places: np.ndarray, n: int) -> np.ndarray:
-    """`n` of the places, evenly spread. Rounded weights have many ties: the first ones only would be whole neurons."""
+    """`n` of the places, evenly spread. Rounded weights have many ties: the first ones alone would be whole neurons."""
     return places[np.arange(n) * len(places) // n]
 
 
 def _kth_smallest(values: np.ndarray, k: int) -> np.floating:
     """np.sort(values)[k - 1], by a partial sort, ten times faster than torch.topk, unless a sample has ties.
 
-    Among the ties of rounded or pruned weights the partial sort takes 15 times as long.
+    With the many ties of rounded or pruned weights, the partial sort takes 15 times as long.
     """
     some = values[:: max(1, values.size // 64)]
     ties = len(np.unique(some)) < len(some)
@@ -56,16 +56,16 @@ def _kth_smallest(values: np.ndarray, k: int) -> np.floating:
 
 
 def random_importance(seed: int) -> Callable[[Tensor], Tensor]:
-    """An `importance` for `prune` that knows nothing: the baseline every criterion has to beat."""
+    """A random `importance` for `prune`: the baseline that every criterion has to beat."""
     seed = _check.seed(seed)
     generator = torch.Generator().manual_seed(seed)
     return lambda weight: torch.rand(weight.shape, generator=generator)
 
 
 def crowded_importance(pull: float) -> Importance:
-    """An `importance` that keeps weights where others are kept, so that a file says cheaply which ones are.
+    """An `importance` that keeps weights where others are kept, so that the mask compresses better.
 
-    |w| · (rms of its row · rms of its column / mean square)^pull; `pull` 0 is plain magnitude, allowed are 0 to 2.
+    |w| · (rms of its row · rms of its column / mean square)^pull; `pull` is 0 to 2; 0 is plain magnitude.
     """
     _check.number("pull", pull, 0, 2)
 
@@ -94,18 +94,18 @@ def prune(
     layers: list[str] | None = None,
     importance: Importance = torch.abs,
 ) -> nn.Module:
-    """A new model whose smallest weights are zero; biases and BatchNorm are left alone.
+    """A new model whose smallest weights are zero; biases and BatchNorm do not change.
 
-    Give `sparsity`, the share of zeros in [0, 1), or a mapping from layer to its own; or `threshold` θ ≥ 0. `scope`
+    Give `sparsity`, the fraction of zeros in [0, 1), or a mapping {layer: sparsity}; or `threshold` θ ≥ 0. `scope`
     says where weights compete: "global", all in one ranking, or "layer", each layer on its own. `layers` names the
-    layers to prune, all without it. `importance(weight)` scores the weights that compete for `sparsity`; magnitude by
-    default. Weights already zero count towards the sparsity. A weight that weight_norm or the like computes becomes
-    an ordinary one first. ValueError names what is wrong.
+    layers to prune, by default all. `importance(weight)` scores the weights that compete for `sparsity`; magnitude by
+    default. Weights already zero count towards the sparsity. A weight that weight_norm or similar computes becomes
+    an ordinary parameter first. ValueError names what is wrong.
     """
     _check.one_of("scope", scope, SCOPES)
     _check.kind(Callable, importance=importance)
     if (sparsity is None) == (threshold is None):
-        raise ValueError("give either sparsity or threshold, not both and not neither")
+        raise ValueError("give either sparsity or threshold: exactly one of them")
     model = clone(_weights.opened(model))
     if isinstance(sparsity, Mapping) and not sparsity:
         raise ValueError("sparsity is empty; allowed: a number, or a mapping from at least one layer to its own")
@@ -152,7 +152,7 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             raise ValueError(
                 f"masks has {name} of the shape {tuple(mask.shape)}; allowed: weights of model, and their shapes"
             )
-        # not weight * mask: that makes a negative zero of every pruned negative weight, which a file has to keep
+        # not weight * mask: it turns pruned negative weights into -0.0, which a file would have to store
         _weights.assign(model, name, torch.where(mask, getattr(owner, attribute), 0.0))
 
 
@@ -168,7 +168,7 @@ def sparsity_of(model: nn.Module) -> float:
 
 
 def keep_zeros(model: nn.Module) -> Callable[[nn.Module, float], None]:
-    """A hook for `fit(after_step=…)`: whatever is zero in `model` is set back to zero after each optimizer step.
+    """A hook for `fit(after_step=…)`: weights that are zero in `model` are set back to zero after each optimizer step.
 
     Without it an optimizer with momentum or weight decay brings pruned weights back in its first step.
     """
@@ -194,8 +194,8 @@ def prune_gradually(
 ) -> Callable[[nn.Module, float], None]:
     """A hook for `fit(after_step=…)` that raises the sparsity while the network trains.
 
-    The cubic schedule ends at the share `until` of training; the rest heals. The mask is chosen anew every `every`
-    steps, by `importance`, among the weights of `layers` (all without it), and held in between.
+    The cubic schedule ends at the fraction `until` of training; the rest is fine-tuning. The mask is chosen again every
+    `every` steps, by `importance`, among the weights of `layers` (by default all), and kept in between.
     """
     _check.number("final_sparsity", final_sparsity, 0, 1, open_high=True)
     _check.number("initial_sparsity", initial_sparsity, 0, final_sparsity)

@@ -1,4 +1,4 @@
-"""A model as a flat dictionary of what has to be stored, and back: the one place where files meet the techniques."""
+"""A model as a flat dictionary of what a file must store, and back: the only link between files and techniques."""
 
 import copy
 from collections.abc import Mapping
@@ -152,10 +152,10 @@ ROUNDING = ("scale", "zero_point", "bits")  # the parts of an input quantizer
 
 
 def parts(model: nn.Module) -> dict[str, Part]:
-    """Everything a file must hold to rebuild `model`: its state by name, a weight of integers as one part.
+    """Everything a file must hold to rebuild `model`: its state by name, an integer weight as one part.
 
-    That is every parameter and buffer, one that is not persistent too: outputs depend on it. A tensor that two layers
-    share is listed once, under its first name; what another library's rule computes, as the values of evaluation mode.
+    That is every parameter and buffer; non-persistent ones too, since outputs depend on them. A tensor that two layers
+    share is listed once, under its first name. What another library's rule computes has the values of evaluation mode.
     ValueError names a module that keeps anything else.
     """
     found: dict[str, Part] = {}
@@ -190,12 +190,12 @@ def _check_state(path: str, owner: nn.Module) -> None:
 
 
 def input_quantizers(model: nn.Module) -> set[str]:
-    """The names of the modules of ours that round what enters a layer."""
+    """The names of labkit's modules that round the input of a layer."""
     return {f"{name}.input_quantizer".lstrip(".") for name, m in model.named_modules() if has_input_quantizer(m)}
 
 
 def rounding_parts(model: nn.Module) -> dict[str, list[str]]:
-    """What an input quantizer of each layer that can have one adds to the parts: {the layer: three names}."""
+    """{layer: the three part names of its input quantizer} for each layer that can have one."""
     layers = [name for name, layer in model.named_modules() if can_round_input(layer)]
     return {name: [f"{name}.input_quantizer.{part}".lstrip(".") for part in ROUNDING] for name in layers}
 
@@ -225,7 +225,7 @@ def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True
     kept = {f"{path}.{name}".lstrip(".") for path, m in model.named_modules() for name in m._non_persistent_buffers_set}
     for name, value in expected.items():
         if name in kept and name not in stored:
-            continue  # files of earlier versions do not hold these buffers: they are those of `into`
+            continue  # files of earlier versions do not hold these buffers: those of `into` stay
         if name not in stored:
             raise ValueError(
                 f"the file has no {name}, which {type(into).__name__} needs; give the model it was saved from"
@@ -236,7 +236,7 @@ def assemble(into: nn.Module, stored: Mapping[str, Part], *, copies: bool = True
     unknown = [k for k in stored if k not in known]
     if unknown:
         raise ValueError(
-            f"the file holds {unknown[0]}, which {type(into).__name__} has not; give the model it was saved from"
+            f"the file holds {unknown[0]}, which {type(into).__name__} lacks; give the model it was saved from"
         )
     for name in [name for name in expected if name in stored]:
         (copy.deepcopy(stored[name]) if copies else stored[name]).install(model, name)
@@ -251,7 +251,7 @@ def _there(model: nn.Module, name: str) -> Tensor:
 
 
 def _laid_out(values: Tensor, there: Tensor) -> Tensor:
-    """The values, lying in memory as `there` does: another order, channels-last or not, sums in another order, too."""
+    """The values with the memory layout of `there`: in another, such as channels-last, sums have another order."""
     if values.stride() == there.stride():
         return values
     return torch.empty_like(there, dtype=values.dtype, requires_grad=False).copy_(values)

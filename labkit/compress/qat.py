@@ -1,11 +1,11 @@
-"""Quantization-aware training: the network trains on rounded weights, and rounding counts as the identity backward.
+"""Quantization-aware training: rounded weights in the forward pass; in the backward pass rounding is the identity.
 
-    forward     x_hat = fake_quantize(x)                 every step, on a grid chosen from the weights as they are
+    forward     x_hat = fake_quantize(x)                 every step, on a grid chosen from the current weights
     backward    ∂L/∂x = ∂L/∂x_hat inside the grid's range and where x ≠ 0, else 0
 
-The straight-through estimator passes the gradient on unchanged (Bengio et al. 2013); stopping it outside the range is
-Courbariaux, Hubara et al. (2016), stopping it at 0, so that pruned weights stay pruned, is ours. Float weights remain
-beneath and collect small steps until one of them crosses to the next level (Jacob et al. 2018).
+The straight-through estimator passes the gradient on unchanged (Bengio et al. 2013). Stopping it outside the range is
+from Courbariaux, Hubara et al. (2016); stopping it at 0, so that pruned weights stay pruned, is ours. The float weights
+accumulate small updates until their sum changes the rounded weight (Jacob et al. 2018).
 """
 
 import functools
@@ -22,23 +22,23 @@ from labkit.compress.quantize import Dequantize, Grid, choose_grid, fake_quantiz
 
 
 class FakeQuantize(_weights.Rule):
-    """The parametrization of a weight that trains for a grid: the module keeps floats, its forward sees levels."""
+    """The parametrization of a weight that trains for a grid: the module keeps floats, its forward gives levels."""
 
     def __init__(self, choose: Callable[[Tensor], Grid]) -> None:
         super().__init__()
         self.choose = choose
 
     def grid(self, x: Tensor) -> Grid:
-        """The grid of the weights as they are now."""
+        """The grid for the current weights."""
         return self.choose(x.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Floats to the values of the grid, with the straight-through gradient; NaN and infinity go on to the loss."""
+        """Floats to the values of the grid, with the straight-through gradient; NaN and infinity reach the loss."""
         finite = x.detach().sum().isfinite() or x.detach().isfinite().all()  # the sum may be too large for its type
         return straight_through(x, self.grid(x)) if finite else x
 
     def encode(self, x: Tensor) -> Tensor:
-        """Refuse new values: they would be rounded ones, and the floats beneath would be lost."""
+        """Refuse new values: they would be rounded, and the float weights would be lost."""
         raise ValueError(
             "a weight that trains for a grid cannot be set: prune before prepare_qat; its zeros stay without a hook"
         )
@@ -47,7 +47,7 @@ class FakeQuantize(_weights.Rule):
 def straight_through(x: Tensor, grid: Grid) -> Tensor:
     """`fake_quantize` whose gradient is 1 where x is in the range of the grid and not zero, else 0.
 
-    A zero gets none, so that a pruned weight stays pruned. The sign of one symmetric bit has no range to be outside of.
+    A zero gets no gradient, so that a pruned weight stays pruned. One symmetric bit, a sign, has no range.
     """
     passes = x.detach() != 0
     if not (grid.symmetric and grid.bits == 1):
@@ -65,11 +65,11 @@ def prepare_qat(
     percentile: float = 100.0,
     layers: list[str] | None = None,
 ) -> nn.Module:
-    """A new model whose weights `fit` trains for a grid of `bits` bits; its outputs are the quantized model's already.
+    """A new model whose weights `fit` trains for a grid of `bits` bits; its outputs equal the quantized model's.
 
-    The settings are those of `quantize`; the grid follows the weights, chosen anew in every forward pass. Pruned
-    weights stay zero, frozen ones frozen. `finish_qat` makes the integers. ValueError names the argument that is out of
-    range, a layer that does not exist or a weight that holds NaN.
+    The settings are those of `quantize`; the grid is chosen again from the weights in every forward pass. Pruned
+    weights stay zero, frozen ones frozen. `finish_qat` makes the integers. ValueError names the argument out of range,
+    a layer that does not exist or a weight that holds NaN.
     """
     _check.flags(symmetric=symmetric)
     model = clone(_weights.opened(model))
@@ -84,10 +84,10 @@ def prepare_qat(
 
 
 def keep_grids(model: nn.Module) -> nn.Module:
-    """A new model whose quantized weights `fit` trains on the grids that they are on; the others train as floats.
+    """A new model whose quantized weights `fit` trains on their present grids; the others train as floats.
 
-    Without it a quantized weight does not train at all; `prepare_qat` would choose a new grid, and round once more.
-    Zeros stay zero, and `finish_qat` makes the integers, if there are any to make.
+    Without it a quantized weight does not train at all; `prepare_qat` would choose a new grid, and round a second time.
+    Zeros stay zero, and `finish_qat` makes the integers, if any weight was quantized.
     """
     model = clone(_weights.opened(model))
     for name, value in _weights.weights(model).items():

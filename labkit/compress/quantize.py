@@ -3,7 +3,7 @@
     q     = clamp(round(x / scale) + zero_point, quant_min, quant_max)
     x_hat = (q - zero_point) * scale
 
-Symmetric: zero_point is 0 and the grid is signed. Affine: the grid spans [min, max], stretched to hold 0. Either way
+Symmetric: zero_point is 0 and the grid is signed. Affine: the grid spans [min, max], extended to include 0. In both,
 0 is on the grid, so that a pruned weight stays exactly 0. One symmetric bit is special: the sign of the weight times
 the mean magnitude of the layer (Rastegari et al. 2016), and a zero keeps the sign 0.
 """
@@ -85,8 +85,8 @@ def choose_grid(
     """The grid for `x`: one for all of it, or (granularity "channel") one for each index of its `axis`.
 
     Symmetric: scale = absmax / ((quant_max - quant_min) / 2). Affine: scale = (max - min) / (quant_max - quant_min).
-    `percentile` in (50, 100] clips: below 100, min and max become percentiles of the non-zero values, so that a pruned
-    tensor is not judged by its zeros. An all-zero channel gets scale 1. It is computed in float32, or float64 for
+    `percentile` in (50, 100] clips: below 100, min and max become percentiles of the non-zero values, so that the
+    zeros of a pruned tensor do not count. An all-zero channel gets scale 1. It is computed in float32, or float64 for
     float64, and no level is infinite in the type of `x`. ValueError for settings out of range or NaN.
     """
     _check_settings(bits, granularity, percentile)
@@ -114,7 +114,7 @@ def choose_grid(
 
 
 def _value_range(rows: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
-    """(low, high) of each row, stretched to hold 0."""
+    """(low, high) of each row, extended to include 0."""
     if percentile == 100:
         low, high = rows.aminmax(dim=1) if len(rows) > 1 else (v[None] for v in rows.aminmax())  # 20 times faster
         return low.clamp(max=0), high.clamp(min=0)
@@ -138,7 +138,7 @@ def to_integers(x: Tensor, grid: Grid) -> Tensor:
 
 
 def levels(x: Tensor, grid: Grid) -> Tensor:
-    """round(x / scale) + zero_point, unclamped: times the reciprocal, as torch's own kernels do."""
+    """round(x / scale) + zero_point, unclamped; it multiplies by the reciprocal, as torch's kernels do."""
     _check_given(grid, x=x)
     return (x.to(grid.scale.dtype) * (1 / grid.scale)).round() + grid.zero_point
 
@@ -150,13 +150,13 @@ def to_floats(q: Tensor, grid: Grid) -> Tensor:
 
 
 def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
-    """There and back: the value of the grid that is nearest to each x, as a float."""
+    """Quantize and dequantize: the grid value nearest to each x, as a float."""
     _check_given(grid, x=x)
     return to_floats(to_integers(x, grid), grid)
 
 
 class Dequantize(_weights.Rule):
-    """The parametrization of a quantized weight: the module keeps integers, and its forward sees floats."""
+    """The parametrization of a quantized weight: the module keeps integers, and its forward gives floats."""
 
     scale: Tensor
     zero_point: Tensor
@@ -167,7 +167,7 @@ class Dequantize(_weights.Rule):
         self.register_buffer("scale", grid.scale)
         self.register_buffer("zero_point", grid.zero_point)
         self.bits, self.symmetric = grid.bits, grid.symmetric
-        # of the type of the floats: model.half() changes it as it changes the other weights
+        # holds the type of the floats: model.half() changes it as it changes the other weights
         self.register_buffer("example", torch.empty(0, dtype=grid.dtype), persistent=False)
 
     @property
@@ -186,7 +186,7 @@ class Dequantize(_weights.Rule):
 
 
 class QuantizeInput(nn.Module):
-    """Rounds what enters a layer to an affine grid that calibration chose; installed as `layer.input_quantizer`."""
+    """Rounds the input of a layer to an affine grid chosen by calibration; installed as `layer.input_quantizer`."""
 
     scale: Tensor
     zero_point: Tensor
@@ -204,8 +204,8 @@ class QuantizeInput(nn.Module):
         return Grid(self.scale, self.zero_point, int(self.bits), False, self.scale.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake-quantize the activations x, any shape; torch's fused kernel does in one pass what the formula does."""
-        scale = self.scale.float()  # the kernel takes no other, also after model.half()
+        """Fake-quantize the activations x, any shape; torch's fused kernel computes the formula in one pass."""
+        scale = self.scale.float()  # the kernel takes float32 only, also after model.half()
         return torch.fake_quantize_per_tensor_affine(x, scale, self.zero_point, 0, 2 ** int(self.bits) - 1)
 
 
@@ -223,10 +223,10 @@ def quantize(
     """A new model whose weights are integers of `bits` bits, 1 to 8; biases and BatchNorm stay float.
 
     `granularity` "tensor" or "channel"; `percentile` clips the range (see `choose_grid`). With `activation_bits` the
-    input of each quantized layer is rounded too, on the range it takes while `calibration` images pass through.
-    `layers` names the layers to quantize, all without it (see `_weights.weights`). A weight that weight_norm or the
-    like computes becomes an ordinary one first. ValueError names the argument that is out of range, a layer that does
-    not exist or that calibration never calls, or a weight that holds NaN.
+    input of each quantized layer is rounded too, over the range it has for the `calibration` images.
+    `layers` names the layers to quantize, by default all (see `_weights.weights`). A weight that weight_norm or
+    similar computes becomes an ordinary parameter first. ValueError names the argument out of range, a layer
+    that does not exist or that calibration never calls, or a weight that holds NaN.
     """
     _check_settings(bits, granularity, percentile)
     _check.flags(symmetric=symmetric)
@@ -252,12 +252,12 @@ def quantize_inputs(
     percentile: float = 100.0,
     layers: list[str] | None = None,
 ) -> nn.Module:
-    """A new model that rounds what enters its layers, and leaves their weights as they are.
+    """A new model that rounds the inputs of its layers; the weights do not change.
 
-    One affine grid of `bits` bits, 1 to 8, for each layer, over the range that its input takes while the images
-    `calibration` pass through; `percentile` clips that range (see `choose_grid`). Attention's query, key and value
-    and the two inputs of a bilinear layer share a grid; what goes round inside a recurrent layer is not rounded.
-    `layers` names the layers, all without it. ValueError as in `quantize`.
+    One affine grid of `bits` bits, 1 to 8, for each layer, over the range that its input has for the images
+    `calibration`; `percentile` clips that range (see `choose_grid`). Attention's query, key and value and the two
+    inputs of a bilinear layer share a grid; the hidden state of a recurrent layer is not rounded. `layers` names the
+    layers, by default all. ValueError as in `quantize`.
     """
     _check_settings(bits, "tensor", percentile)
     model = clone(_weights.opened(model))
@@ -266,17 +266,17 @@ def quantize_inputs(
 
 
 def install(model: nn.Module, name: str, q: Tensor, grid: Grid) -> None:
-    """Replace a weight of `model`, in place, by integers on a grid; layers that share it go on sharing it."""
+    """Replace a weight of `model`, in place, by integers on a grid; layers that share it still do."""
     _weights.install(model, name, nn.Parameter(q, requires_grad=False), Dequantize(grid))
 
 
 def has_input_quantizer(layer: nn.Module) -> bool:
-    """Does `layer` round what enters it? A submodule of the user's own may have the same name."""
+    """Does `layer` round its input? A submodule of the user may have the same name."""
     return isinstance(layer._modules.get("input_quantizer"), QuantizeInput)
 
 
 def can_round_input(layer: nn.Module) -> bool:
-    """Has `layer` a weight of its own, and no submodule of the user's that is called input_quantizer?"""
+    """Does `layer` have a weight of its own, and no submodule of the user called input_quantizer?"""
     if isinstance(layer, parametrize.ParametrizationList):
         return False
     has_weight = any(p is not None and p.ndim > 1 for p in layer._parameters.values())
@@ -285,7 +285,7 @@ def can_round_input(layer: nn.Module) -> bool:
 
 
 def install_input_quantizer(layer: nn.Module, grid: Grid) -> None:
-    """Make `layer`, in place, round what enters it."""
+    """Make `layer` round its input, in place."""
     known = has_input_quantizer(layer)
     if not known and "input_quantizer" in layer._modules:
         raise ValueError(f"{type(layer).__name__} has an input_quantizer of its own; allowed: layers without one")
@@ -295,7 +295,7 @@ def install_input_quantizer(layer: nn.Module, grid: Grid) -> None:
 
 
 def remove_input_quantizers(model: nn.Module) -> None:
-    """Let every layer of `model`, in place, see its activations unrounded again."""
+    """Remove the rounding of inputs from every layer of `model`, in place."""
     for layer in [m for m in model.modules() if has_input_quantizer(m)]:
         del layer.input_quantizer
         for key in [k for k, hook in layer._forward_pre_hooks.items() if hook is _round_input]:
@@ -303,7 +303,7 @@ def remove_input_quantizers(model: nn.Module) -> None:
 
 
 def _entering(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Tensor]:
-    """What the weights of `layer` are multiplied with, by its place or name in the call; whole numbers are not."""
+    """The float inputs that the weights of `layer` are multiplied by, by position or name in the call."""
     several = 3 if isinstance(layer, nn.MultiheadAttention) else 2 if isinstance(layer, nn.Bilinear) else 1
     given: list[tuple[Any, object]] = [*enumerate(args), *kwargs.items()][:several]
     return {key: x for key, x in given if isinstance(x, Tensor) and x.is_floating_point()}
@@ -319,7 +319,7 @@ def _round_input(
 
 @torch.no_grad()  # not inference_mode: training could not use the grids it makes
 def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: int, percentile: float) -> None:
-    """Pass `images` through the model, note what enters each layer, and give each a rounding of its own."""
+    """Pass `images` through the model, record the input of each layer, and give each its own rounding."""
     _check.whole("activation_bits", bits, 1, 8)
     _check.kind(Tensor, calibration=images)
     layers = {owner: name for name in names for owner, _ in _weights.sharers(model, name)}

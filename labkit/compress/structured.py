@@ -1,8 +1,8 @@
-"""Structured pruning: whole neurons and channels leave, so the matrices themselves shrink (Li et al. 2017).
+"""Structured pruning: whole neurons and channels are removed, so the matrices become smaller (Li et al. 2017).
 
-A *unit* is a neuron of a linear layer or a channel of a convolution. With it goes a row of its own weight, an entry of
-the BatchNorm after it, and a column of every layer that reads it; where layers are added, their units are one. Which
-rows and columns those are, `channels` finds, and `remove` takes them away (in `_channels.py`). Here: rank and choose.
+A *unit* is a neuron of a linear layer or a channel of a convolution. Removing it removes a row of its own weight,
+an entry of the BatchNorm after it, and a column of every layer that reads it; layers that are added share their units.
+`channels` finds these rows and columns and `remove` removes them (in `_channels.py`). This module ranks and chooses.
 """
 
 import math
@@ -34,22 +34,22 @@ def prune_channels(
     calibration: Split | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """A new, smaller model of the same class without its least important neurons and channels; the logits all stay.
+    """A new, smaller model of the same class without its least important neurons and channels; all logits are kept.
 
     `example` is a batch of inputs, two are enough, or a tuple of them for a model of several inputs: the model is run
-    on it once, and its units are followed. `sparsity` in [0, 1) is the share of the units that leave, to the nearest
-    unit; one always stays. `scope`: "layer", each layer gives up that share, or "global", all units compete by an
-    importance divided by the mean of their layer. `layers` names the layers whose units may leave, all without it.
-    `criterion` ranks the units, the formula in `importance`; "taylor" and "activation" look at all images of
+    on it once, and its units are followed. `sparsity` in [0, 1) is the fraction of the units to remove, rounded to
+    whole units; one is always kept. `scope`: "layer", each layer loses that fraction, or "global", all units compete by
+    importance divided by the mean of their layer. `layers` names the layers to remove units from, by default all.
+    `criterion` ranks the units (formulas in `importance`); "taylor" and "activation" use all images of
     `calibration`, "random" draws with `seed`. Layers that are added, equal pieces of a split, and the groups of a
-    convolution share their units, which are ranked as one. A parametrized or quantized weight comes out as the floats
-    it stands for.
+    convolution share their units, which are ranked as one. A parametrized or quantized weight becomes ordinary
+    floats.
 
-    In evaluation mode, what is left computes what the whole model computes when the layers that read the removed units
-    read zeros from them; on `example` this is tried. Units of which it is not true, or not known, are held: they stay,
-    and `held(model, example)` names their layers and why (docs/structured_pruning.md lists the operations). ValueError
-    if no unit may leave, or none of a layer in `layers`, for each layer with its cause; for a model that takes its path
-    by values of its input; and for settings out of range.
+    In evaluation mode, removing a unit equals feeding its consumers zeros; this is tested on `example`. Units for which
+    it is not true, or not known, are held: they are kept, and `held(model, example)` names their layers and the reasons
+    (docs/structured_pruning.md lists the operations). ValueError if no unit, or none in a layer of `layers`, can be
+    removed, with the reason for each layer; for a model whose path depends on the values of its input; and for settings
+    out of range.
     """
     sparsity = _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)
@@ -73,16 +73,16 @@ def prune_channels(
 def importance(
     model: nn.Module, uses: list[Use], criterion: str = "l1", calibration: Split | None = None, seed: int = 0
 ) -> Tensor:
-    """I for every unit number of `uses`.
+    """The importance I of every unit number in `uses`.
 
     "l1"          I = Σ |w| over the unit's filter, its row of the weight (Li et al. 2017)
     "l2"          I = √Σ w² over the same
-    "activation"  I = mean over images of Σ |a|: what the unit says to the layers that read it (Molchanov et al. 2017)
+    "activation"  I = mean over images of Σ |a|, its outputs a as the next layers read them (Molchanov et al. 2017)
     "taylor"      I = mean over images of |Σ a · ∂L/∂a|: to first order, how much the cross-entropy L changes if the
-                  unit says 0 (Molchanov et al. 2017; 2019 squares the same sum)
-    "random"      a draw: the baseline
+                  unit outputs 0 (Molchanov et al. 2017; 2019 squares the same sum)
+    "random"      a random number: the baseline
 
-    Coupled layers add up their sums.
+    The sums of coupled layers are added.
     """
     _check.one_of("criterion", criterion, CRITERIA)
     size = 1 + max((int(use.units.max()) for use in uses), default=0)
@@ -109,7 +109,7 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
 
     def note(use: Use, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         given = inputs[0] if inputs else named["input"]
-        # a view of its own for every reader: its gradient is what comes back through this reader alone
+        # one view per reader: its gradient is that of this reader alone
         a = given.detach().requires_grad_() if not given.requires_grad else given.view_as(given)
         a.retain_grad()
         heard.append((use, a))
@@ -141,7 +141,7 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
 
 
 def least_important(importance: Tensor, families: list[Tensor], sparsity: float, scope: str) -> Tensor:
-    """The units that leave; the most important of every family stays in any case."""
+    """The units to remove; the most important unit of every family is always kept."""
     if scope == "layer":
         ranked = [family[importance[family].argsort()] for family in families]
         return torch.cat([units[: min(round(sparsity * len(units)), len(units) - 1)] for units in ranked])

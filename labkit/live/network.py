@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from torch import nn
 
-from labkit import _check, plots
+from labkit import _check, drawing
 from labkit.data import Data
 from labkit.live.baseline import OF_IMAGES, Baseline, Key, given, shipped
 from labkit.live.controls import Control, controls_of, layer_options
@@ -116,11 +116,11 @@ class NetworkView(View):
 class Star:
     """The present network on axes of accuracies: a star with its 95 % interval; a plus once it was trained."""
 
-    def __init__(self, live: LiveFigure, ax: Axes, colour: str = plots.ORANGE) -> None:
+    def __init__(self, live: LiveFigure, ax: Axes, colour: str = drawing.ORANGE) -> None:
         self._live, self._ax = live, ax
-        (self.interval,) = ax.plot([], [], "-", color=plots.RED, lw=3, solid_capstyle="butt", zorder=5)
+        (self.interval,) = ax.plot([], [], "-", color=drawing.RED, lw=3, solid_capstyle="butt", zorder=5)
         (self.star,) = ax.plot([], [], "*", ms=19, color=colour, mec="black", mew=1.2, zorder=6)
-        (self.trained,) = ax.plot([], [], "P", ms=13, color=plots.SKY, mec="black", mew=1.2, zorder=6)
+        (self.trained,) = ax.plot([], [], "P", ms=13, color=drawing.SKY, mec="black", mew=1.2, zorder=6)
 
     @property
     def artists(self) -> list[Artist]:
@@ -133,7 +133,7 @@ class Star:
             for line in (self.interval, self.star, self.trained):
                 line.set_data([], [])
             return
-        if score.settled and plots.make_room(self._ax, x, score.accuracy):
+        if score.settled and drawing.make_room(self._ax, x, score.accuracy):
             self._live.refresh()
         mark = self.trained if trained else self.star
         mark.set_data([x], [score.accuracy])

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from labkit import plots
+from labkit import drawing
 from labkit.live.baseline import Baseline
 from labkit.live.compression import Compressed, CompressionView
 from labkit.live.network import Star
@@ -29,7 +29,7 @@ class PlaneView(CompressionView):
         self.rows.set_title("where the bytes of the file are", fontsize=11, loc="left")
         present = set(point.ledger["component"])
         self.parts = [part for part in COMPONENTS if part != "BatchNorm" or part in present]
-        self.bars, self.sizes = plots.waterfall(self.rows, self.parts)
+        self.bars, self.sizes = drawing.waterfall(self.rows, self.parts)
         self.star = Star(self.live, self.plane)
         self.live.move([*self.bars, *self.sizes, *self.star.artists])
 
@@ -41,4 +41,4 @@ class PlaneView(CompressionView):
         """Move the point and the bars."""
         self.star.place(point.size_bytes, point.score, point.training is not None)
         sizes = {str(k): int(v) for k, v in point.ledger.groupby("component")["bytes"].sum().items()}
-        plots.fill_waterfall(self.bars, self.sizes, sizes, self.parts)
+        drawing.fill_waterfall(self.bars, self.sizes, sizes, self.parts)

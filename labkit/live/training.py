@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
-from labkit import losses, plots
+from labkit import drawing, losses
 from labkit.data import Data, Split, take
 from labkit.live import words
 from labkit.live.baseline import Baseline
@@ -28,7 +28,7 @@ from labkit.train import count_correct, fit
 FRAME = 0.12  # seconds between two pictures of a run; with scoring and drawing, five a second
 WATCHED = 500  # training images that are scored for a picture
 GHOSTS = 4  # earlier runs that stay in sight
-GHOST_COLOURS = (plots.SKY, plots.GREEN, plots.PURPLE, plots.GREY)
+GHOST_COLOURS = (drawing.SKY, drawing.GREEN, drawing.PURPLE, drawing.GREY)
 
 
 class Moment(NamedTuple):
@@ -270,21 +270,21 @@ class Curves:
 
     def __init__(self, loss: Axes | None, accuracy: Axes, key: Axes) -> None:
         self.loss, self.accuracy = loss, accuracy
-        plots.run_accuracy_axis(accuracy)
+        drawing.run_accuracy_axis(accuracy)
         ghosts: list[dict[str, Any]] = [dict(ls="-", lw=1.3, color=colour, alpha=0.8) for colour in GHOST_COLOURS]
-        looks = [dict(ls="-", marker="o", ms=3.5, lw=2, color=plots.BLUE), *ghosts]
+        looks = [dict(ls="-", marker="o", ms=3.5, lw=2, color=drawing.BLUE), *ghosts]
         self._accuracies = [accuracy.plot([], [], **look)[0] for look in looks]
         self._accuracies[0].set_label("validation")
-        (self._train,) = accuracy.plot([], [], "--", lw=1.5, color=plots.ORANGE, label="training")
+        (self._train,) = accuracy.plot([], [], "--", lw=1.5, color=drawing.ORANGE, label="training")
         apart: dict[str, Any] = dict(color="white", mec="black", zorder=5, clip_on=False)
         (self._end,) = accuracy.plot([], [], "D", ms=7, label="all of it", **apart)
         accuracy.legend(loc="lower right", fontsize=10, framealpha=0.9, handlelength=1.4, labelspacing=0.3)
         self._losses, self._crosses = list[Line2D](), list[Line2D]()
         if loss is not None:
-            plots.loss_axis(loss)
+            drawing.loss_axis(loss)
             self._losses = [loss.plot([], [], **look)[0] for look in looks]
-            self._crosses = loss.plot([], [], "X", ms=13, color=plots.RED, mec="black")
-        self._dashes, self._rows = plots.key_rows(key, [plots.BLUE, *GHOST_COLOURS])
+            self._crosses = loss.plot([], [], "X", ms=13, color=drawing.RED, mec="black")
+        self._dashes, self._rows = drawing.key_rows(key, [drawing.BLUE, *GHOST_COLOURS])
 
     @property
     def artists(self) -> list[Artist]:

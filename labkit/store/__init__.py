@@ -1,9 +1,9 @@
 """Storage: a model as one small file, and an account of every byte in it.
 
 file = encode(model)          again = decode(file, into=model)        in memory
-save(model, "net.lk")         again = load("net.lk", into=model)      on disk, all of it or nothing
+save(model, "net.lk")         again = load("net.lk", into=model)      on disk, atomically
 ledger(model)                 one row per tensor and component; the rows sum to len(file)
-comparison(model)             the file beside theory, torch.save, gzip and raw float32
+comparison(model)             the file compared with theory, torch.save, gzip, raw float32
 """
 
 from labkit.store.coding import CODERS, QUICK

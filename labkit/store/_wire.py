@@ -1,4 +1,4 @@
-"""Numbers and texts in a header: LEB128 varints (7 bits a byte, low bits first) and a reader that never overruns."""
+"""Numbers and texts in a header: LEB128 varints (7 bits per byte, low bits first) and a reader that checks bounds."""
 
 Bytes = bytes | memoryview  # a view of a file or of a tensor saves a copy
 
@@ -25,7 +25,7 @@ def text(value: str) -> bytes:
 
 
 class Reader:
-    """Walks over bytes; ValueError, naming `what` is read, where they end too early."""
+    """Reads bytes in order; ValueError, naming `what` is read, if they end too early."""
 
     def __init__(self, raw: Bytes, what: str) -> None:
         self.raw, self.what, self.position = raw, what, 0
@@ -39,7 +39,7 @@ class Reader:
         return self.raw[self.position - n : self.position]
 
     def peek(self) -> int | None:
-        """The next byte, left where it is; None at the end."""
+        """The next byte, which is not consumed; None at the end."""
         return self.raw[self.position] if self.position < len(self.raw) else None
 
     def varint(self) -> int:
@@ -65,13 +65,13 @@ class Reader:
             raise ValueError(f"the {self.what} holds a name that is not UTF-8") from error
 
     def choice(self, name: str, options: tuple[str, ...]) -> str:
-        """One of `options`, stored as its place in them."""
+        """One of `options`, stored as its index."""
         place = self.varint()
         if place >= len(options):
             raise ValueError(f"unknown {name} {place}; this version of labkit knows {', '.join(options)}")
         return options[place]
 
     def end(self) -> None:
-        """Refuse bytes that nobody read."""
+        """Refuse bytes that are left over."""
         if self.position != len(self.raw):
             raise ValueError(f"the {self.what} goes on for {len(self.raw) - self.position} bytes after its end")

@@ -2,11 +2,11 @@
 
     packing        n · bits                                every symbol costs the same
     Huffman        Σ counts · lengths                      a whole number of bits per symbol
-    range coding   Σ counts · log2(1 / p)                  fractions of a bit; the entropy, all but reached
+    range coding   Σ counts · log2(1 / p)                  fractions of a bit; close to the entropy
 
-`symbols` is always one-dimensional, from 0 up; `counts[s]` says how often s occurs. Every `…_encode` has an exact
-inverse, which is told the number of symbols n and refuses, with ValueError, a stream that cannot hold them. The
-`…_size` functions price a stream from its counts alone, so that only the cheapest has to be written.
+`symbols` is one-dimensional, whole numbers from 0; `counts[s]` is how often s occurs. Every `…_encode` has an exact
+inverse, which takes the number of symbols n and raises ValueError for a stream that cannot hold them. The `…_size`
+functions compute a stream's bytes from counts alone, so that only the shortest stream has to be written.
 """
 
 from collections.abc import Collection
@@ -28,25 +28,25 @@ _SIZES = {"range": range_size, "huffman": huffman_size}
 
 
 def entropy_bits(counts: np.ndarray) -> float:
-    """Σ counts · log2(n / counts): the bits no code of independent symbols can go below (Shannon 1948)."""
+    """Σ counts · log2(n / counts): the fewest bits of any code of independent symbols (Shannon 1948)."""
     counts = counts[counts > 0]
     return float(counts @ np.log2(counts.sum() / counts)) if counts.size else 0.0
 
 
 QUICK = ("raw", "huffman", "range")  # milliseconds for a layer of 200,000 weights
-CODERS = (*QUICK, "context")  # a second
+CODERS = (*QUICK, "context")  # a second for the same
 
 
 def cheapest(counts: np.ndarray, coders: Collection[str] = QUICK) -> tuple[float, str]:
     """(bytes, name) of the coder among `coders` and "raw" that stores symbols with these counts in the fewest bytes."""
-    if width(counts) == 0:  # nothing but the symbol 0, or nothing at all
+    if width(counts) == 0:  # only the symbol 0, or no symbol at all
         return 0, "raw"
     prices: dict[str, float] = {"raw": packed_size(counts)}
     prices |= {coder: size(counts) for coder, size in _SIZES.items() if coder in coders}
-    coder = min(prices, key=prices.__getitem__)  # of equals the first, which is the simpler
+    coder = min(prices, key=prices.__getitem__)  # of equals the first, which is simpler
     return prices[coder], coder
 
 
 def price(counts: np.ndarray, coders: Collection[str] = QUICK) -> float:
-    """The bytes of `cheapest`, or a byte or two more: Huffman is left out beside range coding, its tree takes long."""
+    """The bytes of `cheapest`, or one or two more: Huffman, whose tree is slow, is left out beside range coding."""
     return cheapest(counts, [c for c in coders if c != "huffman" or "range" not in coders])[0]

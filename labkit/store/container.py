@@ -43,7 +43,7 @@ def deflate(raw: bytes) -> bytes:
 
 
 def _inflate(raw: Bytes, longest: int) -> bytes:
-    """The inverse of `deflate`; `longest` because a stored header of 16 kB could claim 16 MB."""
+    """The inverse of `deflate`; `longest` because 16 kB could inflate to 16 MB."""
     coder = zlib.decompressobj(wbits=-15)
     try:
         inflated = coder.decompress(raw, longest)

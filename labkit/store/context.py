@@ -1,9 +1,9 @@
-"""Context-modelled range coding of a sparse matrix of small whole numbers: its neighbours predict each weight.
+"""Context-modelled range coding of a sparse matrix of small integers: each weight is predicted from its neighbours.
 
-The matrix is walked column by column, all rows of a column at once. Each entry is a few yes-or-no questions: is it
-kept; is it positive; is its magnitude above 1, above 2, … The probability of a yes is counted, as coding goes on, over
-the entries that had the same neighbours. Writer and reader count alike, so no table is stored. This is the adaptive
-modelling of text compressors (Cleary and Witten 1984) on a matrix; it takes a second where other coders take
+The matrix is coded column by column, all rows of a column at once. Each entry is coded as a few yes-or-no questions: is
+it kept; is it positive; is its magnitude above 1, above 2, … The probability of a yes is estimated from counts over the
+entries so far that had the same neighbours. Writer and reader keep the same counts, so no table is stored. This is the
+adaptive modelling of text compressors (Cleary and Witten 1984) for a matrix; it takes a second where other coders take
 milliseconds.
 """
 
@@ -15,24 +15,24 @@ import numpy as np
 from labkit.store._wire import Bytes
 from labkit.store.range_coder import tail
 
-TOP = 15  # the largest magnitude: larger ones would be too many questions
-MAX_COLUMNS = 1024  # that are walked: each takes up to 1 ms, however few its rows
+TOP = 15  # the largest magnitude: larger ones would need too many questions
+MAX_COLUMNS = 1024  # each takes up to 1 ms, even with few rows
 MAX_ENTRIES = 1 << 19  # each takes 1 to 3 µs, and reading walks twice: 3 s
 _CROWDED = np.array([1, 3, 6, 10, 16, 26, 42])  # kept entries in neighbouring columns, in halves, at the class limits
 _BUSY = np.array([1, 2, 4, 6, 10, 16, 32])  # kept entries of a row over the mean of all rows, in eighths
 
 
 class Question:
-    """The counts behind one kind of question, over ever finer contexts; a rare context backs off to the coarser one."""
+    """The counts of one kind of question, in contexts from coarse to fine; a rare one backs off to the coarser one."""
 
     def __init__(self, sizes: Sequence[int], first: float, trust: float) -> None:
         self.counts = [np.zeros((size, 2)) for size in sizes]
         self.first, self.trust = first, trust
 
     def probability(self, contexts: Sequence[np.ndarray]) -> np.ndarray:
-        """Of a yes, for each entry: (yes + trust · coarser) / (all + trust).
+        """The probability of a yes for each entry: (yes + trust · coarser) / (all + trust).
 
-        Only steps that IEEE rounds the same on every machine: no exp, no log.
+        Uses only operations that IEEE rounds the same on every machine: no exp, no log.
         """
         share = np.full(len(contexts[0]), self.first)
         for counts, context in zip(self.counts, contexts, strict=True):
@@ -47,13 +47,13 @@ class Question:
 
 
 class Writer:
-    """Codes the answers it is given."""
+    """Encodes answers."""
 
     def __init__(self) -> None:
         self._coder = constriction.stream.queue.RangeEncoder()
 
     def ask(self, question: Question, contexts: Sequence[np.ndarray], answers: np.ndarray) -> np.ndarray:
-        """The answers themselves, 0 or 1 each."""
+        """Encode the answers, 0 or 1 each, and return them."""
         answers = answers.astype(np.int32)
         if answers.size:
             self._coder.encode(answers, _BERNOULLI, question.probability(contexts))
@@ -66,19 +66,19 @@ class Writer:
 
 
 class Reader:
-    """Decodes the answers that a writer was given."""
+    """Decodes the answers that a writer encoded."""
 
     def __init__(self, raw: Bytes) -> None:
         words = np.frombuffer(b"".join([raw, bytes(-len(raw) % 4)]), ">u4").astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)
 
     def ask(self, question: Question, contexts: Sequence[np.ndarray], answers: np.ndarray) -> np.ndarray:
-        """The answers of the stream; `answers` is not looked at."""
+        """The next answers in the stream; of `answers` only the size is used."""
         if not answers.size:
             return answers.astype(np.int32)
         try:
             found = self._coder.decode(_BERNOULLI, question.probability(contexts))
-        except AssertionError as error:  # how constriction says that no answers lead to this number
+        except AssertionError as error:  # constriction raises it if no answers give this number
             raise ValueError("the context-coded stream does not fit its model") from error
         question.learn(contexts, found)
         return found
@@ -88,7 +88,7 @@ _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 
 
 def can_walk(shape: tuple[int, int]) -> bool:
-    """Is a matrix (rows, columns) walked in the time that its number of entries justifies?"""
+    """Is a matrix of this shape (rows, columns) coded in reasonable time?"""
     rows, columns = shape
     return columns <= min(MAX_COLUMNS, 64 * rows) and rows * columns <= MAX_ENTRIES
 

@@ -1,9 +1,9 @@
-"""The .lk file: a model's state, losslessly, in as few bytes as simple coders manage. Loading never executes anything.
+"""The .lk file: a model's state, stored losslessly in few bytes. Loading a file never executes code.
 
-The header lists every tensor: name, kind, type, shape, layout, coders, lengths. The body is the tensors' streams, end
-to end. A file holds no architecture: `load` is given a model of the same one.
+The header lists every tensor: name, kind, type, shape, layout, coders, lengths. The body is the concatenated
+streams of the tensors. A file holds no architecture: `load` needs a model of the same architecture.
 
-    container    header and body, with a checksum            packed    one array: what its head says, its pieces
+    container    header and body, with a checksum            packed    one array: its part of the header, its pieces
     kinds        how each kind of part is written and read   layout    how its values are laid out
     tensors      one tensor: type, shape, values             index     which of its values are stored
 """
@@ -31,7 +31,7 @@ from labkit.store.tensors import to_numpy
 
 @dataclass(frozen=True)
 class Entry:
-    """A run of bytes of the file and what it holds: a component of the tensor `name`, by a coder."""
+    """A run of bytes of the file and what it holds: a component of the tensor `name`, written by `coder`."""
 
     name: str
     component: str
@@ -40,9 +40,9 @@ class Entry:
 
 
 def save(model: nn.Module, path: str | Path, coders: Collection[str] = QUICK) -> Path:
-    """Write `model` to `path`, all of it or nothing: a crash leaves the file that was there. Returns the path.
+    """Write `model` to `path` atomically: after a crash the previous file is intact. Returns the path.
 
-    `coders` may compete for each tensor (see `encode`). ValueError where `path` is a folder, a device or a pipe.
+    `coders` lists the coders that may be used (see `encode`). ValueError where `path` is a folder, a device or a pipe.
     """
     _check.kind(str | Path, path=path)
     replace(path, [entry.raw for entry in entries(model, coders)])
@@ -60,21 +60,21 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
 
 
 def _longest_file(into: nn.Module) -> int:
-    """More bytes than any file of this architecture: float64 for each value, its grid or codebook, its header."""
+    """An upper bound of the bytes of a file: float64 for each value, its grid or codebook, its header."""
     return sum(20 * math.prod(part.shape) + 10_000 for part in parts(unwrapped(into)).values()) + 10_000
 
 
 def encode(model: nn.Module, coders: Collection[str] = QUICK) -> bytes:
     """The file of `model`. ValueError names a tensor whose type a file cannot hold.
 
-    Of `coders`, among "raw", "huffman", "range" and "context", each tensor gets the one that makes it shortest; "raw"
-    is always there. "context" is not among them by default: it takes seconds instead of milliseconds.
+    Each tensor gets the coder of `coders` that makes it shortest; allowed are "raw", "huffman", "range" and "context",
+    and "raw" is always included. "context" is not used by default: it takes seconds instead of milliseconds.
     """
     return b"".join(entry.raw for entry in entries(model, coders))
 
 
 def entries(model: nn.Module, coders: Collection[str] = QUICK) -> list[Entry]:
-    """The file of `model` as the runs of bytes it consists of, in order, each with what it holds.
+    """The file of `model` as a list of byte runs, in order, each with what it holds.
 
     Floats without zeros are views of the model's own memory: use them before the model changes.
     """
@@ -92,7 +92,7 @@ def entries(model: nn.Module, coders: Collection[str] = QUICK) -> list[Entry]:
 
 
 def describe(name: str, part: Part, coders: Collection[str]) -> tuple[bytes, list[Entry]]:
-    """What the header says of a part, and its entries of the body."""
+    """The header bytes of a part, and its entries in the body."""
     head = bytearray(text(name))
     try:
         pieces = kinds.write_part(head, part, coders)
@@ -102,7 +102,7 @@ def describe(name: str, part: Part, coders: Collection[str]) -> tuple[bytes, lis
 
 
 def _check_input_quantizers(model: nn.Module) -> None:
-    """Refuse to write one that `decode` would refuse to read."""
+    """Refuse to write an input quantizer that `decode` would refuse to read."""
     for name in input_quantizers(model):
         try:
             check_grid(cast(QuantizeInput, model.get_submodule(name)).grid, ())

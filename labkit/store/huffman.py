@@ -8,13 +8,13 @@ from labkit.store import packing
 from labkit.store._wire import Bytes
 
 _MAX_LENGTH = 32  # bits of a code, because the reader looks at 32 bits at a time
-_CHUNK = 1 << 17  # bytes that the reader looks at in one go, to bound memory
+_CHUNK = 1 << 17  # bytes that the reader processes at a time, to bound memory
 
 
 def huffman_lengths(counts: np.ndarray) -> np.ndarray:
     """Code length in bits of each symbol, 0 where it does not occur: join the two rarest until one is left.
 
-    Huffman (1952). A single symbol needs no bits at all. Lengths are kept to 32 by flattening extreme counts.
+    Huffman (1952). A single symbol needs no bits at all. Lengths are limited to 32 bits by flattening extreme counts.
     """
     lengths = np.zeros(counts.size, np.int64)
     heap = [(int(counts[s]), int(s), [int(s)]) for s in np.flatnonzero(counts)]  # (count, tie-break, symbols below)
@@ -75,10 +75,10 @@ def huffman_decode(raw: Bytes, n: int) -> np.ndarray:
 
 
 def _canonical(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(symbols in code order, where each one's share of [0, 2^32) begins).
+    """(symbols in code order, the start of each one's interval in [0, 2^32)).
 
-    A code of l bits owns the 2^(32 - l) numbers that begin with it. Laid end to end, short codes first and then by
-    symbol, the lengths alone fix every code: that is the canonical Huffman code.
+    A code of l bits owns the 2^(32 - l) numbers that begin with it. With short codes first and then by symbol, the
+    lengths alone determine every code: that is the canonical Huffman code.
     """
     order = np.lexsort((np.arange(lengths.size), lengths))
     order = order[lengths[order] > 0]
@@ -89,7 +89,7 @@ def _canonical(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _lengths_everywhere(five_bytes: np.ndarray, lengths: np.ndarray, starts: np.ndarray) -> bytes:
     """The length of the code that would begin at each bit position, one byte each."""
     here = ((five_bytes[:, None] >> np.arange(8, 0, -1)) & 0xFFFFFFFF).ravel()
-    distinct, first = np.unique(lengths, return_index=True)  # codes are in order of length: a few borders tell it
+    distinct, first = np.unique(lengths, return_index=True)  # codes are in order of length: a few bounds suffice
     return distinct[np.searchsorted(starts[first], here, "right") - 1].astype(np.uint8).tobytes()
 
 

@@ -18,7 +18,7 @@ GAP_BITS = range(3, 9)
 
 @dataclass(frozen=True)
 class Index:
-    """Which of n values are not zero, `mask` (n,), and the cheapest way to say so: its layout, its price in bytes."""
+    """Which of n values are not zero, `mask` (n,), and the cheapest way to store that: layout, size in bytes."""
 
     mask: np.ndarray
     layout: str
@@ -33,18 +33,18 @@ def cheapest_index(mask: np.ndarray, coders: Collection[str] = coding.QUICK) -> 
     if kept:
         histogram = packing.histogram(_gaps(mask))
         layouts += [(_gap_counts(histogram, b), "relative", b) for b in GAP_BITS]
-    bounds = [coding.entropy_bits(counts) / 8 for counts, _, _ in layouts]  # no coder goes below
+    bounds = [coding.entropy_bits(counts) / 8 for counts, _, _ in layouts]  # lower bounds for any coder
     best = (math.inf, "", 0)
     for i in np.argsort(bounds):
         counts, layout, gap_bits = layouts[i]
-        if bounds[i] <= best[0]:  # else not worth the time of a price
+        if bounds[i] <= best[0]:  # otherwise it cannot be the cheapest
             best = min(best, (coding.price(counts, coders), layout, gap_bits))
     size, layout, gap_bits = best
     return Index(mask, layout, gap_bits, size)
 
 
 def _gaps(mask: np.ndarray) -> np.ndarray:
-    """How many zeros precede each place since the one before, in the smallest type."""
+    """The number of zeros between each place and the one before, in the smallest type."""
     gaps, last = [np.zeros(0, np.uint8)], -1
     for i, chunk in enumerate(packing.chunks(mask)):
         places = np.flatnonzero(chunk) + i * packing.CHUNK
@@ -66,9 +66,9 @@ def _gap_counts(histogram: np.ndarray, gap_bits: int) -> np.ndarray:
 
 
 def _split(gaps: np.ndarray, gap_bits: int) -> np.ndarray:
-    """Gaps as symbols of `gap_bits` bits: the largest says "so many zeros, and no value yet", others end a gap.
+    """Gaps as symbols of `gap_bits` bits: the largest means "so many zeros, no value yet", others end a gap.
 
-    Han et al. (2015) give such a filler the value 0 in the stream of values; a symbol of its own costs no value.
+    Han et al. (2015) store a value 0 for such a filler; a symbol of its own needs no value.
     """
     longest, pieces = (1 << gap_bits) - 1, [np.zeros(0, np.uint8)]
     for chunk in packing.chunks(gaps):
@@ -79,7 +79,7 @@ def _split(gaps: np.ndarray, gap_bits: int) -> np.ndarray:
 
 
 def write_index(index: Index, coders: Collection[str] = coding.QUICK) -> Packed:
-    """The index alone; the values are to follow."""
+    """The index alone, to which the caller adds the values."""
     packed = Packed(index.layout, coders)
     symbols = index.mask.view(np.uint8) if index.layout == "bitmap" else _split(_gaps(index.mask), index.gap_bits)
     if index.layout == "relative":

@@ -1,6 +1,6 @@
-"""How each kind of part is written and read, and what theory says it costs: one small class per kind.
+"""How each kind of part is written and read, and its size in theory: one small class per kind.
 
-A new kind of part is a class here, at the end of FORMATS, and one in `labkit.compress.parts`.
+A new kind of part needs a class here, at the end of FORMATS, and one in `labkit.compress.parts`.
 """
 
 from collections.abc import Collection
@@ -36,13 +36,13 @@ class Format(Protocol[P]):
     """One kind of part in a file."""
 
     def write(self, head: bytearray, part: P, coders: Collection[str]) -> list[Piece]:
-        """Describe the part in the header; its pieces of the body. ValueError for what `read` would refuse."""
+        """Describe the part in the header; return its pieces of the body. ValueError for what `read` would refuse."""
 
     def read(self, head: Reader, body: Reader, allowed: Shapes) -> P:
         """The part that `write` wrote, of one of the shapes in `allowed`; ValueError says what is wrong with it."""
 
     def theory_bits(self, part: P) -> float:
-        """n · H(mask) + kept · H(value): what no coder of independent symbols can go below."""
+        """n · H(mask) + kept · H(value): a lower bound for any coder of independent symbols."""
 
 
 class PlainFormat:
@@ -66,7 +66,7 @@ class PlainFormat:
 class QuantizedFormat:
     """Type and shape of the integers, bits, how, scale (a tensor), zero point (a tensor); layout, coders.
 
-    `how` is 1 if symmetric, plus 2 · (1 + place in FLOATS) of the type of the floats where the scale has another.
+    `how` is 1 if symmetric, plus 2 · (1 + index in FLOATS) of the type of the floats if the scale has another.
     """
 
     def write(self, head: bytearray, part: Quantized, coders: Collection[str]) -> list[Piece]:
@@ -133,7 +133,7 @@ class SharedFormat:
 FORMATS: dict[str, Format[Any]] = {
     "tensor": PlainFormat(), "quantized": QuantizedFormat(), "codebook": SharedFormat()
 }  # fmt: skip
-KINDS = tuple(FORMATS)  # stored as their place in it
+KINDS = tuple(FORMATS)  # stored by index
 
 
 def write_part(head: bytearray, part: Part, coders: Collection[str]) -> list[Piece]:

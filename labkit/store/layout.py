@@ -1,12 +1,12 @@
-"""How one array is laid out in the file: where its values are, what they are, and which coder stores each of the two.
+"""How one array is laid out in the file: the positions and the values that are stored, and the coder of each.
 
     dense       every value
     bitmap      one bit for each place, 1 where the value is not zero; then the non-zero values
     relative    the distance from each non-zero value to the next (Han et al. 2015); then the non-zero values
-    context     mask and values of a sparse matrix, each bit predicted from its neighbours; slow, so only on demand
+    context     mask and values of a sparse matrix, each bit predicted from its neighbours; slow, so only on request
 
 A quantized array is zero where q equals its zero point, a float array where all bits are zero (so -0.0 is a value).
-The cheapest layout and coders are chosen from counts; only the winner is written.
+The cheapest layout and coders are chosen from counts; only those are written.
 """
 
 import math
@@ -23,7 +23,7 @@ from labkit.store.packed import CODERS, INDEX, LAYOUTS, VALUES, Packed, Piece, r
 
 
 def pack_words(words: np.ndarray, coders: Collection[str] = coding.QUICK) -> Packed:
-    """Lay out floats, seen as unsigned whole numbers `words`, (n,) uint8 … uint64."""
+    """Lay out floats, given as unsigned whole numbers `words`, (n,) uint8 … uint64."""
     if not words.all():
         index = cheapest_index(words != 0, coders)
         if index.size + np.count_nonzero(index.mask) * words.itemsize < words.nbytes:
@@ -51,7 +51,7 @@ def unpack_words(head: Reader, body: Reader, n: int, dtype: np.dtype) -> np.ndar
 
 
 def pack_integers(values: np.ndarray, coders: Collection[str] = coding.QUICK) -> Packed:
-    """Lay out whole numbers (n,) of any type, dense: the smallest, then how far each is above it."""
+    """Lay out whole numbers (n,) of any type, dense: the smallest, then the difference of each from it."""
     low, high = _range(values)
     packed = Packed("dense", coders)
     packed.head += signed(low)
@@ -94,7 +94,7 @@ def _above(values: np.ndarray, low: int) -> np.ndarray:
 
 
 def must_fit(values: np.ndarray, low: int, high: int) -> None:
-    """Refuse whole numbers of which one is not in [low, high], by a ValueError."""
+    """ValueError if one of these whole numbers is not in [low, high]."""
     _must_lie(*_range(values), (low, high))
 
 
@@ -107,9 +107,9 @@ def _must_lie(low: int, high: int, allowed: tuple[int, int]) -> None:
 
 
 def pack_quantized(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str] = coding.QUICK) -> Packed:
-    """Lay out integers q, int8 or uint8, of which those equal to `zero_point`, int32, broadcasting to it, are zero.
+    """Lay out integers q (int8 or uint8), of which those equal to `zero_point` (int32, broadcasts to q) are zero.
 
-    Of `coders` the one that makes it shortest; context coding takes a second for a layer of 200,000 weights.
+    Uses the coder of `coders` that makes it shortest; context coding takes a second for a layer of 200,000 weights.
     """
     packed = _pack_quickly(q, zero_point, coders)
     if "context" not in coders or not q.size:
@@ -121,7 +121,7 @@ def pack_quantized(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str
 
 
 def _pack_contexts(away: np.ndarray) -> Iterator[Packed]:
-    """The matrix and its transpose, with the neighbours of a row of pixels and of a square picture."""
+    """The matrix and its transpose, each with the neighbours for a row of pixels and for a square image."""
     for turned, matrix in enumerate((away, away.T)):
         for stride in sorted({1, math.isqrt(matrix.shape[1])}) if context.can_walk(matrix.shape) else ():
             mask, values = context.context_encode(matrix, stride)
@@ -140,7 +140,7 @@ def _pack_quickly(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str]
         away -= np.broadcast_to(zero_point, q.shape)[mask]
     low, high = _range(away)
     if low < 0:
-        away -= away > 0  # no symbol would be 0: close the gap it leaves
+        away -= away > 0  # no value is 0: close the gap
     away -= low
     symbols = away.astype(np.min_scalar_type(high - low))
     counts, dense_counts = packing.histogram(symbols), packing.histogram(_above(q.ravel(), _range(q)[0]))
@@ -161,7 +161,7 @@ def unpack_quantized(
     dtype: np.dtype,
     allowed: tuple[int, int],
 ) -> np.ndarray:
-    """The integers of `pack_quantized`, in a row; `zero_point`, int32 in `allowed` (low, high), broadcasts to them."""
+    """The integers of `pack_quantized`, flattened; `zero_point`, int32 in `allowed` (low, high), broadcasts to them."""
     zeros = np.broadcast_to(zero_point, shape)
     if head.peek() == LAYOUTS.index("context"):
         q = zeros.ravel() + _read_context(head, body, max(1, shape[0]) if shape else 1, zeros.size)

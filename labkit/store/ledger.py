@@ -1,4 +1,4 @@
-"""Where the bytes of a model's file went, and how it compares with theory and with other files."""
+"""Where the bytes of a model's file go, and how it compares with theory and with other files."""
 
 import gzip
 import io
@@ -27,10 +27,10 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 def ledger(model: nn.Module, coders: Collection[str] = QUICK) -> pd.DataFrame:
     """Every byte of the file of `model`, one row per tensor and component: name, component, coder, bytes.
 
-    The rows sum to `len(encode(model, coders))`: they are what the encoder notes while it writes. `component` is one
+    The rows sum to `len(encode(model, coders))`: the encoder records them while it writes. `component` is one
     of COMPONENTS: "values" and "mask or indices" of weights (two or more dimensions); "scales", with the zero points;
-    "codebook", the centroids of shared weights; "biases", with all other vectors; "BatchNorm", with LayerNorm and its
-    kin; "input quantizers"; "header", with the checksum. `coder` is the layout, then how the bytes are coded.
+    "codebook", the centroids of shared weights; "biases", with all other vectors; "BatchNorm", with LayerNorm and
+    similar; "input quantizers"; "header", with the checksum. `coder` is the layout, then how the bytes are coded.
     """
     return encode_with_ledger(model, coders)[1]
 
@@ -66,10 +66,10 @@ def _kinds(model: nn.Module) -> dict[str, str]:
 
 
 def comparison(model: nn.Module) -> pd.DataFrame:
-    """The file of `model` beside theory and other files of the same values, one row each: what, bytes.
+    """The file of `model` compared with theory and other files of the same values, one row each: what, bytes.
 
     "theory" is the entropy of independent symbols: for each tensor n · H(share of zeros) for the mask plus the entropy
-    of its non-zero values (32 bits each for floats), without any header. Our file may undercut it where zeros cluster.
+    of its non-zero values (32 bits each for floats), without any header. Our file may be smaller where zeros cluster.
     """
     _check.kind(nn.Module, model=model)
     model = unwrapped(model)

@@ -1,4 +1,4 @@
-"""An array on its way into the file: what the header says of it, and its pieces of the body, each by its coder."""
+"""An array ready to be written: its part of the header, and its pieces of the body, each with its coder."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -8,14 +8,14 @@ import numpy as np
 from labkit.store import coding
 from labkit.store._wire import Bytes, Reader, varint
 
-LAYOUTS = ("dense", "bitmap", "relative", "context")  # stored as their place in it; see layout.py
+LAYOUTS = ("dense", "bitmap", "relative", "context")  # stored by index; see layout.py
 CODERS = ("words", "huffman", "range", "raw")  # likewise; "raw" in b bits is 3 + b
 INDEX, VALUES = "mask or indices", "values"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of bytes in the file's body: what it is for, how it was coded."""
+    """A run of bytes in the file's body: what it is for and how it is coded."""
 
     component: str
     coder: str
@@ -29,7 +29,7 @@ def named(component: str, pieces: Iterable[Piece]) -> list[Piece]:
 
 @dataclass
 class Packed:
-    """An array ready to be written: its layout, what the header must say, and its pieces, in order."""
+    """An array ready to be written: its layout, its header bytes, and its pieces, in order."""
 
     layout: str
     coders: Collection[str] = coding.QUICK
@@ -51,7 +51,7 @@ class Packed:
             self.pieces.append(Piece(component, coder, raw))
 
     def put_words(self, words: np.ndarray) -> None:
-        """Add values as they lie in memory (little-endian), and not a copy of them."""
+        """Add values as they are in memory (little-endian), without a copy."""
         self.head += varint(CODERS.index("words"))
         self.pieces.append(Piece(VALUES, f"raw {8 * words.itemsize} bits", words.view(np.uint8).data))
 
@@ -60,13 +60,13 @@ class Packed:
         return len(self.head) + sum(len(piece.raw) for piece in self.pieces)
 
     def write(self, head: bytearray) -> list[Piece]:
-        """Add to the header what it must say; the pieces that are not empty."""
+        """Append the header bytes to `head`; return the pieces that are not empty."""
         head += self.head
         return [Piece(p.component, f"{self.layout}, {p.coder}", p.raw) for p in self.pieces if p.raw]
 
 
 def read_symbols(code: int, head: Reader, body: Reader, n: int) -> np.ndarray:
-    """The n symbols of `put_symbols`, by the coder of this number."""
+    """The n symbols of `put_symbols`, decoded by the coder of number `code`."""
     bits = code - CODERS.index("raw")
     if 0 <= bits <= 32:
         return coding.unpack_bits(body.take(coding.bytes_for(n, bits)), n, bits)

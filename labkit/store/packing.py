@@ -1,6 +1,6 @@
-"""Fixed-width bit packing, the helpers it shares with the other coders, and the table an entropy coder begins with.
+"""Fixed-width bit packing, helpers shared with the other coders, and the table at the start of an entropy-coded stream.
 
-Symbols may have any type that holds them, best the smallest; wider arrays are made for one chunk at a time.
+Symbols may have any type that holds them, ideally the smallest; wider arrays are made for one chunk at a time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from labkit.store._wire import Bytes, Reader, varint
 
 MAX_ALPHABET = 1 << 16  # symbols of the two entropy coders: a table longer than that costs more than it saves
 
-CHUNK = 1 << 15  # symbols that are worked on in one go, to bound memory; a multiple of 8
+CHUNK = 1 << 15  # symbols that are processed at a time, to bound memory; a multiple of 8
 
 
 def chunks(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -27,7 +27,7 @@ def counts_of(symbols: np.ndarray) -> np.ndarray:
 
 
 def histogram(values: np.ndarray) -> np.ndarray:
-    """How often each value 0 … max occurs, for values without bound."""
+    """How often each value 0 … max occurs, for values of any size."""
     counts = np.zeros(int(values.max()) + 1 if values.size else 0, np.int64)
     for chunk in chunks(values):
         here = np.bincount(chunk)
@@ -84,7 +84,7 @@ def unpack_bits(raw: Bytes, n: int, bits: int) -> np.ndarray:
 
 def join(words: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[bytes]:
     """Write code words, (codes, lengths <= 32) in chunks, one after another, most significant bit first."""
-    left, n_left = 0, 0  # the bits of a byte that is not full yet go before the next chunk
+    left, n_left = 0, 0  # the bits of an incomplete byte go before the next chunk
     for codes, lengths in words:
         raw = _join(np.append(left, codes), np.append(n_left, lengths))
         n_left = (n_left + int(lengths.sum())) % 8
@@ -141,7 +141,7 @@ def read_table(raw: Bytes) -> tuple[np.ndarray, int, Bytes]:
 
 
 def nothing(raw: Bytes) -> np.ndarray:
-    """The symbols of an empty stream; ValueError where it is not empty."""
+    """The symbols of an empty stream; ValueError if it is not empty."""
     if raw:
         raise ValueError(f"a stream goes on for {len(raw)} bytes after its last symbol")
     return np.zeros(0, np.int64)

@@ -46,7 +46,7 @@ def range_decode(raw: Bytes, n: int) -> np.ndarray:
         decoder = constriction.stream.queue.RangeDecoder(words)
         for chunk in packing.chunks(symbols):
             chunk[:] = decoder.decode(model, chunk.size)
-    except AssertionError as error:  # how constriction says that no symbols lead to this number
+    except AssertionError as error:  # constriction raises it if no symbols give this number
         raise ValueError("the range-coded stream does not fit its histogram") from error
     if _narrow(symbols, shares) != payload:  # cheap, and no byte of the stream goes unchecked
         raise ValueError("the range-coded stream is not the one its symbols make")
@@ -54,7 +54,7 @@ def range_decode(raw: Bytes, n: int) -> np.ndarray:
 
 
 def _histogram(counts: np.ndarray) -> tuple[int, np.ndarray, float]:
-    """(resolution, counts as small floats, bits of the stream) that make table and stream together smallest.
+    """(resolution, counts as small floats, bits of the stream) that minimize the size of table and stream together.
 
     A count 2^k · (1 + m / steps) is stored as 1 + k · steps + m, like a float of few bits: a rare symbol's share is
     then as precise as a frequent one's. 0 stands for a symbol that does not occur.
@@ -84,7 +84,7 @@ def _model(shares: np.ndarray) -> constriction.stream.model.Categorical:
 
 
 def _narrow(symbols: np.ndarray, shares: np.ndarray) -> bytes:
-    """The symbols as one number; the reader takes missing bytes for zeros."""
+    """The symbols as one number; the reader takes missing bytes as zeros."""
     coder = constriction.stream.queue.RangeEncoder()
     model = _model(shares)
     for chunk in packing.chunks(symbols):
@@ -93,7 +93,7 @@ def _narrow(symbols: np.ndarray, shares: np.ndarray) -> bytes:
 
 
 def tail(coder: constriction.stream.queue.RangeEncoder) -> bytes:
-    """The stream of fewest bytes that leads to what `coder` has encoded."""
+    """The shortest stream that decodes to what `coder` has encoded."""
     words = coder.get_compressed().astype(">u4")
     if not words.size:  # nothing was encoded
         return b""

@@ -1,4 +1,4 @@
-"""From the bytes of a .lk file to a model; from any bytes, to one clear ValueError or such a model."""
+"""From the bytes of a .lk file to a model; any other bytes raise one clear ValueError."""
 
 from collections.abc import Mapping
 
@@ -19,8 +19,8 @@ _ROUNDING = {"scale": _FLOATS, "zero_point": (torch.int32,), "bits": (torch.uint
 def decode(raw: bytes, into: nn.Module) -> nn.Module:
     """A new model: the architecture of `into`, the contents of the file `raw`, bit for bit what was saved.
 
-    ValueError says what is wrong with the file. Nothing is unpacked before its name and its shape were found in `into`,
-    so that a hostile file cannot claim more memory than that model.
+    ValueError says what is wrong with the file. Nothing is unpacked before its name and its shape are found in `into`,
+    so that a malicious file cannot take more memory than that model.
     """
     _check.kind(nn.Module, into=into)
     _check.kind(bytes | bytearray | memoryview, raw=raw)
@@ -35,7 +35,7 @@ def decode(raw: bytes, into: nn.Module) -> nn.Module:
         name = head.text()
         if name not in shapes:
             kind = type(into).__name__
-            raise ValueError(f"the file holds {short(name)}, which {kind} has not; give the model it was saved from")
+            raise ValueError(f"the file holds {short(name)}, which {kind} lacks; give the model it was saved from")
         try:
             if name in stored:
                 raise ValueError("it is listed twice")
@@ -50,12 +50,12 @@ def decode(raw: bytes, into: nn.Module) -> nn.Module:
 
 
 def _longest_header(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """More bytes than the inflated header of any model with these parts: 50 numbers for each, 3 more for an axis."""
+    """An upper bound of the bytes of the inflated header: 50 numbers for each part, 3 more for each axis."""
     return 10 + sum(len(text(name)) + 10 * (50 + 3 * len(shape)) for name, shape in shapes.items())
 
 
 def _check_type(name: str, part: Part, expected: Part | None, is_buffer: bool) -> None:
-    """Refuse what `assemble` could not put where `name` is: `expected`, or None for a part of an input quantizer."""
+    """Refuse what `assemble` could not put in place of `name`: `expected`, or None for a part of an input quantizer."""
     plain = part.kind == "tensor"
     if expected is None:
         if not plain or part.dtype not in _ROUNDING[name.rpartition(".")[2]]:
@@ -70,7 +70,7 @@ def _check_type(name: str, part: Part, expected: Part | None, is_buffer: bool) -
 
 
 def _check_mixture(stored: Mapping[str, Part], expected: Mapping[str, Part]) -> None:
-    """Refuse floats of several types, with which no layer computes, unless they are those of `into`."""
+    """Refuse floats of several types, which no layer can combine, unless `into` has the same types."""
     types = {name: part.dtype for name, part in stored.items() if name in expected and part.dtype.is_floating_point}
     if len(set(types.values())) > 1:
         for name, dtype in types.items():

@@ -13,14 +13,14 @@ from labkit.store._wire import Reader, varint
 from labkit.store.packed import Piece
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
-DTYPES = (*FLOATS, "int8", "int16", "int32", "int64", "uint8", "bool")  # stored as their place in this list
+DTYPES = (*FLOATS, "int8", "int16", "int32", "int64", "uint8", "bool")  # stored by index
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
-Shapes = Collection[tuple[int, ...]]  # those that a tensor of the file may have, as `into` knows
+Shapes = Collection[tuple[int, ...]]  # those that a tensor of the file may have, taken from `into`
 
 
 def write_tensor(head: bytearray, tensor: Tensor, coders: Collection[str]) -> list[Piece]:
-    """Describe a tensor in the header; its pieces of the body are returned."""
+    """Describe a tensor in the header; return its pieces of the body."""
     write_shape(head, tensor)
     values = to_numpy(tensor)
     pack = layout.pack_words if tensor.is_floating_point() else layout.pack_integers
@@ -28,7 +28,7 @@ def write_tensor(head: bytearray, tensor: Tensor, coders: Collection[str]) -> li
 
 
 def read_tensor(head: Reader, body: Reader, allowed: Shapes) -> Tensor:
-    """The tensor that `write_tensor` wrote; nothing is unpacked before its shape was found in `allowed`."""
+    """The tensor that `write_tensor` wrote; nothing is unpacked before its shape is found in `allowed`."""
     dtype, shape = read_shape(head, allowed)
     unpack = layout.unpack_words if dtype in FLOATS else layout.unpack_integers
     return to_tensor(unpack(head, body, math.prod(shape), numpy_type(dtype)), dtype, shape)
@@ -62,7 +62,7 @@ def short(value: object) -> str:
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """The values in a row: floats as unsigned whole numbers of the same bits, booleans as 0 and 1."""
+    """The values, flattened: floats as unsigned whole numbers of the same bits, booleans as 0 and 1."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     if flat.dtype.is_floating_point:
         return flat.view(_INTEGERS[flat.itemsize]).numpy().view(f"u{flat.itemsize}")
@@ -70,7 +70,7 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 
 
 def numpy_type(dtype: str) -> np.dtype:
-    """The type that `to_numpy` makes of a torch type."""
+    """The NumPy type that `to_numpy` gives for a torch type."""
     kind = "u" if dtype in (*FLOATS, "bool", "uint8") else "i"
     return np.dtype(f"{kind}{getattr(torch, dtype).itemsize}")
 
@@ -79,5 +79,5 @@ def to_tensor(values: np.ndarray, dtype: str, shape: tuple[int, ...]) -> Tensor:
     """The inverse of `to_numpy`."""
     if dtype == "bool" and values.max(initial=0) > 1:
         raise ValueError("its booleans are something other than 0 and 1")
-    signed_view = values.view(f"i{values.itemsize}")  # torch does little with numpy's uint16, uint32, uint64
+    signed_view = values.view(f"i{values.itemsize}")  # torch supports little of uint16, uint32, uint64
     return torch.from_numpy(signed_view).view(getattr(torch, dtype)).reshape(shape)

@@ -54,6 +54,9 @@ RECIPES = {
         LENET.settings | dict(epochs=4, lr=8e-3, batch_size=64, loss=losses.next_character)
     ),
 }  # fmt: skip
+FINE_TUNE: dict[str, Any] = dict(
+    epochs=6, lr=1e-3, progress=False
+)  # the budget of every sweep that trains a checkpoint
 
 
 def checkpoint(name: str, data_name: str) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 import labkit as lk
 from labkit.compress.distill import answers
 from labkit.data import data_dir
-from labkit.explore._distillation import offered
+from labkit.topics.knowledge_distillation.panel import offered
 from tests.browser.account import (
     accuracy,
     dense_weights,

@@ -5,7 +5,7 @@ import torch
 
 import labkit as lk
 from labkit import optim
-from labkit.sweep.learning_rate import IMAGES, TRAINING
+from labkit.topics.learning_rate.experiment import IMAGES, TRAINING
 from tests.browser.live import ONE_THREAD, alt, card, handle, shown_value, streams, told, trained_panel, waited
 
 pytestmark = pytest.mark.browser

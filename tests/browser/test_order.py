@@ -5,7 +5,7 @@ import re
 import pytest
 
 import labkit as lk
-from labkit.sweep.order import EPOCHS, IMAGES
+from labkit.topics.order_matters.experiment import EPOCHS, IMAGES
 from tests.browser.account import accuracy, dense_weights, prune_globally, round_symmetric
 from tests.browser.live import ONE_THREAD, alt, card, handle, told, trained_panel, waited
 

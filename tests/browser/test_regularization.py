@@ -7,7 +7,7 @@ import torch
 
 import labkit as lk
 from labkit import losses
-from labkit.explore._regularization import BATCH, STEPS, USUAL
+from labkit.topics.regularization.panel import BATCH, STEPS, USUAL
 from tests.browser.live import ONE_THREAD, alt, card, handle, shown_value, streams, told, trained_panel, waited
 
 pytestmark = pytest.mark.browser

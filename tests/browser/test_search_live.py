@@ -5,7 +5,7 @@ import re
 import pytest
 
 from labkit.sweep import shipped_sweep
-from labkit.sweep.search import shipped_right
+from labkit.topics.hyperparameter_search.experiment import shipped_right
 from tests.browser.live import card, opened, press, shown_value
 
 pytestmark = pytest.mark.browser
@@ -18,7 +18,7 @@ def panel(url, chrome, notebooks):
 
 
 def chosen(trials, judges):
-    """The accuracies, on judges and on fresh images, of the best of the first trials of TPE: from the shipped bits."""
+    """The accuracies, on judges and on unseen images, of the best of the first trials of TPE: from the shipped bits."""
     table = shipped_sweep("search", "mlp", "fashion-mnist").query("sampler == 'tpe' and seed == 0").iloc[:trials]
     right = [shipped_right("tpe")[number] for number in table["number"]]
     best = max(right, key=lambda bits: bits[:judges].mean())
@@ -31,7 +31,7 @@ def test_looking_back_and_other_judges_equal_a_recomputation(panel):
     trials = int(shown_value(panel, "trials").split()[0])
     judges = int(shown_value(panel, "judged by, images"))
     assert (trials < 30, judges) == (True, 100)
-    assert (card(panel, "accuracy of the best")[0], card(panel, "on fresh images")[0]) == chosen(trials, judges)
+    assert (card(panel, "accuracy of the best")[0], card(panel, "on unseen images")[0]) == chosen(trials, judges)
     press(panel, "trials", "PageUp")
     press(panel, "judged by, images", "ArrowRight")
 

@@ -133,7 +133,7 @@ REFUSED = {
     "tied": (tied, "0.weight is parametrized or shared: fold 1 before you quantize or tie it"),
     "another axis": (
         lambda: nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(7)),
-        "1 cannot be folded: its channels are not those that 0 puts out",
+        "1 cannot be folded: its channels are not the outputs of 0",
     ),
 }  # fmt: skip
 
@@ -145,7 +145,9 @@ def test_what_cannot_be_folded_is_named(refuses, kind):
 
 
 def test_a_model_that_cannot_be_traced_is_named():
-    said = "model Branching cannot be traced by torch.fx, for its forward branches on values or sizes \\(TraceError\\)"
+    said = (
+        "model Branching cannot be traced by torch.fx, since its forward branches on values or sizes \\(TraceError\\)"
+    )
     with pytest.raises(ValueError, match=said):
         fold_batchnorm(Branching())
     with pytest.raises(TypeError, match="model is a int; allowed: a torch.nn.Module"):
@@ -157,7 +159,7 @@ def test_another_axis_than_the_channels_is_refused_when_it_arrives(refuses):
     model = lively(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)), 8, 6)
     folded = fold_batchnorm(model)
     said = "a folded Linear got an input of shape (2, 8, 6); allowed: 2 dimensions"
-    refuses(ValueError, f"{said}, for its BatchNorm was along dimension 1", folded, torch.randn(2, 8, 6))
+    refuses(ValueError, f"{said}, because its BatchNorm was along dimension 1", folded, torch.randn(2, 8, 6))
 
 
 def test_frozen_weights_stay_frozen():

@@ -278,7 +278,7 @@ REFUSED = {
     "a mean": (chain(nn.Conv2d(1, 1, 1), nn.AvgPool2d(2)), torch.rand(9, 1, 2, 2), f"_1 {FIT}"),
     "pooled logits": (
         chain(nn.Conv2d(1, 1, 1), nn.MaxPool2d(2)), torch.rand(9, 1, 2, 2),
-        "max-pooling does not fit: a layer with weights has to come behind it",
+        "max-pooling does not fit: a layer with weights has to come after it",
     ),
     "mirrors": (
         chain(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")), torch.rand(9, 1, 4, 4),

@@ -146,12 +146,12 @@ def test_what_does_not_fit_is_refused(refuses):
     short = {k: v for k, v in found.items() if k != "4.bias"}
     refuses(ValueError, f"the file has no 4.bias, which Sequential needs; {fit}", assemble, convnet(), short)
     extra = found | {"9.weight": Plain(torch.zeros(1))}
-    refuses(ValueError, f"the file holds 9.weight, which Sequential has not; {fit}", assemble, convnet(), extra)
+    refuses(ValueError, f"the file holds 9.weight, which Sequential lacks; {fit}", assemble, convnet(), extra)
     other = found | {"4.bias": Plain(torch.zeros(11))}
     said = "4.bias has shape (11,) in the file and (10,) in `into`"
     refuses(ValueError, said, assemble, convnet(), other)
     stray = found | {"7.input_quantizer.scale": Plain(torch.ones(()))}
-    said = f"the file holds 7.input_quantizer.scale, which Sequential has not; {fit}"
+    said = f"the file holds 7.input_quantizer.scale, which Sequential lacks; {fit}"
     refuses(ValueError, said, assemble, convnet(), stray)
 
 

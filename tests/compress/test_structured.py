@@ -467,7 +467,7 @@ def test_a_use_is_plain_data():
         ({"criterion": "taylor"}, ValueError,
          "criterion 'taylor' looks at images; give a Split of them as calibration"),
         ({"layers": ["3"]}, ValueError,
-         "model Sequential has no unit that may leave in 3: they are outputs of the network, its logits"),
+         "model Sequential has no unit to prune in 3: they are outputs of the network, its logits"),
     ],
 )  # fmt: skip
 def test_prune_channels_refuses(mlp, refuses, settings, error, said):
@@ -521,7 +521,7 @@ END = "; reader: they are outputs of the network, its logits"
     ids=["groupnorm", "fft", "view", "slice", "softmax", "mean", "pooling over channels", "width", "linear"],
 )  # fmt: skip
 def test_what_holds_all_channels_is_named_with_its_cause(refuses, between, reader, said):
-    refuses(ValueError, f"model Wired has no unit that may leave in conv: {said}{END}", prune_channels,
+    refuses(ValueError, f"model Wired has no unit to prune in conv: {said}{END}", prune_channels,
             Wired(between, reader), IMAGES, 0.5)  # fmt: skip
 
 
@@ -574,7 +574,7 @@ def test_tied_layers_are_held(refuses):
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     model[2].weight = model[0].weight
     tied = "they reach linear in 0, where 0.weight and 2.weight are one tensor"
-    said = f"model Sequential has no unit that may leave in 0: {tied}; 4: they are outputs of the network, its logits"
+    said = f"model Sequential has no unit to prune in 0: {tied}; 4: they are outputs of the network, its logits"
     refuses(ValueError, said, prune_channels, model, torch.randn(2, 4), 0.5)
 
 
@@ -676,9 +676,7 @@ def test_layers_that_are_named_are_not_skipped_in_silence(refuses):
     assert held(model, torch.randn(2, 6), ["0", "2"]) == {
         "2": "they reach softmax in 3, which mixes them with one another"
     }
-    said = (
-        "model Sequential has no unit that may leave in 2: they reach softmax in 3, which mixes them with one another"
-    )
+    said = "model Sequential has no unit to prune in 2: they reach softmax in 3, which mixes them with one another"
     refuses(ValueError, said, prune_channels, model, torch.randn(2, 6), 0.5, layers=["0", "2"])
 
 

@@ -85,7 +85,7 @@ def test_hidden_neurons_of_a_network_of_text_leave_both_layers():
 )
 def test_the_stream_of_a_transformer_and_what_is_summed_over_is_held(name, layer, said):
     x = torch.randint(65, (2, 48)) if name == "char-transformer" else torch.randn(2, 1, 28, 28)
-    with pytest.raises(ValueError, match=f"has no unit that may leave in {layer}: .*{said}"):
+    with pytest.raises(ValueError, match=f"has no unit to prune in {layer}: .*{said}"):
         prune_channels(built(name), x, 0.5, layers=[layer])
 
 

@@ -83,14 +83,14 @@ def tried(name, sparsity):
 
 
 REFUSED = {
-    "GRU": "model Lambda has no unit that may leave in parts.0: they reach gru in parts.0, which is not followed; "
+    "GRU": "model Lambda has no unit to prune in parts.0: they reach gru in parts.0, which is not followed; "
     f"parts.1: {OUTPUTS}",
     "data-dependent branch": "1 (Branch) reads a value that depends on the input (__bool__); allowed: a forward that "
     "takes the same path for every input",
-    "one linear layer": f"model Linear has no unit that may leave in weight: {OUTPUTS}",
-    "normalized embedding": "model Lambda has no unit that may leave in parts.0: they reach normalize, which mixes "
+    "one linear layer": f"model Linear has no unit to prune in weight: {OUTPUTS}",
+    "normalized embedding": "model Lambda has no unit to prune in parts.0: they reach normalize, which mixes "
     f"them with one another; parts.1: {OUTPUTS}",
-    "divides by the root of its width": "model Lambda has no unit that may leave in parts.0: without some of them the "
+    "divides by the root of its width": "model Lambda has no unit to prune in parts.0: without some of them the "
     f"network computes something else than with zeros in their place; parts.1: {OUTPUTS}",
 }
 

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from labkit.data import Data
-from labkit.explore import _order, _students
 from labkit.live import compression, training
 from labkit.live.baseline import Baseline, own
 from labkit.live.panel import Panel
+from labkit.topics.knowledge_distillation import students
+from labkit.topics.order_matters import panel as order_panel
 from labkit.train import fit
 
 
@@ -28,7 +29,7 @@ def every_step(monkeypatch):
     def paced(picture, seconds):
         return lambda model, progress: picture(model, progress) if progress < 1 else None
 
-    for module in (training, compression, _students, _order):
+    for module in (training, compression, students, order_panel):
         if hasattr(module, "paced"):
             monkeypatch.setattr(module, "paced", paced)
 

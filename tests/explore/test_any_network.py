@@ -9,11 +9,13 @@ from torch import nn
 
 from labkit import explore
 from labkit.data import Data, Split
-from labkit.explore import _learning_rate, _race, _regularization
-from labkit.explore._overview import FLIPS, Overview
 from labkit.live import words as _words
 from labkit.live.baseline import own
 from labkit.live.score import Score, scores
+from labkit.topics.learning_rate import panel as learning_rate_panel
+from labkit.topics.optimizers import race
+from labkit.topics.regularization import panel as regularization_panel
+from labkit.topics.start_here.panel import FLIPS, Overview
 
 PANELS = (
     "architectures", "deep_compression", "distillation", "few_bits", "learning_rate", "order", "overview", "pruning",
@@ -118,9 +120,9 @@ def data_of(shape, n=600):
 @pytest.fixture
 def short(monkeypatch):
     """Trainings of a few steps: what is asked is whether they run."""
-    monkeypatch.setattr(_regularization, "STEPS", 10)
-    monkeypatch.setattr(_learning_rate, "EPOCHS", 1)
-    monkeypatch.setattr(_race, "SIZES", {name: (40, 2) for name in _race.SIZES})
+    monkeypatch.setattr(regularization_panel, "STEPS", 10)
+    monkeypatch.setattr(learning_rate_panel, "EPOCHS", 1)
+    monkeypatch.setattr(race, "SIZES", {name: (40, 2) for name in race.SIZES})
 
 
 def opened(panel, network):

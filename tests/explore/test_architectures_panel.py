@@ -7,31 +7,34 @@ import pytest
 from matplotlib.colors import to_hex
 
 import labkit as lk
-from labkit import explore, plots
+from labkit import drawing, explore
 from labkit._module import clone
 from labkit.compress import _weights
 from labkit.compress.quantize import quantize_inputs
 from labkit.data import load_data, take
-from labkit.explore._architectures import Architectures, lost_beside
 from labkit.frontier import frontier
 from labkit.live.baseline import shipped
 from labkit.measure import difference, kinds
-from labkit.sweep import (
+from labkit.models import reinitialized
+from labkit.sweep import shipped_sweep
+from labkit.topics.other_architectures import plots
+from labkit.topics.other_architectures.experiment import (
     AT_RANDOM,
     CALIBRATED,
     CALIBRATION_GRID,
     CHANGES,
     CHANNELS_GRID,
+    LOT,
+    MASKS,
     NETWORKS,
     PARTS,
     SCANNED,
     across,
-    fresh,
+    changes,
     scan_losses,
-    shipped_sweep,
     squeeze,
 )
-from labkit.sweep.architectures import LOT, MASKS, changes
+from labkit.topics.other_architectures.panel import Architectures, lost_beside
 from labkit.zoo import load_model
 
 LENET = ("lenet-300-100", "fashion-mnist")
@@ -238,7 +241,7 @@ def test_points_of_the_sweep_say_what_was_measured_and_lead_there():
     controls = view.controls()
     for row, (words, settings) in zip(rows, clicked, strict=True):
         assert all(value in controls[name].values for name, value in settings.items())
-        assert f"{row['accuracy']:.2%}, {plots.kilobytes(row['size_bytes'])}" in words
+        assert f"{row['accuracy']:.2%}, {drawing.kilobytes(row['size_bytes'])}" in words
     row, (_, there) = rows[len(rows) // 2], clicked[len(rows) // 2]
     point = next(p for p in view.results(LENET, **there) if p.score.settled)
     assert (point.size_bytes, point.score.accuracy) == (row["size_bytes"], row["accuracy"])
@@ -317,7 +320,7 @@ def test_the_picture_of_a_scan_has_a_dot_a_layer_in_the_colour_of_its_kind():
 def test_a_random_mask_does_not_depend_on_what_was_pruned_before_but_on_its_seed(conv):
     made = changes(load_data("digits").train.x)
     first, again, other = (
-        made[f"{AT_RANDOM}, mask {seed}"](fresh(conv, 0), layers=["0"])[0].weight for seed in (0, 0, 1)
+        made[f"{AT_RANDOM}, mask {seed}"](reinitialized(conv, 0), layers=["0"])[0].weight for seed in (0, 0, 1)
     )
     assert first.equal(again)
     assert not first.equal(other)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import labkit as lk
-from labkit import article, explore, plots
-from labkit.explore import _article_mlp, _article_runs
-from labkit.explore._article_mlp import CODES, KEPT, ArticleMLP, check_card
-from labkit.explore._article_runs import BATCH, CHECKED, EPOCHS, THRESHOLDS, heal, race
+from labkit import article, explore
+from labkit.topics.the_article_mlp import panel as article_mlp_panel
+from labkit.topics.the_article_mlp import plots, runs
+from labkit.topics.the_article_mlp.panel import CODES, KEPT, ArticleMLP, check_card
+from labkit.topics.the_article_mlp.runs import BATCH, CHECKED, EPOCHS, THRESHOLDS, race, retrain
 
 SETTINGS = dict(code="no tanh′", lr=0.3, hidden=16, threshold=0.2)
 
@@ -62,12 +63,12 @@ def test_a_move_shows_the_check_of_the_fresh_network_at_once(digits, flat, code)
 
 
 def test_a_wide_network_is_checked_on_fewer_images(digits, monkeypatch):
-    monkeypatch.setattr(_article_runs, "ONE_THREAD", 64 * 16 * 3 + 1)
+    monkeypatch.setattr(runs, "ONE_THREAD", 64 * 16 * 3 + 1)
     rows = ArticleMLP(digits).rows
-    seen = _article_runs.fresh(rows, ("mended", 0.3, 16))
+    seen = runs.fresh(rows, ("mended", 0.3, 16))
     expected = article.gradient_check(seen.net, rows.x[:3], rows.targets("mended")[:3], entries=CHECKED)
     np.testing.assert_array_equal(seen.slopes["W2"], expected["W2"])
-    assert _article_runs.fresh(rows, ("mended", 0.3, 128)).slopes is not None
+    assert runs.fresh(rows, ("mended", 0.3, 128)).slopes is not None
 
 
 def test_saturated_weights_pass_the_check_and_have_no_slope(digits):
@@ -121,7 +122,7 @@ def test_a_run_is_that_of_the_routine_with_the_mended_network_beside_it(digits, 
 
 
 def test_a_run_streams_and_words_agree_with_it(digits, monkeypatch):
-    monkeypatch.setattr(_article_runs, "FRAME", 0)
+    monkeypatch.setattr(runs, "FRAME", 0)
     view = ArticleMLP(digits)
     shown = trained(view)
     running = [s for s in shown if not s.run.ended]
@@ -152,17 +153,17 @@ def test_an_overtaken_run_stops_at_its_next_step_and_is_not_kept(digits):
 def test_a_network_at_hand_is_not_trained_again(digits, monkeypatch):
     view = ArticleMLP(digits)
     trained(view)
-    monkeypatch.setattr(_article_mlp, "race", None)
+    monkeypatch.setattr(article_mlp_panel, "race", None)
     end = trained(view, threshold=0.3)[-1]
     assert end.settings.threshold == 0.3
     assert trained(view, code="mended")[-1].run.label.startswith("mended")
-    monkeypatch.setattr(_article_mlp, "heal", None)
+    monkeypatch.setattr(article_mlp_panel, "retrain", None)
     assert trained(view, threshold=0.3) == []  # nor is what pruning left
     assert next(view.results(**SETTINGS | dict(threshold=0.3))).retrained is end.retrained
 
 
 def test_the_mended_network_is_the_newest_ghost_and_earlier_runs_come_before(digits, monkeypatch):
-    monkeypatch.setattr(_article_runs, "EPOCHS", 1)
+    monkeypatch.setattr(runs, "EPOCHS", 1)
     view = ArticleMLP(digits)
     for code in ("no tanh′", "sum, not mean", "A1 unknown"):
         trained(view, code=code)
@@ -174,12 +175,12 @@ def test_the_mended_network_is_the_newest_ghost_and_earlier_runs_come_before(dig
 
 
 def test_two_networks_race_on_the_same_batches(digits, monkeypatch):
-    monkeypatch.setattr(_article_runs, "EPOCHS", 1)
+    monkeypatch.setattr(runs, "EPOCHS", 1)
     rows = ArticleMLP(digits).rows
     keys = ("mended", 0.3, 8), ("softmax", 0.3, 8)
-    *_, end = race({key: _article_runs.fresh(rows, key) for key in keys}, never)
+    *_, end = race({key: runs.fresh(rows, key) for key in keys}, never)
     for key in keys:
-        *_, alone = race({key: _article_runs.fresh(rows, key)}, never)
+        *_, alone = race({key: runs.fresh(rows, key)}, never)
         for name, value in alone[key].net.items():
             np.testing.assert_array_equal(value, end[key].net[name])
 
@@ -233,7 +234,7 @@ def test_a_threshold_is_what_labkit_prunes_at_and_shows_at_once(digits, flat):
     view.draw(seen)
     assert view.star.get_xdata() == [0.35]
     assert view.star.get_ydata() == seen.pruned.accuracy
-    assert len(view.healed.get_xdata()) == 0
+    assert len(view.retrained_point.get_xdata()) == 0
     for threshold, share in zip(THRESHOLDS, seen.curve, strict=True):
         assert share == accuracy(article.prune(end.net, threshold)[0], flat)
 
@@ -243,14 +244,14 @@ def test_retraining_holds_the_zeros_and_is_that_of_the_routine(digits, flat):
     end = trained(view, threshold=0.3)[-1]
     net, masks = article.prune(end.net, 0.3)
     variant, y = article.VARIANTS["no tanh′"], article.one_hot(flat[1], 10)
-    healed, _ = article.trained(net, flat[0], y, lr=0.3, epochs=1, seed=1, masks=masks, variant=variant)
+    again, _ = article.trained(net, flat[0], y, lr=0.3, epochs=1, seed=1, masks=masks, variant=variant)
     for name in net:
-        np.testing.assert_array_equal(end.retrained.net[name], healed[name])
+        np.testing.assert_array_equal(end.retrained.net[name], again[name])
     for name, mask in masks.items():
         assert not end.retrained.net[name][~mask].any()
-    assert end.retrained.accuracy == accuracy(healed, flat)
+    assert end.retrained.accuracy == accuracy(again, flat)
     assert end.retrained.left == end.pruned.left
-    assert (end.healing, end.settings.threshold, end.size_bytes) == (1, 0.3, end.pruned.size_bytes)
+    assert (end.retraining, end.settings.threshold, end.size_bytes) == (1, 0.3, end.pruned.size_bytes)
     assert f"retrained {end.retrained.accuracy:.2%}" in view.tell(end).cards[3][2]
 
 
@@ -258,7 +259,7 @@ def test_an_overtaken_retraining_stops(digits):
     view = ArticleMLP(digits)
     seen = trained(view)[-1]
     asked = itertools.count(1)
-    assert list(heal(seen, seen.pruned, lambda: next(asked) > 5)) == []
+    assert list(retrain(seen, seen.pruned, lambda: next(asked) > 5)) == []
     assert next(asked) == 7
 
 

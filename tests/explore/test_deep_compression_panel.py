@@ -6,11 +6,11 @@ import pytest
 
 import labkit as lk
 from labkit import explore
-from labkit.explore._deep_compression import CODERS, EPOCHS, DeepCompression
+from labkit.compress.compose import one_shot
 from labkit.frontier import published
 from labkit.store import CODERS as EVERY
 from labkit.store import QUICK
-from labkit.sweep import compress
+from labkit.topics.deep_compression.panel import CODERS, EPOCHS, DeepCompression
 
 LENETS = (("lenet-300-100", "mnist"), ("lenet-5", "mnist"))
 
@@ -28,7 +28,7 @@ def test_every_coder_is_on_offer():
 @pytest.mark.parametrize("coder", CODERS)
 def test_the_file_is_what_labkit_writes_with_that_coder(mine, coder):
     *_, first, last = [None, *DeepCompression(mine).results(sparsity=0.7, bits=3, coder=coder)]
-    small = compress(mine.model, 0.7, 3)
+    small = one_shot(mine.model, 0.7, 3)
     assert last.size_bytes == len(lk.encode(small, coders=CODERS[coder])) == last.ledger["bytes"].sum()
     assert last.read_back
     assert last.score.correct == lk.accuracy(small, mine.data.validation)["correct"]
@@ -48,7 +48,7 @@ def test_words_and_picture_follow_the_setting(mine):
         cards = {label: (value, note) for label, value, note in words.cards}
         assert cards["file"][0] == f"{size:,} B"
         assert cards["weights left"][0] == f"{left:,}"
-        assert cards["bits a kept weight"][0] == f"{8 * size / left:.1f}"
+        assert cards["bits per kept weight"][0] == f"{8 * size / left:.1f}"
         assert "read back and equal" in words.status
         assert f"{sparsity * 100:.4g} % of the weights pruned, weights rounded to 4 bits, range coder" in words.alt
         star = view.star.star

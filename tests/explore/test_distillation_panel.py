@@ -13,8 +13,8 @@ import labkit as lk
 from labkit import explore, losses
 from labkit.compress.distill import distill
 from labkit.data import take
-from labkit.explore import _distillation
-from labkit.explore._distillation import (
+from labkit.topics.knowledge_distillation import panel as distillation_panel
+from labkit.topics.knowledge_distillation.panel import (
     GHOSTS,
     IMAGES,
     WIDTHS,
@@ -23,10 +23,10 @@ from labkit.explore._distillation import (
     entropy_bits,
     offered,
     pull,
-    said_of_validation,
     share,
+    teacher_logits,
 )
-from labkit.explore._students import BUDGET, training_set, untrained
+from labkit.topics.knowledge_distillation.students import BUDGET, training_set, untrained
 from tests.waiting import until
 
 SETTINGS = dict(image=12, temperature=4, alpha=0.9, width=8, labels="few")
@@ -69,15 +69,15 @@ def test_the_bars_are_the_softened_softmax(view, conv, digits, temperature):
     label, value, note = view.tell(lesson).cards[0]
     assert (label, value) == (f"entropy at T = {temperature}", f"{entropy:.2f} bits")
     sharp = -(softmax(z) * np.log2(softmax(z))).sum()
-    assert note == f"as of {2**entropy:.1f} equal classes; at T = 1: {sharp:.2f} bits"
-    assert view.tell(lesson).title == f"as unsure as among {2**entropy:.1f} equal classes"
+    assert note == f"like {2**entropy:.1f} equal classes; at T = 1: {sharp:.2f} bits"
+    assert view.tell(lesson).title == f"as uncertain as {2**entropy:.1f} equal classes"
 
 
 @pytest.mark.parametrize(("temperature", "alpha"), [(1, 0.0), (4, 0.9), (20, 1.0)])
 def test_the_pull_is_minus_the_gradient_of_the_loss_at_equal_logits(view, conv, digits, temperature, alpha):
     lesson = lesson_of(view, temperature=temperature, alpha=alpha)
     view.draw(lesson)
-    z, label = lesson.said.double().numpy(), int(digits.validation.y[lesson.image])
+    z, label = lesson.logits.double().numpy(), int(digits.validation.y[lesson.image])
     hard = np.eye(10)[label] - 0.1
     expected = alpha * temperature * (softmax(z / temperature) - 0.1) + (1 - alpha) * hard
     longest = np.abs(expected).max()
@@ -91,7 +91,7 @@ def test_without_labels_the_pull_is_the_teachers_alone_and_alpha_is_idle(view, d
         lesson = lesson_of(view, labels="mixed", alpha=alpha)
         view.draw(lesson)
         pulled.append([bar.get_width() for bar in view.pushed])
-    z = lesson.said.double().numpy()
+    z = lesson.logits.double().numpy()
     expected = softmax(z / 4) - 0.1
     assert pulled[0] == pulled[1] == pytest.approx(expected / np.abs(expected).max(), abs=1e-5)
     assert [view.idle(SETTINGS | {"labels": labels}) for labels in ("few", "mixed", "all")] == [set(), {"alpha"}, set()]
@@ -101,13 +101,13 @@ def test_without_labels_the_pull_is_the_teachers_alone_and_alpha_is_idle(view, d
 
 
 def test_the_pull_of_many_images_is_that_of_each(mine, digits):
-    said, y = said_of_validation(mine)[:5], digits.validation.y[:5]
+    said, y = teacher_logits(mine)[:5], digits.validation.y[:5]
     each = [pull(said[i : i + 1], y[i : i + 1], 3.0, 0.5) for i in range(5)]
     assert torch.allclose(pull(said, y, 3.0, 0.5), torch.cat(each), atol=1e-6)
 
 
 def test_the_images_go_from_ambiguous_to_sure(mine):
-    said = said_of_validation(mine)
+    said = teacher_logits(mine)
     entropies = [entropy_bits(said[i].softmax(0)) for i in offered(said)]
     assert len(set(offered(said))) == len(entropies) == IMAGES
     assert entropies == sorted(entropies, reverse=True)
@@ -128,7 +128,7 @@ def test_the_words_state_the_figures(view, mine, conv, digits):
     assert (label, value) == ("file of the student", f"{size:,} B")
     assert float(re.match(r"([\d.]+)×", note)[1]) == pytest.approx(len(lk.encode(conv)) / size, abs=0.051)
     accuracy = lk.accuracy(conv, digits.validation)["accuracy"]
-    assert note.endswith(f"teacher {lk.plots.kilobytes(len(lk.encode(conv)))}, {accuracy:.2%}")
+    assert note.endswith(f"teacher {lk.drawing.kilobytes(len(lk.encode(conv)))}, {accuracy:.2%}")
     assert words.status == "scored on all 300 validation images"
     assert all(f"{label} {value} ({note})" in words.alt for label, value, note in words.cards)
     truth = digits.classes[int(digits.validation.y[lesson.image])]
@@ -300,7 +300,7 @@ def test_the_curves_are_streamed_and_end_at_the_score(view, every_step):
     assert view.tell(shown[-1]).progress is None
     assert shown[0].doing == "student alone: starting"
     assert shown[1].doing.startswith("student alone: ")
-    assert any(lesson.doing.startswith("asking the teacher about 598 images") for lesson in shown)
+    assert any(lesson.doing.startswith("evaluating the teacher on 598 images") for lesson in shown)
     assert shown[-1].doing == "both trained"
 
 
@@ -320,9 +320,9 @@ def test_an_overtaken_run_stops_and_leaves_nothing(view, calls):
 
 def test_the_teacher_is_asked_once_and_a_pair_is_trained_once(view, monkeypatch):
     pair = trained(view)[-1].students
-    monkeypatch.setattr(_distillation, "answers", None)
+    monkeypatch.setattr(distillation_panel, "answers", None)
     assert trained(view, temperature=2)[-1].doing == "both trained"
-    monkeypatch.setattr(_distillation, "train_student", None)
+    monkeypatch.setattr(distillation_panel, "train_student", None)
     again = trained(view, image=5)
     assert [lesson.students for lesson in again] == [pair]
 

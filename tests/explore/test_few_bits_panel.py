@@ -10,13 +10,12 @@ import torch
 import labkit as lk
 from labkit import explore
 from labkit.compress.gradients import integer_gradients, round_to_integers
-from labkit.explore._few_bits import FLOAT, GRADIENT_BITS, USUAL, WEIGHT_BITS, FewBits
-from labkit.explore._few_bits_runs import EDGES, Flow, Settings
 from labkit.live.training import GHOSTS
 from labkit.losses import cross_entropy
-from labkit.models import mlp
+from labkit.models import mlp, reinitialized
 from labkit.optim import TORCHS
-from labkit.sweep import fresh
+from labkit.topics.training_with_few_bits.panel import WEIGHT_BITS, FewBits
+from labkit.topics.training_with_few_bits.runs import EDGES, FLOAT, GRADIENT_BITS, USUAL, Flow, Settings
 from tests.waiting import until
 
 OFF = dict(
@@ -43,7 +42,7 @@ def setting(view, **changes):
 
 def expected(conv, digits, bits=FLOAT, straight=True, gradient_bits=FLOAT, stochastic=True, start="trained", **other):
     """The same run by `fit`, and the rounded network at its end."""
-    model = fresh(conv, 0) if start == "new" else conv
+    model = reinitialized(conv, 0) if start == "new" else conv
     model = lk.prepare_qat(model, bits) if straight and bits < FLOAT else model
     optimizer = TORCHS[other.get("optimizer", "AdamW")]
     if gradient_bits < FLOAT:
@@ -85,18 +84,18 @@ def test_zeros_of_the_gradients_are_counted(bits, stochastic):
     torch.manual_seed(1)
     net, x, y = mlp(8, 6, 3), torch.randn(5, 20, 8), torch.randint(3, (5, 20))
     flow = Flow(Settings("new", FLOAT, True, bits, stochastic, "SGD", 0.1, 1))
-    stepper, generator = flow.optimizer(net.parameters(), lr=0.1), torch.Generator().manual_seed(0)
+    optimizer, generator = flow.optimizer(net.parameters(), lr=0.1), torch.Generator().manual_seed(0)
     always = torch.ones(sum(p.numel() for p in net.parameters()), dtype=torch.bool)
     for images, labels in zip(x, y, strict=True):
         before = [p.detach().clone() for p in net.parameters()]
-        stepper.zero_grad()
+        optimizer.zero_grad()
         cross_entropy(net, images, labels).backward()
         floats = [p.grad.clone() for p in net.parameters()]
         rounded = floats
         if bits < FLOAT:
             pairs = [round_to_integers(g, bits, generator if stochastic else None) for g in floats]
             rounded = [q * scale for q, scale in pairs]
-        stepper.step()
+        optimizer.step()
         for p, old, g in zip(net.parameters(), before, rounded, strict=True):
             torch.testing.assert_close(p.detach(), old - 0.1 * g)
         zero = torch.cat([g.flatten() == 0 for g in rounded])
@@ -277,7 +276,7 @@ def test_a_way_of_rounding_what_is_float_makes_no_other_run(view):
 def test_known_runs_are_shown_again_and_others_stay_as_ghosts(view, monkeypatch):
     first = trained(view, bits=2)[-1]
     with monkeypatch.context() as patch:
-        patch.setattr("labkit.explore._few_bits.run_trial", lambda *a: 1 / 0)
+        patch.setattr("labkit.topics.training_with_few_bits.panel.run_trial", lambda *a: 1 / 0)
         assert trained(view, bits=2) == trained(view, bits=2, straight=False) == []
     again = setting(view, bits=2, straight=False)
     assert (again.run, again.control.run) == (first.control.run, first.run)
@@ -338,7 +337,7 @@ def test_an_optimizer_brings_its_usual_learning_rate(conv, digits):
 
 def test_an_error_is_shown_in_words(conv, digits, monkeypatch):
     panel = explore.few_bits(conv, digits)
-    monkeypatch.setattr("labkit.explore._few_bits_runs.prepare_qat", lambda *a: 1 / 0)
+    monkeypatch.setattr("labkit.topics.training_with_few_bits.runs.prepare_qat", lambda *a: 1 / 0)
     panel.controls["bits"].value = 4
     until(lambda: panel.status == "⚠ ZeroDivisionError: division by zero")
 

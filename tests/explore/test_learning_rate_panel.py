@@ -7,24 +7,16 @@ import pytest
 import torch
 
 import labkit as lk
-from labkit import explore, optim, plots
+from labkit import explore, optim
 from labkit.data import Data, take
-from labkit.explore import _learning_rate
-from labkit.explore._learning_rate import (
-    ADAMW,
-    EPOCHS,
-    LOOKS_PER_EPOCH,
-    OPTIMIZERS,
-    RATES,
-    SCHEDULES,
-    SGD,
-    LearningRate,
-    Settings,
-)
 from labkit.live.baseline import own, shipped
 from labkit.live.score import Score
 from labkit.live.training import GHOSTS, Moment, Run
-from labkit.sweep import fresh
+from labkit.models import reinitialized
+from labkit.topics.learning_rate import panel as learning_rate_panel
+from labkit.topics.learning_rate import plots
+from labkit.topics.learning_rate.experiment import LOOKS_PER_EPOCH
+from labkit.topics.learning_rate.panel import ADAMW, EPOCHS, OPTIMIZERS, RATES, SCHEDULES, SGD, LearningRate, Settings
 from labkit.train import lr_range_test, mean_loss, suggested_lrs
 from tests.waiting import until
 
@@ -44,7 +36,7 @@ def trained(view, overtaken=lambda: False, **settings):
 
 def by_fit(conv, digits, schedule, optimizer=OPTIMIZERS[SGD], lr=0.1, **more):
     how = dict(epochs=EPOCHS, batch_size=64, progress=False, schedule=schedule, optimizer=optimizer, lr=lr)
-    return lk.fit(fresh(conv, 0), digits.train, **how, **more)[0]
+    return lk.fit(reinitialized(conv, 0), digits.train, **how, **more)[0]
 
 
 @pytest.mark.parametrize(
@@ -121,9 +113,9 @@ def test_a_loss_no_better_than_guessing_is_said(view):
 
 
 def test_infinite_weights_are_not_pruned(conv, digits):
-    broken = fresh(conv, 0)
+    broken = reinitialized(conv, 0)
     broken[0].weight.data[0] = float("nan")
-    assert _learning_rate.made_smaller(broken, digits.validation) is None
+    assert learning_rate_panel.made_smaller(broken, digits.validation) is None
 
 
 def test_earlier_runs_stay_and_the_same_setting_is_not_its_own_ghost(view):
@@ -149,14 +141,14 @@ def test_the_range_test_comes_first_by_itself_and_once(view, conv, digits):
     first, *_, last = trained(view)
     assert not first.run.moments
     expected = lr_range_test(
-        fresh(conv, 0), digits.train, lowest=1e-5, highest=10.0, batch_size=64, optimizer=OPTIMIZERS[SGD]
+        reinitialized(conv, 0), digits.train, lowest=1e-5, highest=10.0, batch_size=64, optimizer=OPTIMIZERS[SGD]
     )
     test = view.test_of(last)
     assert test.equals(expected)
     view.draw(last)
     raw, smoothed, dots = view.tested
     assert list(smoothed.get_xdata()) == expected["lr"].tolist()
-    assert max(smoothed.get_ydata()) <= plots.learning_rate.HIGHEST
+    assert max(smoothed.get_ydata()) <= plots.HIGHEST
     assert [dot.get_xdata()[0] for dot in dots] == list(suggested_lrs(expected).values())
     label, value, note = view.tell(last).cards[4]
     assert (label, value) == ("steepest at", f"{suggested_lrs(expected)['steepest']:.2g}")
@@ -255,12 +247,12 @@ def test_the_panel_runs_by_itself_and_a_move_overtakes_within_a_step(conv, digit
         answers[-1].append("ended")
 
     monkeypatch.setattr(LearningRate, "train", listened)
-    monkeypatch.setattr(_learning_rate, "EPOCHS", 4)
+    monkeypatch.setattr(learning_rate_panel, "EPOCHS", 4)
     panel = explore.learning_rate(conv, digits)
     assert set(panel.controls) == {"lr", "schedule", "warmup", "optimizer", "batch_size"}
     assert "scored on all 300" in panel.status
     assert "peak lr 0.1, cosine schedule" in panel.alt
-    monkeypatch.setattr(_learning_rate, "EPOCHS", 500)
+    monkeypatch.setattr(learning_rate_panel, "EPOCHS", 500)
 
     panel.controls["lr"].value = 0.02
     until(lambda: panel.status.startswith("training:"))

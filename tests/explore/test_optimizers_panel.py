@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from labkit import explore
-from labkit.explore._optimizers import EVERY as MARKED
-from labkit.explore._optimizers import RATES, STEPS, SURFACES, Optimizers, ending, surface_of
 from labkit.optim import RULES, TORCHS
 from labkit.surfaces import FRAME, rosenbrock
+from labkit.topics.optimizers.panel import EVERY as MARKED
+from labkit.topics.optimizers.panel import RATES, STEPS, SURFACES, Optimizers, ending, surface_of
 
 SETTINGS = dict(surface="ravine", condition=20, angle=0, lr=0.05, momentum=0.9, x=-1.7, y=1.2)
 EVERY = {f"show {name}": True for name in RULES}
@@ -97,7 +97,7 @@ def test_who_is_first_is_first_for_good(view):
              if v[-1] <= goal}  # fmt: skip
     best = min(since, key=since.get)
     label, value, note = view.tell(walks).cards[1]
-    assert (label, value) == ("first below 1 % for good", best)
+    assert (label, value) == ("first to stay below 1 %", best)
     assert note.startswith(f"from step {since[best]} on")
 
 
@@ -177,6 +177,6 @@ def test_the_panel_moves_and_shows_errors_in_words(monkeypatch):
     assert "3 optimizers" in panel.status
     panel.controls["surface"].value = "saddle"
     assert panel.places["angle"]["disabled"] is True
-    monkeypatch.setattr("labkit.explore._optimizers.paths", lambda *a: 1 / 0)
+    monkeypatch.setattr("labkit.topics.optimizers.panel.paths", lambda *a: 1 / 0)
     panel.controls["x"].value = 1.0
     assert panel.status == "⚠ ZeroDivisionError: division by zero"

@@ -9,9 +9,9 @@ import labkit as lk
 from labkit import explore
 from labkit.compress.compose import STEPS, compose
 from labkit.compress.magnitude import masks_of
-from labkit.explore._order import MENU, Order, exchanged, place, stage, told
 from labkit.sweep import shipped_sweep
-from labkit.sweep.order import EPOCHS, ORDERS, POINTS
+from labkit.topics.order_matters.experiment import EPOCHS, ORDERS, POINTS
+from labkit.topics.order_matters.panel import MENU, Order, exchanged, place, stage, told
 
 LENET = ("lenet-300-100", "mnist")
 

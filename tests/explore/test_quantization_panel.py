@@ -10,8 +10,8 @@ import labkit as lk
 from labkit import explore
 from labkit.compress._weights import relative_error
 from labkit.compress.quantize import choose_grid, fake_quantize
-from labkit.explore._quantization import BINS, Quantization, staircase
 from labkit.live.baseline import shipped
+from labkit.topics.quantization.panel import BINS, Quantization, staircase
 from tests.waiting import until
 
 LENET = ("lenet-300-100", "mnist")
@@ -73,11 +73,11 @@ def test_a_layer_of_equal_weights_has_no_error():
 def test_the_picture_shows_the_point(mine):
     view, point = Quantization(mine), point_of(mine, layer="3.weight", bits=2)
     view.draw(point)
-    still, after = view.behind.patches[0].get_data().values - 0.5, view.after.get_data().values - 0.5
+    still, after = view.counts.patches[0].get_data().values - 0.5, view.after.get_data().values - 0.5
     assert still.sum() == after.sum() == point.facts.values.numel()
     assert len(after) == BINS
     assert np.count_nonzero(after) == len(point.facts.values.unique())  # each level stands in a bin of its own
-    assert after.max() + 0.5 < view.behind.get_ylim()[1] ** 0.5  # below the middle, out of the way of the legend
+    assert after.max() + 0.5 < view.counts.get_ylim()[1] ** 0.5  # below the middle, out of the way of the legend
     x, y = view.line.get_data()
     assert (x.tolist(), y.tolist()) == tuple(side.tolist() for side in point.facts.staircase)
     assert [bar.get_width() for bar in view.bars] == pytest.approx(list(point.facts.error.values()))

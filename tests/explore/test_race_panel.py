@@ -6,12 +6,12 @@ import torch
 
 import labkit as lk
 from labkit import explore
-from labkit.explore._race import RATES, Race
 from labkit.live.baseline import shipped
 from labkit.live.training import GHOSTS
+from labkit.models import reinitialized
 from labkit.optim import TORCHS
-from labkit.sweep import DEFAULT_LR, fresh
-from labkit.sweep.optimizers import BATCH, PASSES
+from labkit.topics.optimizers.experiment import BATCH, DEFAULT_LR, PASSES
+from labkit.topics.optimizers.race import RATES, Race
 from tests.waiting import until
 
 RACE = dict(optimizer="momentum", lr=0.1, size="few images, 25 passes", seed=1)
@@ -28,7 +28,7 @@ def test_a_race_is_fits_own_run(mine, conv, digits, name):
     view = Race(mine)
     last = raced(view, optimizer=name, lr=0.01)[-1]
     how = dict(epochs=PASSES, batch_size=BATCH, seed=1, progress=False)
-    expected, _ = lk.fit(fresh(conv, 1), digits.train, lr=0.01, optimizer=TORCHS[name], **how)
+    expected, _ = lk.fit(reinitialized(conv, 1), digits.train, lr=0.01, optimizer=TORCHS[name], **how)
     assert last.run.score.correct == lk.accuracy(expected, digits.validation)["correct"]
     assert last.facts["accuracy_90_sparse"] == lk.accuracy(lk.prune(expected, 0.9), digits.validation)["accuracy"]
     assert last.facts["accuracy_3_bits"] == lk.accuracy(lk.quantize(expected, 3), digits.validation)["accuracy"]

@@ -1,18 +1,19 @@
-"""The panel of notebook 05: what it says of a search against a recomputation, and the search behind its button."""
+"""The panel of notebook 05: what it shows of a search against a recomputation, and the search of its button."""
 
 import numpy as np
 import optuna
 import pytest
 
-from labkit import explore, plots, store
+from labkit import explore, store
 from labkit.data import load_data
-from labkit.explore._search import Search
-from labkit.explore._searches import DRAWS, draws, judged, optimism, shipped_rows
 from labkit.frontier import frontier, hypervolume
 from labkit.measure import accuracy
 from labkit.search import search, trials
-from labkit.sweep import search as experiments
 from labkit.sweep import shipped_sweep
+from labkit.topics.hyperparameter_search import experiment as experiments
+from labkit.topics.hyperparameter_search import plots
+from labkit.topics.hyperparameter_search.panel import Search
+from labkit.topics.hyperparameter_search.searches import DRAWS, draws, judged, optimism, shipped_rows
 
 TRAINING = dict(what="training", sampler="tpe", images=200, trials=30)
 
@@ -119,8 +120,8 @@ def test_a_look_back_moves_curve_points_lines_and_bars():
     lines = [trials_of(line) for line in view.lines]
     assert sum(len(grade) for grade in lines) == 12
     top = max(row["accuracy"] for row in found.seen)
-    behind = np.array([top - row["accuracy"] for row in found.seen])
-    bounds = (behind > 0.1 + 1e-9, (behind > 0.02 + 1e-9) & (behind <= 0.1 + 1e-9), behind <= 0.02 + 1e-9)
+    below = np.array([top - row["accuracy"] for row in found.seen])
+    bounds = (below > 0.1 + 1e-9, (below > 0.02 + 1e-9) & (below <= 0.1 + 1e-9), below <= 0.02 + 1e-9)
     assert [len(grade) for grade in lines] == [int(mask.sum()) for mask in bounds]
     assert sum(bar.get_height() for bar in view.importance) == pytest.approx(1)
     assert [text.get_text() for text in view.shares] == [
@@ -132,7 +133,7 @@ def test_a_look_back_moves_curve_points_lines_and_bars():
     assert view.samplers["random"].get_xydata()[-1][0] == 270
     shown(view, **TRAINING | dict(trials=3))
     assert sum(bar.get_height() for bar in view.importance) == 0
-    assert view.shares[2].get_text() == "known from 8 complete trials on"
+    assert view.shares[2].get_text() == "needs 8 complete trials"
 
 
 @pytest.mark.parametrize(("what", "sampler", "lowest"), [("training", "tpe", 0.6), ("recipe", "nsga2", 0.5)])
@@ -155,7 +156,7 @@ def test_trials_can_be_pointed_at_and_lead_back_to_what_was_known_then():
     for *_, said, to in points:
         row = rows[to["trials"] - 1]
         assert said.startswith(
-            f"trial {to['trials']}: {row['accuracy']:.1%} on 200 judges, {row['fresh']:.1%} on fresh"
+            f"trial {to['trials']}: {row['accuracy']:.1%} on 200 judges, {row['fresh']:.1%} on unseen"
         )
         assert said.endswith("seed 0, searched beforehand")
     panel._message(panel, {"do": "go", "settings": points[0][3]}, [])
@@ -183,7 +184,7 @@ def test_a_search_in_the_panel_is_that_of_labkit(view, digits):
     assert [row["fresh"] for row in seen[-1].rows] == pytest.approx(table["fresh"].tolist())
     assert "1 of 3 trials done" in view.tell(seen[1]).status
     assert view.tell(seen[-1]).status == (
-        "3 trials by random, each scored on all 50 judging images and on 240 fresh ones"
+        "3 trials by random, each scored on all 50 judges and on 240 unseen images"
     )
 
 
@@ -244,7 +245,7 @@ def test_the_last_search_stays_in_sight_until_the_new_one_has_a_trial(view):
     view.train(HERE, seen.append, never)
     assert [len(found.rows) for found in seen] == [3, 1, 2, 3, 3]
     assert [row["lr"] for row in seen[0].rows] == [row["lr"] for row in first]
-    assert view.tell(seen[0]).status.startswith("searching, seed 2 …; in sight till its first trial has ended")
+    assert view.tell(seen[0]).status.startswith("searching, seed 2 …; until its first trial ends")
     assert [view.tell(found).progress for found in seen] == [0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1, None]
     view.train(HERE, lambda found: None, lambda: True)  # stopped before its first trial: the last stays
     assert [row["lr"] for row in view.latest(("training", "random"))] == [row["lr"] for row in seen[-1].rows]

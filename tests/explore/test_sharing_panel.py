@@ -12,8 +12,8 @@ import labkit as lk
 from labkit import explore
 from labkit.compress.codebook import k_means, share
 from labkit.compress.quantize import choose_grid, fake_quantize
-from labkit.explore._sharing import COLOURS, Sharing, levels, means
 from labkit.live.baseline import shipped
+from labkit.topics.shared_weights.panel import COLOURS, Sharing, levels, means
 from tests.waiting import until
 
 LENET = ("lenet-300-100", "mnist")
@@ -102,7 +102,7 @@ def test_the_words_state_the_figures(mine):
     cards = {label: (value, note) for label, value, note in words.cards}
     assert cards["accuracy"][0] == f"{point.score.accuracy:.2%}"
     assert cards["file"][0] == f"{point.size_bytes:,} B"
-    beside = f"rms / std · a grid of 4: {point.facts.grid_error:.1%}"
+    beside = f"rms / std · 4-level grid: {point.facts.grid_error:.1%}"
     assert cards["error of 3"] == (f"{point.facts.error['3.weight']:.1%}", beside)
     assert words.alt.startswith("Sequential, 2-bit codebooks, linear start, sparsity 50 %, shown: 3: ")
     assert words.status == "scored on all 300 validation images"

@@ -8,12 +8,15 @@ import torch
 from matplotlib.colors import to_hex
 
 import labkit as lk
-from labkit import explore, plots
+from labkit import drawing, explore
 from labkit.data import take
-from labkit.explore import _structured
-from labkit.explore._structured import Structured, ranked
 from labkit.live.baseline import shipped
-from labkit.sweep import CALIBRATION, STRUCTURED_GRIDS, fresh, shipped_sweep
+from labkit.models import reinitialized
+from labkit.sweep import shipped_sweep
+from labkit.topics.structured_pruning import panel as structured_panel
+from labkit.topics.structured_pruning import plots
+from labkit.topics.structured_pruning.experiment import CALIBRATION, STRUCTURED_GRIDS
+from labkit.topics.structured_pruning.panel import Structured, ranked
 from tests.waiting import until
 
 LENET = ("lenet-300-100", "mnist")
@@ -66,7 +69,7 @@ def test_only_the_last_result_is_timed(mine):
 
 @pytest.mark.parametrize(("times", "said"), [([3.0, 2.0], "1.5× faster"), ([2.0, 3.0], "1.5× slower")])
 def test_what_is_slower_is_called_so(times, said):
-    assert _structured.faster(times) == said
+    assert structured_panel.faster(times) == said
 
 
 def test_the_latency_is_the_best_of_rounds_in_turns(monkeypatch):
@@ -76,9 +79,9 @@ def test_the_latency_is_the_best_of_rounds_in_turns(monkeypatch):
         asked.append(model)
         return {"dense": 5.0, "small": 3.0}[model] + (len(asked) - 7) ** 2
 
-    monkeypatch.setattr(_structured, "latency_ms", stopwatch)
-    assert _structured.race(["dense", "small"], None) == [5.0, 4.0]
-    assert asked == ["dense", "small"] * _structured.ROUNDS
+    monkeypatch.setattr(structured_panel, "latency_ms", stopwatch)
+    assert structured_panel.race(["dense", "small"], None) == [5.0, 4.0]
+    assert asked == ["dense", "small"] * structured_panel.ROUNDS
 
 
 @pytest.mark.parametrize(("scope", "sparsity"), [("layer", 0.0), ("layer", 0.95), ("global", 0.5), ("global", 0.95)])
@@ -121,7 +124,7 @@ def test_the_cut_is_the_importance_above_which_units_stay(mine):
 def test_the_alt_text_states_the_figures(mine):
     point = last(points(mine))
     words = Structured(mine).tell(point)
-    start = "Sequential, 50 % of the units removed, by L1: sum of |weights|, layer: each its own share: accuracy "
+    start = "Sequential, 50 % of the units removed, by L1: sum of |weights|, layer: the same share each: accuracy "
     assert words.alt.startswith(start)
     assert all(f"{label} {value} ({note})" in words.alt for label, value, note in words.cards)
     assert words.status == "scored on all 300 validation images"
@@ -224,8 +227,8 @@ def test_what_cannot_be_followed_is_told_in_the_panel(monkeypatch):
             raise ValueError("channels cannot be followed through permute")
         return ranked(dense, criterion)
 
-    ranked = _structured.ranked
-    monkeypatch.setattr(_structured, "ranked", refuse)
+    ranked = structured_panel.ranked
+    monkeypatch.setattr(structured_panel, "ranked", refuse)
     panel = explore.structured()
     panel.controls["criterion"].value = "l2"
     assert panel.status == "⚠ ValueError: channels cannot be followed through permute"
@@ -263,7 +266,7 @@ def test_the_shipped_sweep_covers_its_grid(name):
 
 
 def test_new_weights_for_a_network_from_scratch(conv):
-    first, again, other = fresh(conv, 0), fresh(conv, 0), fresh(conv, 1)
+    first, again, other = reinitialized(conv, 0), reinitialized(conv, 0), reinitialized(conv, 1)
     assert first[3].weight.equal(again[3].weight)
     assert not first[3].weight.equal(other[3].weight)
     assert not first[3].weight.equal(conv[3].weight)
@@ -289,7 +292,7 @@ def test_points_of_the_sweep_say_what_was_measured_and_lead_there():
     assert len(clicked) == 3
     words, there = next((words, to) for words, to in clicked.items() if words.startswith("l1, sparsity 75%"))
     row = sweep.query("method == 'l1' and sparsity == 0.75").iloc[0]
-    assert f"{row['accuracy']:.2%}, {plots.count(row['macs'])} multiply-adds" in words
+    assert f"{row['accuracy']:.2%}, {drawing.count(row['macs'])} multiply-adds" in words
     panel._change(there)
     until(lambda: panel.cards[0][0] == "accuracy")
     assert panel.cards[0][1] == f"{row['accuracy']:.2%}"
@@ -301,4 +304,4 @@ def test_points_of_the_sweep_say_what_was_measured_and_lead_there():
     [(812, "812"), (999.4, "999"), (999.6, "1 k"), (23_400, "23.4 k"), (266_200, "266 k"), (2_293_000, "2.29 M")],
 )
 def test_counts_are_written_short(number, text):
-    assert plots.count(number) == text
+    assert drawing.count(number) == text

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from labkit import plots
+from labkit import drawing
 from labkit.live import panel as live_panel
 from labkit.live.controls import Control
 from labkit.live.panel import Panel
@@ -291,7 +291,7 @@ def test_curves_keep_the_newest_ghosts_and_draw_divergence_at_the_edge():
     assert texts[0] == "now: diverged"
     assert texts[1:] == [f"run {i}: 60.0%" for i in (5, 4, 3, 2)]
     top = loss.get_ylim()[1]
-    blue = next(a for a in curves.artists if getattr(a, "get_color", str)() == plots.BLUE and a.axes is loss)
+    blue = next(a for a in curves.artists if getattr(a, "get_color", str)() == drawing.BLUE and a.axes is loss)
     assert list(blue.get_ydata()) == [top, top]
     assert list(blue.get_xdata()) == [25, 30]
     cross = next(a for a in curves.artists if getattr(a, "get_marker", str)() == "X")
@@ -312,7 +312,7 @@ def test_curves_are_legible_and_can_do_without_a_loss():
     curves = Curves(None, accuracy, key)
     curves.show(Run("now", (Moment(1.0, 10, math.nan, 0.4, 0.3),)), [])
     assert {artist.axes for artist in curves.artists} == {accuracy, key}
-    line = next(a for a in curves.artists if getattr(a, "get_color", str)() == plots.BLUE and a.axes is accuracy)
+    line = next(a for a in curves.artists if getattr(a, "get_color", str)() == drawing.BLUE and a.axes is accuracy)
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([100], [0.3])
     texts = [*accuracy.get_legend().get_texts(), *key.texts]
     assert min(text.get_fontsize() for text in texts) >= 10

@@ -13,15 +13,15 @@ from torch import nn
 import labkit as lk
 from labkit import explore, store
 from labkit.data import Data, Split
-from labkit.explore._overview import FLIPS, Overview, flip_name
-from labkit.explore._pruning import BINS, Pruning, target
-from labkit.explore._quantization import Quantization
 from labkit.live import network
 from labkit.live import words as _words
 from labkit.live.baseline import own, shipped
 from labkit.live.plane import COMPONENTS
 from labkit.live.score import Score
 from labkit.measure import mcnemar
+from labkit.topics.magnitude_pruning.panel import BINS, Pruning, target
+from labkit.topics.quantization.panel import Quantization
+from labkit.topics.start_here.panel import FLIPS, Overview, flip_name
 from tests.waiting import until
 
 LENET = ("lenet-300-100", "mnist")

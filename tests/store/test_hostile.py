@@ -51,7 +51,7 @@ def test_a_model_that_does_not_fit_is_named() -> None:
     raw = encode(nn.Sequential(nn.Linear(3, 2)))
     with pytest.raises(ValueError, match=r"0.weight in the file: it has shape \(2, 3\), which does not fit"):
         decode(raw, nn.Sequential(nn.Linear(4, 2)))
-    with pytest.raises(ValueError, match="the file holds '0.bias', which Sequential has not; give the model"):
+    with pytest.raises(ValueError, match="the file holds '0.bias', which Sequential lacks; give the model"):
         decode(raw, nn.Sequential(nn.Linear(3, 2, bias=False)))
     with pytest.raises(ValueError, match="the file has no 1.weight"):
         decode(raw, nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))
@@ -98,7 +98,7 @@ def grid(zero_point: int = 0, shape: tuple[int, ...] = ()) -> bytes:
 
 ONE = struct.pack("<f", 1)
 HOSTILE = {
-    "unknown tensor": (_wire.text("nobody"), "the file holds 'nobody', which Sequential has not; give the model"),
+    "unknown tensor": (_wire.text("nobody"), "the file holds 'nobody', which Sequential lacks; give the model"),
     "not text": (b"\2\xff\xfe", "the header holds a name that is not UTF-8"),
     "unknown kind": (record(kind=7), "unknown kind 7; this version of labkit knows tensor, quantized"),
     "unknown type": (record(dtype="?"), "unknown type 99; this version of labkit knows float32"),
@@ -118,7 +118,7 @@ HOSTILE = {
         record("3.weight", 1, "int8", (3, 32)) + b"\3\1" + record("", 0, "float32", (5,))[2:], "it has shape (5,)",
     ),
     "huge gaps": (record() + b"\2\3" + _wire.varint(2**60), "gaps of 3 bits cannot index 3 values"),
-    "rounding of nothing": (_wire.text("9.input_quantizer.scale"), "which Sequential has not"),
+    "rounding of nothing": (_wire.text("9.input_quantizer.scale"), "which Sequential lacks"),
     "huge rounding": (record("3.input_quantizer.scale", shape=(2**50,)), "which does not fit"),
     "rounding of another shape": (record("3.input_quantizer.scale", shape=(0, 2**62)), "it has shape (0, 461168"),
     "rounding by a whole number": (
@@ -126,9 +126,9 @@ HOSTILE = {
     ),
     "rounding by another name": (
         record("3.input_quantizer.evil", 0, "uint8", ()) + b"\0\0\3",
-        "the file holds '3.input_quantizer.evil', which Sequential has not",
+        "the file holds '3.input_quantizer.evil', which Sequential lacks",
     ),
-    "rounding of a layer without weights": (_wire.text("2.input_quantizer.scale"), "which Sequential has not"),
+    "rounding of a layer without weights": (_wire.text("2.input_quantizer.scale"), "which Sequential lacks"),
     "a name of many lines": (_wire.text("\n\x1b[2J" * 50), r"the file holds '\n\x1b[2J"),
     "a layout of whole numbers for floats": (record() + b"\3\6\0", "layout is context; allowed here: dense, bitmap"),
     "more gaps than values": (record() + b"\2\3\4", "4 gaps of 3 bits cannot index 3 values"),

@@ -62,10 +62,10 @@ def test_the_mixed_loss_passes(right):
     ("wrong", "told"),
     [
         (lambda z, v, y, t, a: in_torch(z, v, y, t, a, factor=1), "; the factor T² is missing"),
-        (lambda z, v, y, t, a: in_torch(z, v, y, t, 1 - a), "; α is the teacher's share, not that of the labels"),
+        (lambda z, v, y, t, a: in_torch(z, v, y, t, 1 - a), "; α is the weight of the teacher, not of the labels"),
         (
             lambda z, v, y, t, a: a * in_torch(v, z, y, t, 1.0) + (1 - a) * F.cross_entropy(z, y),
-            "; the divergence starts from the teacher: KL(teacher ‖ student)",
+            "; the teacher comes first in the divergence: KL(teacher ‖ student)",
         ),
         (lambda z, v, y, t, a: in_torch(z, v, y, t, a, factor=t), ""),
         (lambda z, v, y, t, a: F.cross_entropy(z, y), ""),
@@ -106,14 +106,14 @@ def test_the_best_offset_passes(low):
     passed, message = verdict(check_offset, *low, 3, my_offset)
     assert passed
     assert message.startswith("with ")
-    assert message.endswith(" of 300 images are right")
+    assert message.endswith(" of 300 images are correct")
 
 
 def test_no_offset_is_told_how_many_could_be_right(low):
     passed, message = verdict(check_offset, *low, 3, named(lambda logits, y, label: 0.0, "my_offset"))
     right = int((low[0].argmax(1) == low[1]).sum())
     assert not passed
-    assert message.startswith(f"my_offset(logits, y, 3): with 0 added, {right} of 300 images are right; another offset")
+    assert message.startswith(f"my_offset(logits, y, 3): with 0 added, {right} of 300 images are correct; another")
 
 
 def test_too_much_is_not_right_either(low):

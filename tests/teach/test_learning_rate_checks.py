@@ -48,7 +48,7 @@ def loop(where, period=lambda batches: 2, moves=True):
         (loop("never"), "batch 1 of epoch 3 should have lr 0.01; yours has 0.1"),
         (loop("before"), "batch 1 of epoch 2 should have lr 0.1; yours has 0.01"),
         (loop("epoch", moves=False), "no weight has moved"),
-        (lambda model, batches, epochs: [0.1], "there should be 30 learning rates, one a batch; yours are 1"),
+        (lambda model, batches, epochs: [0.1], "there should be 30 learning rates, one per batch; yours are 1"),
         (lambda model, batches, epochs: None, "raised TypeError"),
     ],
     ids=["per epoch", "longer period", "per batch", "never", "one early", "no step", "too few", "nothing"],

@@ -5,7 +5,7 @@ import torch
 
 from labkit.surfaces import paths, walker
 from labkit.teach import check_adam_step, check_momentum_limit, check_valley
-from labkit.teach.optimizers import momentum_limit
+from labkit.topics.optimizers.checks import momentum_limit
 
 
 def adam_step(w, g, m, s, t, lr):
@@ -89,7 +89,7 @@ def test_the_valley():
     told = check_valley(my_choice)
     assert not told.passed
     assert told.message.startswith("Adam with lr 0.001 and momentum 0.9 ends at a loss of 1")
-    assert told.message.endswith("; wanted: below 0.05")
+    assert told.message.endswith("; should be below 0.05")
     assert check_valley(lambda: ("SGD", 0.1, 0.0)).message == "SGD with lr 0.1 and momentum 0 diverges"
     allowed = "'SGD', 'momentum', 'Nesterov', 'Adagrad', 'RMSprop', 'Adam', 'AMSGrad', 'AdamW'"
     my_choice = lambda: ("adam", 0.1, 0.0)  # noqa: E731

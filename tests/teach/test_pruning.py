@@ -86,7 +86,7 @@ def test_a_layer_may_be_named_by_its_weight(trained, digits):
 def test_the_scan_passes_and_names_every_layer(trained, digits):
     passed, message = verdict(check_sensitivity, trained, digits.validation, scan)
     assert passed
-    assert message.startswith("at 95% of one layer, accuracy left: ")
+    assert message.startswith("with 95% of one layer pruned, accuracy left: ")
     assert {part.split()[0] for part in message.rpartition("left: ")[2].split(", ")} == {"1", "3"}
 
 

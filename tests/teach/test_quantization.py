@@ -133,14 +133,14 @@ def left(trained, digits):
 def test_the_weakest_layer_passes_under_both_its_names(trained, digits, left):
     weakest = min(left, key=left.get)
     told = ", ".join(f"{n} {left[n]:.2%}" for n in sorted(left, key=left.get))
-    expected = (True, f"1-bit weights in one layer, accuracy left: {told}")
+    expected = (True, f"with 1-bit weights in one layer, accuracy left: {told}")
     assert verdict(check_weakest_layer, trained, digits.validation, weakest, 1) == expected
     assert verdict(check_weakest_layer, trained, digits.validation, f"{weakest}.weight", 1) == expected
 
 
 def test_another_layer_fails(trained, digits, left):
     other = max(left, key=left.get)
-    told = f"1-bit weights in another layer cost more than in {other}, where they leave {left[other]:.2%}"
+    told = f"1-bit weights in another layer cost more than in {other}, which leave {left[other]:.2%}"
     assert verdict(check_weakest_layer, trained, digits.validation, other, 1) == (False, told)
 
 

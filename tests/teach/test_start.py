@@ -1,4 +1,4 @@
-"""The checks of notebook 00: bytes on paper, and settings that keep to a budget."""
+"""The checks of notebook 00: the bytes of the kept weights, and settings that keep to a budget."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def verdict(check, *arguments, **settings):
 def test_a_right_answer_passes(right):
     passed, message = verdict(check_paper_bytes, right)
     assert passed
-    assert message.startswith("that is the figure on many slides")
+    assert message.startswith("many slides quote this number")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def small(trained, digits):
 
 def test_settings_within_both_budgets_pass(trained, digits, small):
     size, loss = small
-    told = f"{size:,} bytes of {size:,}, {100 * loss:.2f} points lost of {100 * (loss + 0.001):g}, on validation"
+    told = f"{size:,} bytes (allowed: {size:,}), {100 * loss:.2f} points lost (allowed: {100 * (loss + 0.001):g})"
     assert budget(trained, digits, 0.5, 8, size, loss + 0.001) == (True, told)
 
 
@@ -89,13 +89,13 @@ def test_one_byte_or_one_image_too_much_fails(trained, digits, small, fewer_byte
     size, loss = small
     passed, message = budget(trained, digits, 0.5, 8, size - fewer_bytes, loss + 0.001 - less_loss)
     assert not passed
-    assert message.startswith(f"{size:,} bytes of {size - fewer_bytes:,}, {100 * loss:.2f} points lost of ")
+    assert message.startswith(f"{size:,} bytes (allowed: {size - fewer_bytes:,}), {100 * loss:.2f} points lost ")
 
 
 def test_no_bits_left_out_is_the_float_network(trained, digits):
     passed, message = budget(trained, digits, 0.0, 32, size_bytes(trained), 0.0)
     assert passed
-    assert message.startswith(f"{size_bytes(trained):,} bytes of {size_bytes(trained):,}, 0.00 points lost of 0")
+    assert message.endswith(f" bytes (allowed: {size_bytes(trained):,}), 0.00 points lost (allowed: 0)")
 
 
 @pytest.mark.parametrize(

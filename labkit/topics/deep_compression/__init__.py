@@ -1,0 +1,1 @@
+"""Code used by notebook 10 only."""

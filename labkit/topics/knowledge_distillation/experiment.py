@@ -1,0 +1,166 @@
+"""Students with and without a teacher: the curves and tables of notebook 03."""
+
+from typing import Any
+
+import pandas as pd
+import torch
+
+from labkit import _check
+from labkit.compress.distill import Hint, answers, best_offset, distill, raise_logit
+from labkit.data import Split, load_data, take
+from labkit.losses import check_distillation
+from labkit.measure import accuracy, size_bytes
+from labkit.models import mlp
+from labkit.seeds import over_seeds
+from labkit.sweep import run_and_ship
+from labkit.train import fit
+from labkit.zoo import load_model
+
+DISTILLATION_GRID = {
+    "method": ("few labels", "few labels, teacher", "teacher, no labels", "all labels", "all labels, teacher"),
+    "width": (8, 16, 32, 64, 128),
+    "seed": (0, 1, 2),
+}
+FEW = 2_000  # labelled images in "few labels"
+BUDGET = 6  # epochs over all training images; the same number of steps for fewer images
+STUDENT: dict[str, Any] = dict(lr=3e-3, progress=False)
+
+
+def distillation_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Students 784-width-10, with and without a checkpoint as teacher, in equal steps; T = 4, 3 seeds, validation."""
+    data = load_data(data_name)
+    logits = answers(load_model(model_name, data_name), data.train.x)
+
+    def run(method: str, width: int, seed: int) -> dict[str, Any]:
+        train = take(data.train, FEW) if method.startswith("few") else data.train
+        alpha = 1.0 if method == "teacher, no labels" else 0.9
+        taught = logits if "teacher" in method else None
+        student = student_of(taught, width, train, len(data.train), 4.0, alpha, seed)
+        return accuracy(student, data.validation) | dict(size_bytes=size_bytes(student))
+
+    return run_and_ship(run, DISTILLATION_GRID, "distillation", model_name, data_name)
+
+
+TEMPERATURE_GRID = {
+    "labels": ("few", "all"),
+    "temperature": (1, 2, 4, 8, 16),
+    "alpha": (0.5, 0.9, 1.0),
+    "seed": (0, 1, 2),
+}
+
+
+def temperature_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Students 784-32-10 of a checkpoint at every temperature and α; steps as above, 3 seeds, validation."""
+    data = load_data(data_name)
+    logits = answers(load_model(model_name, data_name), data.train.x)
+
+    def run(labels: str, temperature: float, alpha: float, seed: int) -> dict[str, Any]:
+        train = take(data.train, FEW) if labels == "few" else data.train
+        student = student_of(logits, 32, train, len(data.train), temperature, alpha, seed)
+        return accuracy(student, data.validation)
+
+    return run_and_ship(run, TEMPERATURE_GRID, "temperature", model_name, data_name)
+
+
+def student_of(
+    logits: torch.Tensor | None, width: int, train: Split, images: int, temperature: float, alpha: float, seed: int
+) -> torch.nn.Module:
+    """A student 784-width-10, in as many steps as BUDGET epochs over `images`; no teacher if `logits` is None."""
+    seed = _check.seed(seed)
+    if logits is not None:
+        _check.shaped(torch.Tensor, 2, logits=logits)
+    _check.kind(Split, train=train)
+    images = _check.whole("images", images, 1, 2**31)
+    check_distillation(temperature, alpha)
+    torch.manual_seed(seed)
+    student, settings = mlp(784, width, 10), STUDENT | dict(epochs=round(BUDGET * images / len(train)), seed=seed)
+    if logits is None:
+        return fit(student, train, **settings)[0]
+    return distill(logits[: len(train)], student, train, temperature=temperature, alpha=alpha, **settings)[0]
+
+
+UNSEEN_GRID = {"temperature": (None, 1, 2, 4, 8, 20), "seed": (0, 1, 2)}  # None: without a teacher
+UNSEEN = 3
+
+
+def unseen_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Students 784-300-10 trained without a 3: alone, or on teacher logits only (Hinton et al. 2015, section 3).
+
+    The offset of the logit of 3 is chosen on the first half of validation; all results are of the second half.
+    """
+    data = load_data(data_name)
+    seen = data.train.y != UNSEEN
+    train, half = Split(data.train.x[seen], data.train.y[seen]), len(data.validation) // 2
+    teacher_logits, truth = answers(load_model(model_name, data_name), train.x), data.validation.y
+    how = STUDENT | dict(epochs=BUDGET, lr=2e-3)
+
+    def run(temperature: float | None, seed: int) -> dict[str, Any]:
+        torch.manual_seed(seed)
+        student: torch.nn.Module = mlp(784, 300, 10)
+        if temperature is None:
+            student, _ = fit(student, train, seed=seed, **how)
+        else:
+            student, _ = distill(teacher_logits, student, train, temperature=temperature, alpha=1.0, seed=seed, **how)
+        logits = answers(student, data.validation.x)
+        offset = best_offset(logits[:half], truth[:half], UNSEEN, torch.arange(0, 30, 0.25))
+        before, after = (_unseen(raise_logit(logits, UNSEEN, by)[half:], truth[half:]) for by in (0.0, offset))
+        return before | {f"{name}_raised": share for name, share in after.items()} | dict(offset=offset)
+
+    return run_and_ship(run, UNSEEN_GRID, "unseen", model_name, data_name)
+
+
+def _unseen(logits: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
+    correct = (logits.argmax(1) == y).double()
+    return dict(accuracy=float(correct.mean()), accuracy_unseen=float(correct[y == UNSEEN].mean()))
+
+
+HINT_WEIGHT_GRID = {
+    "seed": (10, 11, 12),  # other seeds than in the notebook
+    "labels": ("few",),
+    "method": ("hint", "hint, soft"),
+    "weight": (0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),  # 0: no hint
+}
+HINT_EPOCHS = 55  # over few labels
+
+
+def hint_weight_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Students 784-32-10 with fc1 of a checkpoint as a hint, at several weights of it; 3 seeds, validation.
+
+    The hint is added to few labels ("hint"), or to few labels and soft targets ("hint, soft").
+    """
+    data, teacher = load_data(data_name), load_model(model_name, data_name)
+    few = take(data.train, FEW)
+    teacher_logits, target = answers(teacher, few.x), answers(teacher, few.x, layer="fc1")
+
+    def run(labels: str, method: str, seed: int, weight: float) -> dict[str, Any]:
+        torch.manual_seed(seed)
+        untrained, alpha = mlp(784, 32, 10), 0.9 if method == "hint, soft" else 0.0
+        how = STUDENT | dict(temperature=2, alpha=alpha, epochs=HINT_EPOCHS, seed=seed)
+        student, _ = distill(teacher_logits, untrained, few, hint=Hint(target, "1", weight), **how)
+        return accuracy(student, data.validation)
+
+    return run_and_ship(run, HINT_WEIGHT_GRID, "hint-weight", model_name, data_name)
+
+
+def gains(table: pd.DataFrame, group: str, method: str, base: str) -> pd.DataFrame:
+    """Points of accuracy gained over `base`, in the same group and seed: mean, and 95 % interval by Student's t.
+
+    `group` and `method` name columns of `table`, besides seed and accuracy; one row per (group, method) except `base`.
+    """
+    _check.table("table", table, "seed", "accuracy")
+    _check.one_of("group", group, list(table))
+    _check.one_of("method", method, list(table))
+    _check.table("table", table, group, method, "seed", "accuracy", rows=1)
+    _check.one_of("base", base, table[method].unique().tolist())
+    points = 100 * table.pivot(index=[group, method], columns="seed", values="accuracy")
+    others = points.drop(base, level=method)
+    return over_seeds(others - points.xs(base, level=method).loc[others.index.get_level_values(group)].to_numpy())
+
+
+def make() -> None:
+    """The shipped sweeps."""
+    for data_name in ("mnist", "fashion-mnist"):
+        distillation_sweep("lenet-5", data_name)
+    temperature_sweep("lenet-5", "fashion-mnist")
+    unseen_sweep("lenet-5", "mnist")
+    hint_weight_sweep("lenet-5", "fashion-mnist")

@@ -1,0 +1,148 @@
+"""The axes of learning rates: schedules, range tests, and the accuracy at each peak rate."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from labkit import _check
+from labkit.drawing._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, seed_band, tidy
+from labkit.drawing.axes import lr_axis, lr_text
+from labkit.drawing.training import legend_above, progress_axis
+
+SCHEDULE_LOOKS = {
+    "constant": (BLACK, "x", "--"),
+    "step": (ORANGE, "s", "-"),
+    "exponential": (GREEN, "^", "-"),
+    "cosine": (BLUE, "o", "-"),
+    "warm-up, cosine": (SKY, "D", "-"),
+    "one-cycle": (PURPLE, "v", "-"),
+    "plateau": (RED, "P", "-."),
+}
+SMALLER_LOOKS = {
+    "accuracy": (BLACK, "o", "-"),
+    "80 % zeros": (SKY, "^", "--"),
+    "90 % zeros": (BLUE, "s", "-"),
+    "4 bits": (ORANGE, "v", "--"),
+    "3 bits": (RED, "D", "-"),
+}
+READINGS = {"steepest": ORANGE, "tenth of minimum": GREEN}
+HIGHEST = 4.0  # loss on the axes of a range test; higher ones are drawn at the edge
+
+
+def schedule_axis(ax: Axes) -> None:
+    """Multiples of the peak learning rate against the training done, in per cent."""
+    progress_axis(ax)
+    ax.set_ylim(-0.04, 1.25)
+    ax.set_yticks([0, 0.5, 1])
+    ax.set_ylabel("lr ÷ peak")
+    tidy(ax)
+
+
+def schedule_curves(ax: Axes, schedules: dict[str, Any], points: int = 501) -> None:
+    """Schedules, functions of progress, on the same axes; `schedules` maps a name to a function."""
+    progress = np.linspace(0, 1, points)
+    for name, schedule in schedules.items():
+        colour, _, line = SCHEDULE_LOOKS.get(name, (GREY, ".", ":"))
+        ax.plot(100 * progress, [schedule(p) for p in progress], line, color=colour, lw=1.8, label=name)
+    schedule_axis(ax)
+    ax.legend(fontsize=8, loc="upper center", ncol=len(schedules), frameon=False)
+
+
+def lr_range_axis(ax: Axes, lowest: float = 1e-5, highest: float = 10.0) -> tuple[Line2D, Line2D, list[Line2D]]:
+    """The axes of a range test; returns empty lines: the raw losses, the smoothed ones, a marker for each reading."""
+    lr_axis(ax, lowest, highest, "learning rate (log scale)")
+    ax.set_ylim(0, HIGHEST)
+    ax.set_ylabel("batch loss")
+    (raw,) = ax.plot([], [], "-", color="#d0d0d0", lw=1)
+    (smoothed,) = ax.plot([], [], "-", color=BLACK, lw=1.8, label="range test")
+    readings = [
+        ax.plot([], [], "o", ms=9, mec="black", color=colour, label=name)[0] for name, colour in READINGS.items()
+    ]
+    readings[1].set_label("min ÷ 10")
+    tidy(ax)
+    legend_above(ax)
+    return raw, smoothed, readings
+
+
+def fill_lr_range(
+    lines: tuple[Line2D, Line2D, Sequence[Line2D]], test: pd.DataFrame | None, readings: dict[str, float]
+) -> None:
+    """Set the lines of `lr_range_axis` to a range test and its readings; None empties them."""
+    raw, smoothed, dots = lines
+    if test is None:
+        for line in (raw, smoothed, *dots):
+            line.set_data([], [])
+        return
+    _check.table("test", test, "lr", "loss", "smoothed_loss", rows=1)
+    lr = test["lr"].to_numpy()
+    raw.set_data(lr, _clipped(test["loss"].to_numpy()))
+    smoothed.set_data(lr, _clipped(test["smoothed_loss"].to_numpy()))
+    for dot, name in zip(dots, READINGS, strict=True):
+        dot.set_data([readings[name]], [np.interp(readings[name], lr, _clipped(test["smoothed_loss"].to_numpy()))])
+
+
+def _clipped(losses: np.ndarray) -> np.ndarray:
+    return np.clip(np.nan_to_num(losses, nan=HIGHEST, posinf=HIGHEST), 0, HIGHEST)
+
+
+def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
+    """Accuracy against the peak learning rate, one line per schedule: the mean over the seeds, band from worst to best.
+
+    `records` has the columns schedule, lr, accuracy (one row per seed), or none; accuracies below `lowest` are cut off.
+    """
+    _check.table("records", records, "schedule", "lr", "accuracy", rows=None)
+    for schedule, rows in records.groupby("schedule", sort=False) if len(records) else ():
+        by = rows.groupby("lr")["accuracy"]
+        seed_band(ax, by.mean().index.to_numpy(), by, SCHEDULE_LOOKS[str(schedule)], str(schedule), alpha=0.12)
+    _rate_axes(ax, records, lowest)
+    ax.legend(fontsize=8, loc="upper right", ncol=2, framealpha=0.9)
+
+
+def lr_background(ax: Axes, records: pd.DataFrame) -> None:
+    """The means of `lr_curves` as grey dots, to draw on; `records` may be empty."""
+    _check.table("records", records, "schedule", "lr", "accuracy", rows=None)
+    if len(records):
+        mean = records.groupby(["schedule", "lr"])["accuracy"].mean()
+        ax.plot(mean.index.get_level_values("lr"), mean.to_numpy(), "o", ms=4, color=GREY, alpha=0.6, label="measured")
+    _rate_axes(ax, records, 0.08)
+
+
+def _rate_axes(ax: Axes, records: pd.DataFrame, lowest: float) -> None:
+    rates = cast(Sequence[float], records["lr"] if len(records) else [1e-3, 1.0])
+    lr_axis(ax, min(rates) / 1.6, max(rates) * 1.6)
+    accuracy_axis(ax, lowest, 0.94)
+    tidy(ax)
+
+
+def lr_smaller_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
+    """Accuracy against the peak learning rate of one schedule, dense and compressed: mean and range over the seeds.
+
+    `records` has the columns lr and those of SMALLER_LOOKS, one row per seed; "accuracy" is that of the dense network.
+    Accuracies below `lowest` are cut off.
+    """
+    _check.table("records", records, "lr", *SMALLER_LOOKS)
+    for column, look in SMALLER_LOOKS.items():
+        label, by = "dense" if column == "accuracy" else column, records.groupby("lr")[column]
+        seed_band(ax, by.mean().index.to_numpy(), by, look, label, alpha=0.15, lw=1.6)
+    _rate_axes(ax, records, lowest)
+    ax.legend(fontsize=8, loc="upper right", ncol=2, framealpha=0.9)
+
+
+def lr_sequences(ax: Axes, sequences: dict[str, Sequence[float]], batches: int) -> None:
+    """The learning rate of every batch against the epoch, `batches` per epoch; rates below 1e-7 are drawn there."""
+    for (name, rates), (colour, line) in zip(sequences.items(), ((RED, "-"), (BLUE, "--")), strict=False):
+        ax.plot(np.arange(len(rates)) / batches, np.maximum(rates, 1e-7), line, color=colour, lw=2, label=name)
+    ax.set_yscale("log")
+    ax.set_ylim(0.7e-7, 0.3)
+    ax.yaxis.set_major_locator(FixedLocator([10.0**-i for i in range(1, 8)]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: lr_text(value)))
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("learning rate (log scale)")
+    tidy(ax)
+    ax.legend(fontsize=8)

@@ -1,0 +1,1 @@
+"""Code that only notebook 08 uses."""

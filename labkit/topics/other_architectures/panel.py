@@ -1,0 +1,203 @@
+"""Panel of notebook 11: the same three knobs on networks of all kinds, and what each layer or kind bears alone."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from labkit import drawing
+from labkit.compress._weights import weights
+from labkit.compress.magnitude import prune
+from labkit.data import Data, manifest, take
+from labkit.live import words
+from labkit.live.baseline import Baseline
+from labkit.live.compression import Compressed, CompressionView
+from labkit.live.controls import bits, choice, share, steps
+from labkit.live.network import BESIDE, open_panel
+from labkit.live.panel import Panel
+from labkit.live.score import Score, Scoring, scores, workers
+from labkit.live.view import Card, Words
+from labkit.measure import difference, kinds
+from labkit.sweep import sweep_path
+from labkit.topics.other_architectures import plots
+from labkit.topics.other_architectures.experiment import LOT, NETWORKS, PARTS, across, squeeze
+
+SCANNED = 1_000  # validation images on which a part is scored alone
+ONE = {"layers": "layer", "kinds": "kind"}  # of PARTS
+Lost = tuple[float, float, float]  # accuracy lost beside the dense network, and the ends of its interval
+BITS = [(str(b), b) for b in range(2, 9)] + [("32 (float)", 32)]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls set."""
+
+    sparsity: float = share(
+        "sparsity", 0.0, 0.98, note="share of the weights set to 0", word="{} of the weights pruned"
+    )
+    bits: int = bits("weight bits", 3, note="bits of a weight; 32 leaves it", word="weights rounded to {} bits")
+    activation_bits: int = steps(
+        "activation bits", BITS, 32, note="bits of what enters a layer", word="activations rounded to {} bits"
+    )
+    granularity: str = choice(
+        "one scale per", [("layer (tensor)", "tensor"), ("output channel", "channel")], "tensor",
+        note="weights that share a scale when they are rounded",
+    )  # fmt: skip
+    by: str = choice(
+        "tried alone", [("each layer", "layers"), ("each kind of layer", "kinds")], "layers",
+        note="what is compressed by itself, all else left dense", word="{} tried alone",
+    )  # fmt: skip
+
+
+def lost_beside(dense: Baseline, score: Score) -> Lost:
+    """Accuracy lost beside the dense network on the images that were scored."""
+    lost, won = (len(indices) for indices in words.flips_of(dense.score, score, dense.data.validation.y))
+    return difference(lost, won, score.images)
+
+
+class Architectures(CompressionView):
+    """The view: what is lost against the ratio, the star among all networks; the layers or the kinds, one bar each."""
+
+    name, settings_type, size = "architectures", Settings, BESIDE
+    networks = sorted(NETWORKS, key=lambda key: key[0] != "mobilenet")  # the one with the most kinds of layers first
+    scenes = {
+        "8 bits cost nothing": dict(sparsity=0.0, bits=8, activation_bits=32, granularity="tensor"),
+        "3 bits, one scale a layer": dict(sparsity=0.0, bits=3, activation_bits=32, granularity="tensor"),
+        "3 bits, one scale a channel": dict(sparsity=0.0, bits=3, activation_bits=32, granularity="channel"),
+        "half pruned, each kind alone": dict(sparsity=0.5, bits=32, activation_bits=32, by="kinds"),
+    }
+
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
+        self.plane = self.live.figure.add_axes((0.085, 0.13, 0.49, 0.7))
+        self.parts = self.live.figure.add_axes((0.715, 0.13, 0.275, 0.7))
+        self.tables = {" on ".join(k): across(*k) for k in NETWORKS if sweep_path("frontier", *k) in manifest()}
+
+    def idle(self, settings: Mapping[str, Any]) -> set[str]:
+        """The scale, while no weight is rounded."""
+        return {"granularity"} if settings["bits"] == 32 else set()
+
+    def compress(self, dense: Baseline, settings: Settings, layers: list[str] | None = None) -> nn.Module:
+        """Prune globally, round the weights, round what enters the layers; all of them or some."""
+        knobs = {name: value for name, value in asdict(settings).items() if name != "by"}
+        return squeeze(dense.model, **knobs, calibration=dense.data.train.x[:LOT], layers=layers)
+
+    def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> dict[str, Lost]:
+        """What every part loses alone: none is tried so far."""
+        return {}
+
+    def measured(
+        self, dense: Baseline, settings: Settings, small: nn.Module, scored: Scoring = scores,
+        training: float | None = None,
+    ) -> Iterator[Compressed]:  # fmt: skip
+        """When the whole network is scored, try each part alone, among dense ones."""
+        for point in super().measured(dense, settings, small, scored, training):
+            yield point
+        few = take(dense.data.validation, min(SCANNED, len(dense.data.validation)))
+        pruned = weights(prune(dense.model, settings.sparsity))
+        shares = {layer: float((weight == 0).float().mean()) for layer, weight in pruned.items()}
+        for part, layers in parts_of(point).items():
+            taken: Any = {layer: shares[layer] for layer in layers}  # by the ranking over all layers
+            one = workers().submit(self.compress, dense, replace(settings, sparsity=taken), layers).result()
+            *_, score = scores(one, few)
+            point = replace(point, facts=point.facts | {part: lost_beside(dense, score)})
+            yield point
+
+    def still_for(self, point: Compressed) -> Any:
+        """The still part changes with the parts."""
+        return point.dense, point.settings.by
+
+    def background(self, point: Compressed) -> None:
+        """The frontiers of all networks, an empty bar for each part."""
+        frontiers = plots.lost_plane(self.plane, self.tables, point.dense.name)
+        self.plane.set_title("★ now, ◆ dense; lines: measured sweep", fontsize=11, loc="left", pad=36)
+        for name, (places, rows) in frontiers.items():
+            here = name == point.dense.name
+            knobs = [{k: row[k] for k in ("sparsity", "bits", "granularity")} | {"activation_bits": 32} for row in rows]
+            self.live.offer(self.plane, places, [said(name, row) for row in rows], knobs if here else None)
+        kind, parts = kinds(point.dense.model), parts_of(point)
+        self.bars, self.spans = plots.lost_bars(self.parts, {part: kind[of[0]] for part, of in parts.items()})
+        self.live.offer(self.parts, [(0, y) for y in range(len(parts))], parts)  # of many, not all are named
+        tried = f"each alone, {min(SCANNED, point.score.total):,} {point.score.what}"
+        self.parts.set_title(tried, fontsize=11, loc="left", pad=36)
+        (self.interval,) = self.plane.plot([], [], "-", color=drawing.RED, lw=3, solid_capstyle="butt", zorder=5)
+        (self.star,) = self.plane.plot([], [], "*", ms=19, color=drawing.ORANGE, mec="black", mew=1.2, zorder=6)
+        self.live.move([*self.bars, self.spans, self.interval, self.star])
+
+    def update(self, point: Compressed) -> None:
+        """Move the star and the bars."""
+        ratio = point.dense.size_bytes / point.size_bytes
+        d, low, high = (float(plots.lost_scale(100 * v)) for v in lost_beside(point.dense, point.score))
+        if ratio > self.plane.get_xlim()[1]:
+            self.plane.set_xlim(right=1.3 * ratio)
+            self.live.refresh()
+        self.star.set_data([ratio], [d])
+        self.star.set_alpha(1 if point.score.settled else 0.5)
+        self.interval.set_data([ratio] * 2, [low, high])
+        ends = {part: [float(plots.lost_scale(100 * v)) for v in lost] for part, lost in point.facts.items()}
+        for bar, part in zip(self.bars, parts_of(point), strict=True):
+            bar.set_width(ends[part][0] if part in ends else 0)
+        gaps = [(low, high, math.nan) for _, low, high in ends.values()]  # one line: a frame with one each is long
+        self.spans.set_data(np.ravel(gaps), np.repeat(np.arange(len(gaps)), 3))
+
+    def cards(self, point: Compressed) -> list[Card]:
+        """Accuracy, file, points lost by the whole and by the weakest part."""
+        before, file = point.dense.score, words.file_card(point.size_bytes, point.dense.size_bytes)
+        return [words.accuracy_card(point.score, before), file, lost_card(point), weakest_card(point)]
+
+    def tell(self, point: Compressed) -> Words:
+        """The point in words; the status says how many parts were tried."""
+        told, one = super().tell(point), ONE[point.settings.by]
+        done, every = len(point.facts), len(parts_of(point))
+        scan = f"; {one} {done} of {every} tried alone" if done < every else f"; every {one} tried alone"
+        return told._replace(status=told.status + scan * point.score.settled)
+
+    def code(self, settings: Mapping[str, Any]) -> str:
+        """Turn the knobs, score, write."""
+        knobs = ", ".join(str(settings[name]) for name in ("sparsity", "bits", "activation_bits"))
+        how = f'granularity="{settings["granularity"]}", calibration=data.train.x[:{LOT}]'
+        squeezed = f"small = squeeze(model, {knobs}, {how})"
+        imported = "from labkit.topics.other_architectures.experiment import squeeze"
+        return "\n".join([*self.loaded(settings), imported, squeezed, self.scored])
+
+
+def parts_of(point: Compressed) -> dict[str, list[str]]:
+    """What is tried alone: every layer, or all layers of each kind."""
+    return PARTS[point.settings.by](point.dense.model)
+
+
+def said(name: str, row: Mapping[Any, Any]) -> str:
+    """A measured setting in words."""
+    bits = "not rounded" if row["bits"] == 32 else f"{row['bits']} bits, one scale per {row['granularity']}"
+    size = drawing.kilobytes(row["size_bytes"])
+    made = f"{name}, one-shot, measured beforehand"
+    return f"{made}\nsparsity {row['sparsity']:.0%}, {bits}: {row['accuracy']:.2%}, {size}"
+
+
+def lost_card(point: Compressed) -> Card:
+    """What the whole network loses, beside the sum of what its parts lose alone."""
+    d, low, high = (100 * v for v in lost_beside(point.dense, point.score))
+    done = len(point.facts) == len(parts_of(point))
+    apart = f"{100 * sum(lost for lost, _, _ in point.facts.values()):.1f}" if done else "…"
+    return "points lost", f"{d:.1f}", f"95 %: {low:.1f} to {high:.1f} · {point.settings.by} alone, summed: {apart}"
+
+
+def weakest_card(point: Compressed) -> Card:
+    """The layer or kind that costs most by itself, of those tried so far."""
+    label = f"weakest {ONE[point.settings.by]} loses"
+    if not point.facts:
+        return label, "…", "each is tried alone when the controls rest"
+    part = max(point.facts, key=lambda name: point.facts[name][0])
+    d, low, high = (100 * v for v in point.facts[part])
+    name = part.removesuffix(".weight")
+    if point.settings.by == "kinds":
+        name += f" · {len(parts_of(point)[part])} of {len(point.dense.layers)} layers"
+    return label, f"{d:.1f} points", f"{name} · 95 %: {low:.1f} to {high:.1f}"
+
+
+def architectures(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
+    """The live panel of notebook 11: shipped networks of all kinds, or your own trained `model` with its `data`."""
+    return open_panel(Architectures, model, data, preset)
