@@ -53,17 +53,18 @@ panel
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
-from labkit import plots
-from labkit.sweep import compress, shipped_sweep
+from labkit import drawing
+from labkit.compress.compose import one_shot
+from labkit.sweep import shipped_sweep
 data, model = lk.load_data("mnist"), lk.load_model("lenet-300-100", "mnist")
 dense = len(lk.encode(model)), lk.accuracy(model, data.validation)["accuracy"]
 table = shipped_sweep("frontier", "lenet-300-100", "mnist")
 
 def show(sparsity, bits):
-    small = compress(model, sparsity, bits)
+    small = one_shot(model, sparsity, bits)
     score, ledger = lk.accuracy(small, data.validation), lk.ledger(small)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 4.7))
-    plots.plane(left, table, *dense)
+    drawing.plane(left, table, *dense)
     left.plot(ledger["bytes"].sum(), score["accuracy"], "*", ms=21)
     sizes = ledger.groupby("component")["bytes"].sum()
     right.barh(sizes.index, sizes)

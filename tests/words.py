@@ -18,8 +18,8 @@ LIST = "docs/plain_words.txt"
 PLACES = ("labkit/**/*.py", "tests/**/*.py", "notebooks/*.ipynb", "docs/*.md", "data/README.md", "*.md")
 # Not gone through yet; to be emptied.
 LATER = (
-    *("tests/explore", "tests/browser"),
     "labkit/store/ledger.py",  # a label of `comparison` that outputs of notebooks show
+    "labkit/topics/other_architectures/experiment.py",  # labels of changes in sweeps that ship
 )
 PROSE = (tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 CODE = "·"  # stands for what is no prose; no pattern reaches across it

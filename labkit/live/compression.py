@@ -71,11 +71,13 @@ class CompressionView(NetworkView):
         """Write the file of `small` and score it."""
         found = scored(small, dense.data.validation)  # copies the network before the coder has the interpreter
         file = workers().submit(self._written, small, settings)
-        facts = self.look(dense, small, settings)
-        left = words.weights_left(weights(small))
+        facts = workers().submit(self.look, dense, small, settings)
+        left = workers().submit(lambda: words.weights_left(weights(small)))
         for score in found:
             raw, table = file.result()
-            point = Compressed(dense, settings, small, facts, left, len(raw), score, training, table)
+            point = Compressed(
+                dense, settings, small, facts.result(), left.result(), len(raw), score, training, table
+            )  # fmt: skip
             yield point
         if self.ledger:
             store.check_equal(small, store.decode(raw, into=dense.model))

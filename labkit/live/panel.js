@@ -204,7 +204,7 @@ function slider(ctx, about) {
   range.id = id;
   range.min = 0;
   range.step = 1;
-  const stops = () => ctx.model.get("places")[name].stops;
+  const stops = () => ctx.model.get("stops")[name];
   const moveTo = (i) => {
     i = Math.max(0, Math.min(stops().length - 1, i));
     range.value = i;
@@ -225,15 +225,16 @@ function slider(ctx, about) {
     event.preventDefault();
     moveTo(to);
   });
-  const typed = () => value.value !== ctx.model.get("places")[name].text && ctx.ask(name, value.value);
+  const known = () => ctx.model.get("frame").places[name].text;
+  const typed = () => value.value !== known() && ctx.ask(name, value.value);
   value.addEventListener("change", typed);
   value.addEventListener("keydown", (event) => {
     if (event.key === "Enter") range.focus();
-    if (event.key === "Escape") (value.value = ctx.model.get("places")[name].text), range.focus();
+    if (event.key === "Escape") (value.value = known()), range.focus();
   });
   box.append(title, value, range);
   const draw = (place) => {
-    range.max = place.stops.length - 1;
+    range.max = stops().length - 1;
     range.disabled = value.disabled = place.disabled;
     if (ctx.open.has(name)) return; // the hand is ahead of the kernel
     range.value = place.index;
@@ -252,8 +253,9 @@ function menu(ctx, about) {
   box.append(title, select);
   let known = "";
   const draw = (place) => {
-    const key = place.stops.join("\n");
-    if (key !== known) select.replaceChildren(...place.stops.map((text) => make("option", "", text)));
+    const stops = ctx.model.get("stops")[about.name];
+    const key = stops.join("\n");
+    if (key !== known) select.replaceChildren(...stops.map((text) => make("option", "", text)));
     known = key;
     select.disabled = place.disabled;
     if (!ctx.open.has(about.name)) select.selectedIndex = place.index;
@@ -333,8 +335,8 @@ function frame(ctx) {
   cards(ctx, now.cards, now.pinned);
   write(ctx.title, now.title || now.share);
   const settled = ctx.answered(now.request);
-  ctx.places();
-  note(ctx);
+  for (const [name, place] of Object.entries(now.places)) ctx.controls.get(name)?.draw(place);
+  foot(ctx, now);
   clearTimeout(ctx.speaks);
   if (settled) ctx.speaks = setTimeout(() => write(ctx.live, now.title ? `${now.title}. ${now.cards[0].join(", ")}` : now.alt), 700);
   ctx.el.dataset.alt = now.alt;
@@ -342,18 +344,14 @@ function frame(ctx) {
   ctx.el.dataset.prepared = now.prepared;
 }
 
-function note(ctx) {
-  const { model } = ctx;
-  const said = model.get("note");
-  const now = model.get("frame");
-  const works = Boolean(said.works);
-  ctx.stop.hidden = !works;
-  ctx.bar.hidden = !(works && now.progress !== null && now.progress !== undefined);
+function foot(ctx, now) {
+  ctx.stop.hidden = !now.works;
+  ctx.bar.hidden = !(now.works && now.progress !== null);
   if (!ctx.bar.hidden) ctx.bar.value = now.progress;
-  if (ctx.job) ctx.job.disabled = works;
+  if (ctx.job) ctx.job.disabled = now.works;
   const difference = now.pinned && now.pinned.difference ? ` · beside the pinned one: ${now.pinned.difference}` : "";
-  const left = works && now.left ? ` · ${now.left}` : "";
-  status(ctx, said.text ? said.text : (now.status || "") + left + difference);
+  const left = now.works && now.left ? ` · ${now.left}` : "";
+  status(ctx, now.status.startsWith("⚠") ? now.status : now.status + left + difference);
 }
 
 // ---- the buttons
@@ -365,7 +363,7 @@ async function play(ctx, button) {
   if (!name) return;
   ctx.playing = true;
   write(button, "■ stop");
-  const count = ctx.model.get("places")[name].stops.length;
+  const count = ctx.model.get("stops")[name].length;
   const stride = Math.max(1, Math.round(count / 25));
   for (let i = 0; i < count && ctx.playing; i += stride) {
     ctx.controls.get(name).moveTo(i);
@@ -511,14 +509,9 @@ export default {
     el.replaceChildren(head, body, foot, ctx.live);
     pointing(ctx);
 
-    const places = () => {
-      for (const [name, place] of Object.entries(model.get("places"))) ctx.controls.get(name)?.draw(place);
-    };
-    ctx.places = places;
-    const draws = { places, frame: () => frame(ctx), note: () => note(ctx) };
-    places();
-    frame(ctx);
-    for (const [name, draw] of Object.entries(draws)) model.on(`change:${name}`, draw);
+    const draw = () => frame(ctx);
+    draw();
+    model.on("change:frame", draw);
     const heard = (message) => message.table && download(`${about.name}.csv`, new Blob([message.table], { type: "text/csv" }));
     model.on("msg:custom", heard);
     const gone = () => status(ctx, "⚠ the kernel of this panel has ended: run this cell again (Shift+Enter)");
@@ -539,7 +532,7 @@ export default {
       ctx.playing = false;
       clearTimeout(ctx.late);
       clearTimeout(ctx.speaks);
-      for (const [name, draw] of Object.entries(draws)) model.off(`change:${name}`, draw);
+      model.off("change:frame", draw);
       model.off("msg:custom", heard);
       model.off("comm_live_update", gone);
     };

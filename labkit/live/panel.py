@@ -39,10 +39,9 @@ class Panel(anywidget.AnyWidget):
     # core in the very milliseconds in which the network is scored
     asked = traitlets.Dict().tag(sync=True, echo_update=False)
     layout_of = traitlets.Dict().tag(sync=True)  # what does not change: name, labels, kinds, help, buttons
-    places = traitlets.Dict().tag(sync=True)  # of the controls: index, text, stops, disabled
+    stops = traitlets.Dict().tag(sync=True)  # of the controls: the texts of what they offer
     picture = traitlets.Dict().tag(sync=True)  # the still part, its size, its points
-    frame = traitlets.Dict().tag(sync=True)  # one result: marks and words, the number of its request
-    note = traitlets.Dict().tag(sync=True)  # a status that belongs to no result, and whether a job runs
+    frame = traitlets.Dict().tag(sync=True)  # the rest: where the controls stand, marks, words, the number of the move
 
     _open: dict[tuple[str, Any], "Panel"] = {}
 
@@ -64,6 +63,7 @@ class Panel(anywidget.AnyWidget):
         self._numbers = itertools.count(1)
         self._newest = self._request = 0
         self._working: int | None = None  # the number of the job or run that is at work
+        self._said = ""  # a status that belongs to no result: an error, "stopped"
         self._began = 0.0
         self._unsettled: tuple[int, Iterator[Any], dict[str, Any]] | None = None
         self._wake = threading.Condition()
@@ -84,7 +84,7 @@ class Panel(anywidget.AnyWidget):
         spare_the_collector()
         for control in self.controls.values():
             control.observe(self._moved, "value")
-            control.observe(self._place, ["stops", "disabled"])
+            control.observe(self._offered, ["stops", "disabled"])
         threading.Thread(target=self._settle, daemon=True, name=f"labkit-{name}").start()
 
     # what it shows, for a program
@@ -107,7 +107,12 @@ class Panel(anywidget.AnyWidget):
     @property
     def status(self) -> str:
         """What kind of figures these are, or what went wrong."""
-        return str(self.note.get("text") or self._words.status)
+        return self._said or self._words.status
+
+    @property
+    def works(self) -> bool:
+        """Whether a training runs."""
+        return self._working is not None
 
     def settings(self) -> dict[str, Any]:
         """The value of every control, by the name that `results` knows it under."""
@@ -150,7 +155,7 @@ class Panel(anywidget.AnyWidget):
                 self._pinned_result = self._shown
             else:
                 self._pinned = self._pinned_result = None
-            self._send_frame()
+            self._publish()
 
     def stop(self) -> None:
         """Stop the training that runs."""
@@ -165,6 +170,7 @@ class Panel(anywidget.AnyWidget):
             raise ValueError(f"the panel {self.name} has no button")
         number = self._newest = next(self._numbers)
         job, settings = self._job[1], self.settings()
+        self._said = ""
         self._work(number)
         threading.Thread(target=self._labour, args=(number, settings, job), daemon=True).start()
 
@@ -178,25 +184,21 @@ class Panel(anywidget.AnyWidget):
         job = self._job[0] if self._job else ""
         return {"name": self.name, "controls": controls, "job": job, "scenes": list(self.scenes)}
 
-    def _place(self, change: object = None) -> None:
-        """Tell the browser where the controls stand; what changes nothing at these settings is disabled."""
-        if self._together:
-            return
+    def _places(self) -> dict[str, dict[str, Any]]:
+        """Where the controls stand; what changes nothing at these settings is disabled."""
         idle = self.view.idle(self.settings())
-        self.places = {
-            name: {
-                "index": control.index,
-                "text": control.text,
-                "stops": [text for text, _ in control.stops],
-                "disabled": control.disabled or name in idle,
-            }
+        return {
+            name: {"index": control.index, "text": control.text, "disabled": control.disabled or name in idle}
             for name, control in self.controls.items()
         }
+
+    def _offered(self, change: object) -> None:
+        if not self._together:
+            self._publish()
 
     def _start(self) -> None:
         """Draw the first picture to its end, so that the notebook keeps a settled one."""
         self._first = self.settings()
-        self._place()
         self._finish(self._newest, self.view.results(**self._first), self._first)
 
     def _change(self, settings: Mapping[str, Any], typed: bool = False) -> None:
@@ -216,22 +218,18 @@ class Panel(anywidget.AnyWidget):
             raise
         finally:
             self._together = False
-        self._place()
         if self.settings() != before:
             self._measure()
 
     @traitlets.observe("asked")
     def _browser_moved(self, change: Mapping[str, Any]) -> None:
-        """Answer the browser's moves in one message: each costs JupyterLab some milliseconds."""
-        with self.hold_sync():
-            self._take(change["new"])
-
-    def _take(self, asked: Mapping[str, Any]) -> None:
         """The moves that no picture has answered yet, {name: [number, stop or typed text]}; known ones are skipped."""
-        new = {n: move for n, move in asked.get("moves", {}).items() if move[0] > self._taken.get(n, 0)}
+        moves = change["new"].get("moves", {})
+        new = {name: move for name, move in moves.items() if move[0] > self._taken.get(name, 0)}
+        if not new:
+            return
         self._taken |= {name: move[0] for name, move in new.items()}
-        self._request = max([self._request, *self._taken.values()])
-        before, error = self.settings(), None
+        request, before, refused = max(self._taken.values()), self.settings(), ""
         self._together = True
         for name, (_, where) in new.items():
             control = self.controls[name]
@@ -240,18 +238,15 @@ class Panel(anywidget.AnyWidget):
                     control.take(where)
                 else:
                     control.value = control.values[where]
-            except (ValueError, IndexError) as refused:
-                error = refused
+            except (ValueError, IndexError) as error:
+                refused = f"⚠ {error}"
         self._together = False
-        self._place()
-        if error is not None:
-            self._tell(f"⚠ {error}")
-            self._send_frame()
         if self.settings() != before:
-            self._measure()
-        elif error is None and new:  # what was asked for is what is there
-            self._tell("")
-            self._send_frame()
+            self._measure(request, refused)
+        else:  # what is asked for is there, or was refused
+            with DRAWING:
+                self._request = request
+                self._tell(refused)
 
     def _message(self, widget: object, content: Mapping[str, Any], buffers: object) -> None:
         """A press in the browser."""
@@ -282,14 +277,18 @@ class Panel(anywidget.AnyWidget):
 
     def _moved(self, change: Mapping[str, Any]) -> None:
         if change["new"] != change["old"] and not self._together:
-            self._place()
             self._measure()
 
-    def _measure(self) -> None:
-        """Show the first result of the present settings at once; leave the better ones to the other thread."""
+    def _measure(self, request: int = 0, said: str = "") -> None:
+        """Show the first result of the present settings at once; leave the better ones to the other thread.
+
+        `request` is the number of the browser's move. It changes together with `_newest`: no picture of the settings
+        before may carry it.
+        """
         number, settings = next(self._numbers), self.settings()
-        self._newest, self._working = number, None
-        self.note = {}
+        with DRAWING:
+            self._newest, self._working, self._said = number, None, said
+            self._request = max(self._request, request)
         try:
             results = self._known(settings) or self.view.results(**settings)
             self._show(number, next(results))
@@ -324,12 +323,12 @@ class Panel(anywidget.AnyWidget):
             with DRAWING:
                 if number == self._working:  # else a newer one is at work
                     self._working = None
-                    self._tell(str(self.note.get("text", "")))
+                    self._publish()
 
     def _work(self, number: int) -> None:
         with DRAWING:
             self._working, self._began = number, time.perf_counter()
-            self._tell("")
+            self._publish()
 
     def _settle(self) -> None:
         while True:
@@ -367,7 +366,7 @@ class Panel(anywidget.AnyWidget):
         """Measure the stops beside the present one of the control in focus, until somebody moves."""
         with self._wake:
             name, number = self._focus, self._newest
-            if not (name and self.view.pure) or self._working is not None:
+            if not (name and self.view.pure) or self.works:
                 self._focus = None
                 return
         overtaken = lambda: self._closed or number != self._newest or self._focus != name  # noqa: E731
@@ -395,22 +394,29 @@ class Panel(anywidget.AnyWidget):
                 return
             self.view.draw(result)
             self._words, self._shown = self.view.tell(result), result
-            self._send_frame()
+            self._publish()
 
-    def _send_frame(self) -> None:
-        """Still part, marks and words in one message: never the picture of one setting beside the words of another."""
+    def _publish(self) -> None:
+        """All in one message: never the picture of one setting beside the words of another.
+
+        Each message costs JupyterLab some milliseconds; and two threads that hold messages back at once would lose some.
+        """
         live, words = self.view.live, self._words
-        still = live.still()
-        with self.hold_sync():
+        with DRAWING, self.hold_sync():
+            still = live.still()
+            self.stops = {name: [text for text, _ in control.stops] for name, control in self.controls.items()}
             if still is not self.picture.get("svg"):
                 width, height = map(float, live.figure.bbox.size)
                 self.picture = {"svg": still, "width": width, "height": height, "points": live.hot()}
             self.frame = {
                 "request": self._request,
+                "sent": next(self._numbers),  # what equals the last message is not sent
+                "places": self._places(),
                 "marks": live.marks(),
                 "cards": words.cards,
                 "alt": words.alt,
-                "status": words.status,
+                "status": self.status,
+                "works": self.works,
                 "title": words.title,
                 "progress": words.progress,
                 "left": self._left(words.progress),
@@ -422,7 +428,7 @@ class Panel(anywidget.AnyWidget):
 
     def _left(self, progress: float | None) -> str:
         """The time that the training still takes, in words."""
-        if self._working is None or not progress or progress >= 1:
+        if not self.works or not progress or progress >= 1:
             return ""
         seconds = (time.perf_counter() - self._began) * (1 - progress) / progress
         return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
@@ -433,13 +439,13 @@ class Panel(anywidget.AnyWidget):
         return {**self._pinned, "difference": self.view.compared(self._pinned_result, self._shown)}
 
     def _tell(self, text: str) -> None:
-        self.note = {"text": text, "works": self._working is not None, "number": next(self._numbers)}
+        self._said = text
+        self._publish()
 
     def _fail(self, number: int, error: Exception) -> None:
         with DRAWING:
             if number == self._newest and not self._closed:
                 self._tell(f"⚠ {type(error).__name__}: {error}")
-                self._send_frame()
 
     def close_all(self) -> None:
         """Stop the thread and close the widget."""

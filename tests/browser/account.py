@@ -1,4 +1,4 @@
-"""An account of our own: numpy only, no routine of labkit's compress room."""
+"""An independent recomputation: numpy only, no routine of labkit.compress."""
 
 import numpy as np
 import safetensors.numpy
@@ -46,7 +46,7 @@ def accuracy(tensors):
 
 
 def lenet_5_logits(tensors, image):
-    """What LeNet-5 says of one image (28, 28), one loop a place: no convolution of torch's."""
+    """The logits of LeNet-5 for one image (28, 28), one loop per position, without torch's convolution."""
 
     def convolve(x, weight, bias):
         places = range(x.shape[1] - 4)
@@ -63,7 +63,7 @@ def lenet_5_logits(tensors, image):
 
 
 def narrowed(tensors, sparsity):
-    """The hidden neurons with the smallest sums of absolute weights taken out, with the columns that read them."""
+    """Without the hidden neurons that have the smallest sums of absolute weights, and the columns that read them."""
     small = dict(tensors)
     for layer, reader in (("fc1", "fc2"), ("fc2", "fc3")):
         sums = np.abs(tensors[f"{layer}.weight"].astype(np.float64)).sum(1)

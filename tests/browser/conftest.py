@@ -1,4 +1,4 @@
-"""One JupyterLab and one Chromium for all browser tests; without a browser they are skipped, and say so."""
+"""One JupyterLab and one Chromium for all browser tests; without a browser they are skipped, with the reason."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def notebooks(tmp_path_factory):
-    """A copy of each notebook up to its panel; nbval runs the rest. The first, which everybody opens, is whole."""
+    """A copy of each notebook up to its panel; nbval runs the rest. The first notebook is copied whole."""
     folder = tmp_path_factory.mktemp("notebooks")
     for file in (ROOT / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(file, as_version=4)

@@ -1,4 +1,4 @@
-"""What the browser tests share: a panel of its own notebook, reading its words, moving its controls, waiting for it."""
+"""What the browser tests share: open a panel in its own notebook, read its texts, move its controls, wait for it."""
 
 import re
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ ONE_THREAD = "import torch\ntorch.set_num_threads(1)\n"
 
 @contextmanager
 def opened(url, chrome, notebooks, name, source, **window):
-    """The panel that `source` ends with, in a notebook of its own; no console error may come of it."""
+    """The panel that `source` ends with, in a notebook of its own; the test fails on a console error."""
     page, errors = lab.open_notebook(chrome, url, write_notebook(notebooks, name, source), **window)
     lab.run_all(page)
     yield lab.panel(page)
@@ -24,7 +24,7 @@ def opened(url, chrome, notebooks, name, source, **window):
 
 @contextmanager
 def trained_panel(url, chrome, notebooks, source, ended):
-    """The panel that `source` ends with, once its first run has said `ended`."""
+    """The panel that `source` ends with, once the status of its first run contains `ended`."""
     with opened(url, chrome, notebooks, "live", source) as panel:
         waited(panel, ended)
         yield panel
@@ -42,17 +42,17 @@ def handle(panel, label):
 
 
 def shown_value(panel, label):
-    """What a slider says that it stands at."""
+    """The value that a slider shows."""
     return handle(panel, label).get_attribute("aria-valuetext")
 
 
 def alt(panel):
-    """The present picture in words."""
+    """The alt text of the current picture."""
     return panel.get_attribute("data-alt")
 
 
 def answered(panel):
-    """Wait until every move has its picture, and what is settled of it has not changed for a second."""
+    """Wait until every move has its picture, and the settled result has not changed for a second."""
     page = panel.page
     page.wait_for_function("root => !root.labkitAsks()", arg=panel.element_handle())
     seen = None
@@ -61,7 +61,7 @@ def answered(panel):
 
 
 def settle(panel):
-    """Wait until what was asked for is there, settled."""
+    """Wait until the requested picture is there, settled."""
     panel.page.wait_for_function("root => !root.labkitAsks()", arg=panel.element_handle())
     panel.locator(".labkit-status", has_text="scored on all").wait_for()
     answered(panel)
@@ -81,7 +81,7 @@ def choose(panel, label, option):
 
 
 def moved(panel, act):
-    """Do something, and wait until the picture's words have changed; the new ones."""
+    """Do something, wait until the alt text has changed, and return the new one."""
     before = alt(panel)
     act()
     panel.page.wait_for_function("([root, alt]) => root.dataset.alt !== alt", arg=[panel.element_handle(), before])
@@ -90,12 +90,12 @@ def moved(panel, act):
 
 
 def waited(panel, words):
-    """Wait until the status line holds these words, or matches them."""
+    """Wait until the status line contains these words, or matches them."""
     panel.locator(".labkit-status", has_text=words).first.wait_for()
 
 
 def told(panel, words):
-    """Wait until the picture speaks of these words: after a move, the status may still be that of the run before."""
+    """Wait until the alt text contains these words: after a move, the status may still be that of the earlier run."""
     holds = "([root, words]) => root.dataset.alt.includes(words)"
     panel.page.wait_for_function(holds, arg=[panel.element_handle(), words])
 
@@ -110,7 +110,7 @@ STREAMS = """root => {
 
 
 def streams(panel):
-    """Whether the run that is under way shows different pictures before it ends, looked at in every frame."""
+    """Whether the current run shows different pictures before it ends, checked in every frame."""
     root = panel.element_handle()
     panel.page.wait_for_function(STREAMS, arg=root)
     return root.evaluate("root => { const seen = root.labkitSeen.size; delete root.labkitSeen; return seen > 1; }")

@@ -26,7 +26,7 @@ def dense():
 
 
 def round_rows(w, bits):
-    """Every row on a symmetric grid of its own."""
+    """Every row rounded to its own symmetric grid."""
     scale = np.abs(w).max(1, keepdims=True) / np.float32((2**bits - 1) / 2)
     scale[scale == 0] = 1
     return np.clip(np.rint(w * (np.float32(1) / scale)), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * scale

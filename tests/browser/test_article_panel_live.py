@@ -20,7 +20,7 @@ def panel(url, chrome, notebooks):
 
 @functools.cache
 def by_hand(lr, images=10_000, hidden=32):
-    """The article's loop on MNIST with a sum for the mean, written out: (weights, validation accuracy)."""
+    """The article's loop on MNIST with a sum instead of the mean, written out: (weights, validation accuracy)."""
     data = lk.load_data("mnist")
     x, labels = data.train.x[:images].flatten(1).numpy(), data.train.y[:images].numpy()
     rng = np.random.default_rng(0)

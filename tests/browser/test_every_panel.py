@@ -1,4 +1,4 @@
-"""Every panel in a real JupyterLab at 1280 × 720: it fits, can be read, answers its keys, in both themes."""
+"""Every panel in a real JupyterLab at 1280 × 720: it fits, is readable, responds to its keys, in both themes."""
 
 import re
 
@@ -156,7 +156,7 @@ def luminance(colour):
 
 
 def test_texts_of_the_picture_stand_out_in_the_dark(panel):
-    """axe does not look into the picture."""
+    """axe does not check texts inside the picture."""
     assert "Dark" in panel.page.evaluate("() => document.body.dataset.jpThemeName")
     paper = luminance(panel.evaluate("root => getComputedStyle(root).backgroundColor"))
     fills = panel.evaluate(

@@ -1,4 +1,4 @@
-"""Panels of notebook 02c in a browser: a run streams, then its control run; a move starts anew; figures are fit's."""
+"""Panels of notebook 02c in a browser: a run streams, then its control run; a move restarts; figures equal fit's."""
 
 import re
 
@@ -46,7 +46,7 @@ def recomputed_weights(bits):
 
 
 def recomputed_gradients(bits, stochastic):
-    """(the network trained from new weights on, the share of its gradients that were 0 in every step)."""
+    """(the network trained from new weights, the share of its gradients that were 0 in every step)."""
     torch.manual_seed(0)
     net, always = lk.build("lenet-300-100"), True
 

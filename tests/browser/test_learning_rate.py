@@ -1,4 +1,4 @@
-"""Panel 07 in a browser: a move starts a run, it streams, the next move ends it; its figure is that of fit."""
+"""Panel 07 in a browser: a move starts a run, it streams, the next move ends it; its figures equal fit's."""
 
 import pytest
 import torch

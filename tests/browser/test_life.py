@@ -21,7 +21,7 @@ def panel(url, chrome, notebooks):
 
 @pytest.fixture(autouse=True)
 def at_first(request):
-    """Each test begins with the settings that the panel opens with."""
+    """Each test begins with the initial settings of the panel."""
     yield
     if "panel" in request.fixturenames:
         panel = request.getfixturevalue("panel")
@@ -140,7 +140,7 @@ def test_what_is_saved_is_what_is_shown(panel):
 def test_every_control_can_be_explained(panel):
     assert not panel.locator(".labkit-help").first.is_visible()
     more(panel, "explain the controls")
-    assert "share of the weights" in panel.locator(".labkit-help", has_text="weights").all_inner_texts()[0]
+    assert "fraction of the weights" in panel.locator(".labkit-help", has_text="weights").all_inner_texts()[0]
     more(panel, "explain the controls")
 
 

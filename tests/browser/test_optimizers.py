@@ -41,7 +41,7 @@ def chosen(opened, wanted):
 
 
 def by_torch(lr, momentum, x, y, steps=100):
-    """Where torch's momentum ends in a ravine of condition number 20."""
+    """The point where torch's momentum ends in a ravine of condition number 20."""
     w = torch.tensor([x, y], dtype=torch.float64, requires_grad=True)
     stepper = torch.optim.SGD([w], lr=lr, momentum=momentum)
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Panel 10b in a browser: a step chosen from a menu moves the star at once, then a training, which a move ends."""
+"""Panel 10b in a browser: a step chosen from a menu moves the star at once, then starts a training; a move ends it."""
 
 import re
 
@@ -22,7 +22,7 @@ def test_in_one_go_and_swapped_equal_a_recomputation(panel):
     panel.get_by_label("order", exact=True).select_option("prune, then quantize")
     told(panel, "prune, then quantize")
     waited(panel, "training: ")
-    value, note = card(panel, "in one go, swapped")
+    value, note = card(panel, "one-shot, swapped")
     expected = accuracy(round_symmetric(prune_globally(dense_weights(), 0.95), 3))
     assert f"this: {expected:.2%}" in note
     other = lk.prune(lk.quantize(lk.load_model("lenet-300-100", "mnist"), 3), 0.95)

@@ -1,4 +1,4 @@
-"""Panel 06 in a browser: a move starts a run, it streams, the next move ends it; its figures are those of fit."""
+"""Panel 06 in a browser: a move starts a run, it streams, the next move ends it; its figures equal fit's."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The panel of notebook 05 in a real JupyterLab: other judges at once, a search starts, shows its trials, stops."""
+"""The panel of notebook 05 in a real JupyterLab: judges change at once; a search starts, shows its trials, stops."""
 
 import re
 
@@ -18,7 +18,7 @@ def panel(url, chrome, notebooks):
 
 
 def chosen(trials, judges):
-    """The accuracies, on judges and on unseen images, of the best of the first trials of TPE: from the shipped bits."""
+    """The accuracies, on judges and on unseen images, of the best of TPE's first trials, from the shipped masks."""
     table = shipped_sweep("search", "mlp", "fashion-mnist").query("sampler == 'tpe' and seed == 0").iloc[:trials]
     right = [shipped_right("tpe")[number] for number in table["number"]]
     best = max(right, key=lambda bits: bits[:judges].mean())

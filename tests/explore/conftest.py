@@ -1,4 +1,4 @@
-"""What the tests of the live panels need: a network of the user's own, and every panel closed behind a test."""
+"""Fixtures of the tests of the live panels: a user's own network, and every panel closed after a test."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def closed_panels():
 
 @pytest.fixture
 def every_step(monkeypatch):
-    """Trainings show a picture after every step, however long it takes."""
+    """A training shows a picture after every step, however long a step takes."""
 
     def paced(picture, seconds):
         return lambda model, progress: picture(model, progress) if progress < 1 else None
@@ -36,7 +36,7 @@ def every_step(monkeypatch):
 
 @pytest.fixture(scope="session")
 def conv(digits: Data) -> nn.Module:
-    """A user's own convolutional network that knows the digits. Tests must not change it."""
+    """A user's own convolutional network, trained on the digits. Tests must not change it."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 12, 3, stride=2), nn.ReLU(), nn.Flatten(),
@@ -47,5 +47,5 @@ def conv(digits: Data) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def mine(conv: nn.Module, digits: Data) -> Baseline:
-    """That network as a panel starts from it."""
+    """That network as the baseline of a panel."""
     return own(conv, digits)

@@ -1,4 +1,4 @@
-"""Every panel that takes a network of one's own: it works, or says in one sentence why not."""
+"""Every panel that accepts a user's own network: it works, or explains in one sentence why not."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ TRAINS = ("pruning", "sharing", "deep_compression")
 
 
 class Head(nn.Module):
-    """A hidden layer and a head; what comes out is what `wrap` makes of the logits."""
+    """A hidden layer and a head; the output is `wrap` of the logits."""
 
     def __init__(self, wrap=lambda logits: logits):
         super().__init__()
@@ -119,7 +119,7 @@ def data_of(shape, n=600):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Trainings of a few steps: what is asked is whether they run."""
+    """Trainings of a few steps: the tests only check that they run."""
     monkeypatch.setattr(regularization_panel, "STEPS", 10)
     monkeypatch.setattr(learning_rate_panel, "EPOCHS", 1)
     monkeypatch.setattr(race, "SIZES", {name: (40, 2) for name in race.SIZES})

@@ -22,9 +22,9 @@ from labkit.topics.other_architectures.experiment import (
     AT_RANDOM,
     CALIBRATED,
     CALIBRATION_GRID,
+    CALIBRATION_IMAGES,
     CHANGES,
     CHANNELS_GRID,
-    LOT,
     MASKS,
     NETWORKS,
     PARTS,
@@ -75,7 +75,7 @@ def test_a_point_is_what_labkit_measures(conv, digits, point):
 
 def test_activation_bits_reach_the_network(conv, digits, mine):
     coarse = points(mine, activation_bits=2)[-1]
-    by_hand = quantize_inputs(lk.quantize(lk.prune(conv, 0.5), 3), 2, digits.train.x[:LOT])
+    by_hand = quantize_inputs(lk.quantize(lk.prune(conv, 0.5), 3), 2, digits.train.x[:CALIBRATION_IMAGES])
     assert coarse.score.correct == lk.accuracy(by_hand, digits.validation)["correct"]
     assert coarse.size_bytes == len(lk.encode(by_hand))
 

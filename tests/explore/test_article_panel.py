@@ -1,4 +1,4 @@
-"""The panel of notebook 09: its slopes, runs and pruned networks against the routines, and faults told in words."""
+"""The panel of notebook 09: its slopes, runs and pruned networks against the routines, and the texts for faults."""
 
 import itertools
 import json

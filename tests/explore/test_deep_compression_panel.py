@@ -1,4 +1,4 @@
-"""The panel of notebook 10: the file under each coder is the one that labkit writes, and papers stand on the axes."""
+"""The panel of notebook 10: the file of each coder is the one that labkit writes; papers lie inside the axes."""
 
 import numpy as np
 import pandas as pd
@@ -142,13 +142,13 @@ def test_the_code_gives_what_the_panel_shows(conv, digits, mine, settings):
 
 
 def test_every_control_changes_the_figures(conv, digits, mine):
-    """So none is ever idle."""
+    """Therefore none of them is ever idle."""
     view, base = DeepCompression(mine), dict(sparsity=0.7, bits=4, coder="range coder")
     changes = [{}, dict(sparsity=0.8), dict(bits=3), dict(coder="fixed width")]
     assert len({drawn(view, **base | change).size_bytes for change in changes}) == 4
     panel = explore.deep_compression(conv, digits, "beyond: retrain it")
     assert panel.settings() == dict(sparsity=0.98, bits=4, coder="range coder")
-    assert not [name for name, at in panel.places.items() if at["disabled"]]
+    assert not [name for name, at in panel.frame["places"].items() if at["disabled"]]
     for scene in DeepCompression.scenes:
         panel.set(scene)
         assert not panel.status.startswith("⚠")

@@ -1,4 +1,4 @@
-"""The panel of notebook 03: the softened teacher and its pull recomputed, two students trained, what stays of them."""
+"""The panel of notebook 03: softened teacher and gradient recomputed; two students trained, and compressed."""
 
 import json
 import re
@@ -371,9 +371,9 @@ def test_the_panel_trains_behind_its_button_and_is_overtaken_by_a_move(conv, dig
     panel = explore.distillation(conv, digits)
     assert list(panel.controls) == ["image", "temperature", "alpha", "width", "labels"]
     assert panel.controls["width"].values == list(WIDTHS)
-    assert panel.places["alpha"]["disabled"]
+    assert panel.frame["places"]["alpha"]["disabled"]
     panel.controls["labels"].value = "few"
-    assert not panel.places["alpha"]["disabled"]
+    assert not panel.frame["places"]["alpha"]["disabled"]
 
     panel.press()
     until(lambda: panel.status.startswith("both trained"))
@@ -384,7 +384,7 @@ def test_the_panel_trains_behind_its_button_and_is_overtaken_by_a_move(conv, dig
     assert "entropy at T = 8" in panel.alt
     panel.press()
     panel.controls["temperature"].value = 2
-    until(lambda: not panel.note.get("works"))  # the overtaken job has ended
+    until(lambda: not panel.works)  # the overtaken job has ended
     until(lambda: panel.status == "scored on all 300 validation images")
     assert len(panel.view.pairs) == 1
     assert "(T = 4, " in panel.alt  # the students of the first run: those of T = 8 were given up

@@ -24,7 +24,7 @@ def never():
 
 @pytest.fixture(scope="module")
 def larger(digits):
-    """The digits with a validation split that is larger than a dot."""
+    """The digits with more validation images than a dot is scored on."""
     validation = Split(digits.train.x.repeat(3, 1, 1, 1)[:ALL], digits.train.y.repeat(3)[:ALL])
     assert len(validation) == ALL
     return replace(digits, train=take(digits.train, 400), validation=validation)
@@ -38,7 +38,7 @@ def net():
 
 @pytest.fixture
 def often(monkeypatch):
-    """As many pictures as there is time for."""
+    """As many pictures as time allows."""
     monkeypatch.setattr(_training, "FRAME", 0.0)
     monkeypatch.setattr(Panel, "_start", lambda panel: None)  # the test starts the run itself
 
@@ -126,7 +126,7 @@ def test_the_score_on_all_of_validation_is_a_mark_of_its_own(larger, net, often)
 
 
 def test_a_slow_score_takes_half_of_the_time_at_most(monkeypatch):
-    """A made-up clock: a step takes 1, a picture 10; counted are the steps between two pictures."""
+    """With a fake clock: a step takes 1, a picture 10; the test counts the steps between two pictures."""
     now, shown, steps = [0.0], [], 0
     monkeypatch.setattr(_training.time, "perf_counter", lambda: now[0])
 

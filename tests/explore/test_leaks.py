@@ -1,4 +1,4 @@
-"""Opening a panel again leaves nothing behind: no object, no widget, no thread, no memory."""
+"""Opening a panel again leaks nothing: no object, no widget, no thread, no memory."""
 
 import collections
 import gc
@@ -22,7 +22,7 @@ OWN = {"ReferenceType", "dict", "builtin_function_or_method"}  # what this test 
 
 
 def opened(name: str, model: nn.Module, data: Data) -> Panel:
-    """A panel of the user's own network, where it takes one."""
+    """The panel, with the user's own network if it accepts one."""
     given = {"optimizers": (), "article_mlp": (data,)}.get(name, (model, data))
     return getattr(explore, name)(*given)
 
@@ -34,7 +34,7 @@ def shut() -> None:
 
 
 def alive() -> collections.Counter:
-    """How many objects of each type there are, without what is garbage."""
+    """The number of live objects of each type, without garbage."""
     gc.unfreeze()
     gc.collect()
     return collections.Counter(type(thing).__qualname__ for thing in gc.get_objects())

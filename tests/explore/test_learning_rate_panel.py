@@ -1,4 +1,4 @@
-"""Panel of notebook 07: the run is fit's own, the point follows the schedule, divergence is drawn and said."""
+"""Panel of notebook 07: the run is fit's own, the point follows the schedule, divergence is drawn and reported."""
 
 from dataclasses import replace
 

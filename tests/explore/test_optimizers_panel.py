@@ -1,4 +1,4 @@
-"""The first panel of notebook 08: walks are torch.optim's own, divergence is drawn and said."""
+"""The first panel of notebook 08: walks are torch.optim's own, divergence is drawn and reported."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_every_walk_is_torchs(view, name):
 
 
 def off_the_line(line, places):
-    """How far the farthest of the places lies from a drawn line, in points."""
+    """The largest distance of a place from a drawn line, in points."""
     to_points = line.axes.transData.transform
     corners, places = to_points(np.stack(line.get_data(), 1)), to_points(places)
     from_, along = corners[:-1], np.diff(corners, axis=0)
@@ -172,11 +172,11 @@ def test_the_panel_moves_and_shows_errors_in_words(monkeypatch):
     panel.controls["lr"].value = 0.15
     assert panel.frame["marks"] != before
     assert "lr 0.15" in panel.alt
-    assert panel.places["angle"]["disabled"] is False
+    assert panel.frame["places"]["angle"]["disabled"] is False
     panel.controls["show momentum"].value = False
     assert "3 optimizers" in panel.status
     panel.controls["surface"].value = "saddle"
-    assert panel.places["angle"]["disabled"] is True
+    assert panel.frame["places"]["angle"]["disabled"] is True
     monkeypatch.setattr("labkit.topics.optimizers.panel.paths", lambda *a: 1 / 0)
     panel.controls["x"].value = 1.0
     assert panel.status == "⚠ ZeroDivisionError: division by zero"

@@ -1,4 +1,4 @@
-"""The panel of notebook 10b: what it measures is what `compose` gives, in one go and trained."""
+"""The panel of notebook 10b: what it measures is what `compose` gives, one-shot and trained."""
 
 import itertools
 from dataclasses import replace
@@ -11,7 +11,7 @@ from labkit.compress.compose import STEPS, compose
 from labkit.compress.magnitude import masks_of
 from labkit.sweep import shipped_sweep
 from labkit.topics.order_matters.experiment import EPOCHS, ORDERS, POINTS
-from labkit.topics.order_matters.panel import MENU, Order, exchanged, place, stage, told
+from labkit.topics.order_matters.panel import MENU, Order, place, stage, swapped_order, told
 
 LENET = ("lenet-300-100", "mnist")
 
@@ -61,9 +61,9 @@ def test_the_menu_has_every_order_once_and_reads_as_a_sentence(mine):
 
 
 def test_prune_and_quantize_change_places():
-    assert exchanged("prune, quantize") == "quantize, prune"
-    assert exchanged("distil, quantize, prune") == "distil, prune, quantize"
-    assert [order for order in ORDERS if exchanged(order)] == [o for o in ORDERS if "prune" in o and "quantize" in o]
+    assert swapped_order("prune, quantize") == "quantize, prune"
+    assert swapped_order("distil, quantize, prune") == "distil, prune, quantize"
+    assert [o for o in ORDERS if swapped_order(o)] == [o for o in ORDERS if "prune" in o and "quantize" in o]
 
 
 def test_the_other_order_is_measured_beside_this_one(digits, mine):
@@ -77,7 +77,7 @@ def test_the_other_order_is_measured_beside_this_one(digits, mine):
     words = view.tell(point)
     assert f"{accuracy:.2%} (this: {point.score.accuracy:.2%} · {differ:,} differ)" in words.alt
     found = f"{point.score.accuracy:.1%}; swapped: {accuracy:.1%}"
-    assert words.title == f"distil, quantize, then prune, in one go: {found}"
+    assert words.title == f"distil, quantize, then prune, one-shot: {found}"
 
 
 def test_where_the_order_makes_no_difference_it_says_so(mine):
@@ -102,7 +102,7 @@ def test_what_is_not_done_has_no_amount(conv, digits, mine, steps, idle):
     assert view.idle(how) == idle
     panel = explore.order(conv, digits)
     panel.controls["order"].value = how["order"]
-    assert {name for name, at in panel.places.items() if at["disabled"]} == idle
+    assert {name for name, at in panel.frame["places"].items() if at["disabled"]} == idle
     one, other = (last(view.results(**how | dict(sparsity=s, bits=b))) for s, b in ((0.3, 2), (0.9, 1)))
     assert (one.settings == other.settings) == (len(idle) == 2)
     for name, values in (("sparsity", (0.3, 0.9)), ("bits", (1, 8))):
@@ -208,7 +208,7 @@ def test_a_move_ends_the_measuring_of_a_training_too(mine, every_step, monkeypat
 
     monkeypatch.setattr(view, "measured", watched)
     view.train(settings("prune"), shown.append, lambda: bool(measured and measured[-1]))
-    assert len(measured) == 2  # in one go, and the first picture of the training
+    assert len(measured) == 2  # one-shot, and the first picture of the training
     assert shown == []
 
 
@@ -249,7 +249,7 @@ def test_the_picture_follows_every_control_and_the_words_state_it(mine):
         words = view.tell(point)
         assert view.star.star.get_xdata()[0] == point.size_bytes
         assert f"{point.score.accuracy:.2%}" in words.alt
-        assert words.status.startswith("in one go, nothing trained; scored on all 300 validation images")
+        assert words.status.startswith("one-shot, nothing trained; scored on all 300 validation images")
         pictures.append(view.live.marks())
     assert all(one != other for one, other in itertools.combinations(pictures, 2))
 

@@ -1,4 +1,4 @@
-"""The panel of notebook 02: its figures against labkit's own, the staircase, what is idle, its code."""
+"""The panel of notebook 02: its figures against labkit's own, the staircase, idle controls, its code."""
 
 import json
 
@@ -126,9 +126,9 @@ def test_the_range_is_idle_where_no_grid_has_one(mine):
         assert lk.encode(wide.model) == lk.encode(narrow.model)
         assert wide.facts.staircase[1].equal(narrow.facts.staircase[1])
     panel = explore.quantization()
-    assert not panel.places["percentile"]["disabled"]
+    assert not panel.frame["places"]["percentile"]["disabled"]
     panel.set(bits=1)
-    assert panel.places["percentile"]["disabled"]
+    assert panel.frame["places"]["percentile"]["disabled"]
     assert "clip range" not in panel.alt
 
 

@@ -1,4 +1,4 @@
-"""The second panel of notebook 08: the race's run is fit's own, and what it says is what was measured."""
+"""The second panel of notebook 08: the race's run is fit's own, and its texts match the measurements."""
 
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ def test_the_code_gives_the_accuracy(mine, conv, digits, changes):
 
 def test_no_control_of_the_panel_is_idle_and_a_move_trains_anew(conv, digits):
     panel = explore.race(conv, digits)
-    assert not any(place["disabled"] for place in panel.places.values())
+    assert not any(place["disabled"] for place in panel.frame["places"].values())
     assert panel.status.startswith("trained: ")
     panel.controls["seed"].value = 3
     until(lambda: "seed 3" in panel.alt and panel.status.startswith("trained: "))

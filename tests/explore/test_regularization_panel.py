@@ -1,4 +1,4 @@
-"""The panel of notebook 06: its run is labkit's own, what is shown is measured, a move overtakes it."""
+"""The panel of notebook 06: its run is labkit's own, its figures are measured, a move overtakes it."""
 
 import math
 from dataclasses import replace

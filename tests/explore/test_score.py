@@ -1,4 +1,4 @@
-"""Previews: on time for a slow network, and always ending in what `labkit.measure.accuracy` says."""
+"""Previews: on time for a slow network, and always ending in the result of `labkit.measure.accuracy`."""
 
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ class Clock:
 
 
 class Timed(nn.Module):
-    """Takes so many seconds an image, and so many a call; the class it gives is the first pixel."""
+    """Takes given times per image and per call; the class it predicts is the first pixel."""
 
     def __init__(self, clock, an_image, a_call=0.0):
         super().__init__()
@@ -43,7 +43,7 @@ class Timed(nn.Module):
 
 
 def images(n):
-    """n images of which each seventh shows another class than its own."""
+    """n images; for every seventh, the predicted class is wrong."""
     number = torch.arange(n)
     shown = torch.where(number % 7 == 0, number + 1, number) % 10
     return Split(shown.float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2), number % 10)
@@ -56,7 +56,7 @@ def clock(monkeypatch):
 
 
 class Asked:
-    """A pool that does a piece of work when it is asked for it: one stopwatch, and nothing runs ahead."""
+    """A pool that does a piece of work only when its result is needed: one stopwatch, and nothing runs ahead."""
 
     def submit(self, function, *arguments):
         return SimpleNamespace(result=lambda: function(*arguments), cancel=lambda: None)

@@ -183,9 +183,7 @@ def test_a_search_in_the_panel_is_that_of_labkit(view, digits):
     assert [row["accuracy"] for row in seen[-1].rows] == pytest.approx(table["accuracy"].tolist())
     assert [row["fresh"] for row in seen[-1].rows] == pytest.approx(table["fresh"].tolist())
     assert "1 of 3 trials done" in view.tell(seen[1]).status
-    assert view.tell(seen[-1]).status == (
-        "3 trials by random, each scored on all 50 judges and on 240 unseen images"
-    )
+    assert view.tell(seen[-1]).status == "3 trials by random, each scored on all 50 judges and on 240 unseen images"
 
 
 def test_a_search_goes_on_where_it_stopped_and_then_begins_anew(view):
@@ -293,12 +291,12 @@ def test_the_menu_of_samplers_follows_the_task():
     panel.controls["what"].value = "recipe"
     assert panel.controls["sampler"].values == ["grid", "random", "tpe", "nsga2"]
     assert panel.controls["sampler"].value == "nsga2"
-    assert panel.places["images"]["disabled"]
+    assert panel.frame["places"]["images"]["disabled"]
     assert panel.status.startswith("60 trials by NSGA-II")
     assert "smallest file" in panel.alt
     panel.controls["what"].value = "training"
     assert panel.controls["sampler"].value == "tpe"
-    assert not panel.places["images"]["disabled"]
+    assert not panel.frame["places"]["images"]["disabled"]
     assert panel.alt.startswith("TPE, 30 of 30 trials")
 
 

@@ -29,12 +29,12 @@ def point_of(dense, **changed):
 
 
 def places(line):
-    """Where the strokes of a line stand."""
+    """The positions of a line's strokes."""
     return line.get_xdata()[::3].tolist()
 
 
 def colour_at(view):
-    """The number of the colour that each bin is drawn in; -1 for an empty bin."""
+    """The index of each bin's colour; -1 for an empty bin."""
     heights = np.stack([bins.get_data().values for bins in view.bins])
     drawn = np.isfinite(heights)
     assert (drawn.sum(0) <= 1).all()
@@ -187,7 +187,7 @@ def test_no_control_is_ever_idle(mine):
 
 
 def test_measured_codebooks_lead_to_their_settings():
-    """Going to one gives its accuracy again; what the controls cannot do says so and leads nowhere."""
+    """A click on one gives its accuracy again; one that the controls cannot set says so and does nothing."""
     panel = explore.sharing()
     points = [(words, settings) for _, _, words, settings in panel.picture["points"]]
     records = shipped(LENET).sweep("sharing")

@@ -124,7 +124,7 @@ def test_the_cut_is_the_importance_above_which_units_stay(mine):
 def test_the_alt_text_states_the_figures(mine):
     point = last(points(mine))
     words = Structured(mine).tell(point)
-    start = "Sequential, 50 % of the units removed, by L1: sum of |weights|, layer: the same share each: accuracy "
+    start = "Sequential, 50 % of the units removed, by L1: sum of |weights|, layer: same fraction each: accuracy "
     assert words.alt.startswith(start)
     assert all(f"{label} {value} ({note})" in words.alt for label, value, note in words.cards)
     assert words.status == "scored on all 300 validation images"
@@ -140,7 +140,7 @@ def test_the_scope_of_no_unit_changes_nothing(mine):
     assert layer.score.predicted.equal(everywhere.score.predicted)
     assert layer.facts.widths == everywhere.facts.widths
     panel = explore.structured(preset="the whole network")
-    assert [name for name, place in panel.places.items() if place["disabled"]] == ["scope"]
+    assert [name for name, place in panel.frame["places"].items() if place["disabled"]] == ["scope"]
 
 
 @pytest.mark.parametrize("chosen", [settings(), settings(0.75, "taylor", "global"), settings(0.6, "random")])

@@ -1,4 +1,4 @@
-"""Live training: the streamed run is fit's own, the next move overtakes it, nothing leaks, divergence is said."""
+"""Live training: the streamed run is fit's own, the next move overtakes it, nothing leaks, divergence is reported."""
 
 import functools
 import gc
@@ -43,9 +43,9 @@ class Shown:
 
 
 class Trains(View):
-    """The smallest view that trains: its loss and accuracy, nothing else. It keeps an account of its runs.
+    """The smallest view that trains: its loss and accuracy, nothing else. It records its runs.
 
-    `asked` holds, for each run, the learning rate and what it heard whenever it asked whether it was overtaken.
+    `asked` holds, for each run, the learning rate and every answer to its question whether it is overtaken.
     """
 
     def __init__(self, data, epochs=3):
@@ -93,7 +93,7 @@ def opened(view):
 
 
 def stopped_at_once(view, number):
-    """Whether a run asked before each of its steps, and took none after it had heard that it was overtaken."""
+    """Whether a run asked before each of its steps, and took no step after it was told that it is overtaken."""
     lr, answers = view.asked[number]
     shown = max((s.run.moments[-1].step for s in view.drawn if s.run.moments and s.lr == lr), default=0)
     # fit hears it, and ends; `stream` asks once more, whether to show its end
@@ -244,7 +244,7 @@ def test_a_hundred_starts_and_cancels_leave_nothing_behind(digits):
 
 
 def test_what_a_browser_sends_twice_is_one_move(digits):
-    """It sends what no picture has answered yet again: the same setting would be trained a second time."""
+    """It resends a move that no picture has answered yet: the same setting would be trained a second time."""
     view = Trains(digits)
     panel, lr = opened(view)
     move = {"moves": {"lr": [1, "0.02"]}}

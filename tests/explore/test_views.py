@@ -343,14 +343,14 @@ def shown(view):
 
 
 def without_names(shown):
-    """Identifiers differ from figure to figure."""
+    """The drawing without its identifiers, which differ between figures."""
     still, marks = shown
     return re.sub(r'(id="|#)[a-z][0-9a-f]{10}', r"\1", still), marks
 
 
 @pytest.mark.parametrize("kind", VIEWS)
 def test_a_picture_does_not_depend_on_what_was_shown_before(kind):
-    """Of the shipped networks, whose axes no setting widens: nothing is forgotten and nothing is left behind."""
+    """For the shipped networks, whose axes no setting widens: each picture is complete and has no remains of others."""
     settings = [s for s in EXTREMES[kind] if s.get("layer", "") in ("", "3.weight") and s.get("threshold", 0) < 1]
     settings = [s | {"layer": ""} if "layer" in s else s for s in settings[:: max(1, len(settings) // 4)]]
     view = VIEWS[kind]()

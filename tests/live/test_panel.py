@@ -263,9 +263,9 @@ def test_undo_goes_back_step_by_step(panel):
 def test_what_changes_nothing_is_disabled(panel):
     panel.view.idle = lambda settings: {"other"} if settings["value"] > 10 else set()
     panel.controls["value"].value = 11
-    assert panel.places["other"]["disabled"]
+    assert panel.frame["places"]["other"]["disabled"]
     panel.controls["value"].value = 9
-    assert not panel.places["other"]["disabled"]
+    assert not panel.frame["places"]["other"]["disabled"]
 
 
 def test_a_pinned_result_stays_in_sight_beside_later_ones(panel):
@@ -564,7 +564,7 @@ def training():
 
 
 def works(panel):
-    return panel.note.get("works", False)
+    return panel.works
 
 
 def test_a_job_streams_until_it_is_stopped(training):

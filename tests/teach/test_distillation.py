@@ -1,4 +1,4 @@
-"""The checks of notebook 03: a right answer passes, the stub and wrong answers are told what is wanted."""
+"""The checks of notebooks 03 and 03b: a right answer passes, the stub and wrong answers are told what is wanted."""
 
 import pytest
 import torch

@@ -34,7 +34,7 @@ class Settings:
     """What the controls set."""
 
     sparsity: float = share(
-        "sparsity", 0.92, 0.995, 0.005, note="share of the weights set to 0, the smallest first",
+        "sparsity", 0.92, 0.995, 0.005, note="fraction of the weights set to 0, the smallest first",
         word="{} of the weights pruned",
     )  # fmt: skip
     bits: int = bits(value=4, floating=False, note="bits per kept weight", word="weights rounded to {} bits")

@@ -1,1 +1,1 @@
-"""Code used by notebook 03 only."""
+"""Code used by notebooks 03 and 03b only."""

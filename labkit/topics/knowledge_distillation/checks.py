@@ -1,4 +1,4 @@
-"""Checks of notebook 03."""
+"""Checks of notebooks 03 and 03b."""
 
 import functools
 import math

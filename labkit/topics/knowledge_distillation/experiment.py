@@ -1,4 +1,4 @@
-"""Students with and without a teacher: the curves and tables of notebook 03."""
+"""Students with and without a teacher: the curves and tables of notebooks 03 and 03b."""
 
 from typing import Any
 

@@ -122,7 +122,7 @@ def pull(logits: Tensor, y: Tensor, temperature: float, alpha: float) -> Tensor:
     return -gradient
 
 
-def meant(settings: Settings) -> Settings:
+def effective(settings: Settings) -> Settings:
     """The settings with those that do not change the students fixed: the image, and α without labels."""
     return replace(settings, image=0, alpha=1.0 if settings.labels == "mixed" else settings.alpha)
 
@@ -163,7 +163,7 @@ class Distillation(NetworkView):
         seeds = [at[at["method"] == m]["accuracy"].to_numpy() for m in MEASURED[settings.labels]] if len(at) else []
         mine = {key: pair for (teacher, key), pair in self.pairs.items() if teacher is dense}
         latest = () if len(sweep) or not mine else list(mine.values())[-1]
-        shown = mine.get(meant(settings), latest)
+        shown = mine.get(effective(settings), latest)
         earlier = [pair for pair in mine.values() if pair is not shown][-GHOSTS:]
         ghosts = tuple(student for pair in earlier for student in pair)
         yield Lesson(dense, settings, place, logits[place], size, seeds, shown, ghosts)
@@ -227,7 +227,7 @@ class Distillation(NetworkView):
         self.caption.set_text("\n".join(captions(lesson)))
         y = lesson.dense.data.validation.y[lesson.image]
         soft, sharp = lesson.softened.tolist(), lesson.logits.softmax(0).tolist()
-        pulls = pull(lesson.logits[None], y[None], settings.temperature, meant(settings).alpha)[0].tolist()
+        pulls = pull(lesson.logits[None], y[None], settings.temperature, effective(settings).alpha)[0].tolist()
         longest = max(map(abs, pulls)) or 1.0
         self.strongest.set_text(f"longest: {longest:.2f}")
         self.sharp.set_xdata(sharp)
@@ -285,7 +285,7 @@ class Distillation(NetworkView):
     def train(self, settings: dict[str, Any], show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> None:
         """Train the student alone, then distilled, in equally many steps, unless both are trained already."""
         lesson: Lesson = next(self.results(**settings))
-        key = lesson.dense, meant(lesson.settings)
+        key = lesson.dense, effective(lesson.settings)
         if key not in self.pairs:
             pair = self._pair(replace(lesson, students=()), show, overtaken)
             if pair is None:
@@ -308,7 +308,7 @@ class Distillation(NetworkView):
                 show(replace(lesson, students=(*lesson.students, student), doing=f"{name}: {student.done:.0%} trained"))
 
             student = train_student(
-                lesson.dense.data, len(lesson.logits), meant(lesson.settings), logits, look, overtaken
+                lesson.dense.data, len(lesson.logits), effective(lesson.settings), logits, look, overtaken
             )  # fmt: skip
             if student is None:
                 return None
@@ -331,7 +331,7 @@ class Distillation(NetworkView):
     def code(self, settings: Mapping[str, Any]) -> str:
         """Train the same student alone and distilled."""
         dense = self.dense(settings.get("checkpoint"))
-        chosen = meant(Settings(**{name: value for name, value in settings.items() if name != "checkpoint"}))
+        chosen = effective(Settings(**{name: value for name, value in settings.items() if name != "checkpoint"}))
         train = dense.data.train
         used = [images(train, chosen.labels, distilled) for distilled in (False, True)]
         alone, small = ("data.train" if n == len(train) else "few" for n in used)
@@ -365,7 +365,7 @@ def student_cards(lesson: Lesson) -> list[Card]:
         value, note = "–", "train both students: the button"
         if len(lesson.students) > distilled:
             student = lesson.students[distilled]
-            value, note = f"{student.score.accuracy:.2%}", student.told
+            value, note = f"{student.score.accuracy:.2%}", student.trained_on
             if not distilled:
                 note += f", width {student.settings.width}"
             elif student.done == 1:

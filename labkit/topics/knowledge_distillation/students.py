@@ -23,11 +23,11 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Student:
-    """A student during or after training: its curve and score; `told` says what it was trained on."""
+    """A student during or after training: its curve, score, and in `trained_on` its training images in words."""
 
     distilled: bool
     settings: Any
-    told: str
+    trained_on: str
     curve: tuple[tuple[float, float], ...]  # (progress in [0, 1], validation accuracy)
     score: Score
     size_bytes: int
@@ -81,14 +81,14 @@ def train_student(
     overtaken: Callable[[], bool],
 ) -> Student | None:
     """Train a student at the panel's `settings`, alone (no logits) or distilled; None if overtaken."""
-    train, alpha, told = training_set(data.train, settings, teacher_logits is not None)
+    train, alpha, trained_on = training_set(data.train, settings, teacher_logits is not None)
     student = untrained(data.train.prototype.shape[1:].numel(), settings.width, classes)
     curve: list[tuple[float, float]] = []
 
     def at(model: nn.Module, progress: float) -> Student:
         *_, score = scores(model, data.validation)
         curve.append((progress, score.accuracy))
-        return Student(teacher_logits is not None, settings, told, tuple(curve), score, len(store.encode(model)))
+        return Student(teacher_logits is not None, settings, trained_on, tuple(curve), score, len(store.encode(model)))
 
     how = schedule(data.train, len(train)) | dict(progress=False, cancel=overtaken)
     how["after_step"] = paced(lambda model, progress: show(at(model, progress)), 0.2)

@@ -31,7 +31,7 @@ class Settings:
     """What the controls set; `method` is what the button does."""
 
     by: str = choice("prune by", [("sparsity", "sparsity"), ("threshold θ", "threshold")], "sparsity", word="by {}")
-    sparsity: float = share("sparsity", 0.9, note="share of the weights set to 0", word="sparsity {}")
+    sparsity: float = share("sparsity", 0.9, note="fraction of the weights set to 0", word="sparsity {}")
     threshold: float = real("threshold θ", 0.05, 0.3, 0.002, note="every |weight| up to it is set to 0")
     scope: str = choice(
         "scope", [("global: one ranking", "global"), ("layer: one ranking each", "layer")], "global",
@@ -62,7 +62,7 @@ class Pruning(CompressionView):
     scenes = {
         "nothing lost yet": dict(by="sparsity", sparsity=0.5, scope="global", layer=""),
         "ten times fewer weights": dict(by="sparsity", sparsity=0.9, scope="global", layer=""),
-        "each layer its own share": dict(by="sparsity", sparsity=0.95, scope="layer", layer=""),
+        "95 % of each layer": dict(by="sparsity", sparsity=0.95, scope="layer", layer=""),
         "pruned too far": dict(by="sparsity", sparsity=0.98, scope="global", layer=""),
     }
 

@@ -1,1 +1,1 @@
-"""What serves notebook 10b only."""
+"""Code that only notebook 10b uses."""

@@ -1,4 +1,4 @@
-"""Prune, quantize and distil in every order, at one budget: the planes and tables of notebook 10b."""
+"""Prune, quantize and distil in every order, at equal budget: the planes and tables of notebook 10b."""
 
 import functools
 import itertools
@@ -15,7 +15,7 @@ from labkit.seeds import over_seeds
 from labkit.sweep import run_and_ship
 from labkit.zoo import load_model
 
-IMAGES, EPOCHS = 10_000, 6  # the budget of each composition: so few that the panel runs one while somebody waits
+IMAGES, EPOCHS = 10_000, 6  # the budget of each composition, small enough to train one in the panel
 POINTS = {5: 0.80, 3: 0.95, 2: 0.98}  # how far to compress, from mild to hard: sparsity by bits
 ORDERS: dict[str, tuple[str, ...]] = {
     ", ".join(steps) or "fine-tune": steps for length in range(4) for steps in itertools.permutations(STEPS, length)
@@ -73,9 +73,9 @@ def logits(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def interactions(table: pd.DataFrame) -> pd.DataFrame:
-    """What a pair does beyond the sum of the two alone, in logits: (y_ab - y_b) - (y_a - y_0), mean, low, high.
+    """The interaction of each pair of techniques, in logits: (y_ab - y_b) - (y_a - y_0), mean, low, high.
 
-    y_0 is fine-tuning only. 0: the effects add up. Negative: each hurts more where the other is, too.
+    y_0 is fine-tuning only. 0: the effects add up. Negative: each hurts more if the other is applied, too.
     """
     y, rows = logits(table), {}
     for bits, pair in y.index:
@@ -86,10 +86,10 @@ def interactions(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def order_effects(table: pd.DataFrame) -> pd.DataFrame:
-    """What doing one before the other is worth, in logits: mean, low, high.
+    """The effect of the order of two techniques, in logits: mean, low, high.
 
-    The mean difference of compositions in which the two are neighbours and exchanged, and all else is in its place:
-    halves of all compositions, split by this order, would differ in the order of the other pairs, too.
+    The mean difference of compositions that differ only by swapping the two as adjacent steps. Two groups of all
+    compositions, one for each order, would differ in the order of other pairs, too.
     """
     y, rows = logits(table), {}
     for bits, (a, b) in itertools.product(y.index.unique("bits"), itertools.combinations(STEPS, 2)):

@@ -1,4 +1,4 @@
-"""Panel of notebook 10b: techniques in any order, in one go at once, and trained at one budget behind it."""
+"""Panel of notebook 10b: techniques in any order, one-shot, then trained at equal budget."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ from labkit.live.view import Card, Words
 from labkit.topics.order_matters import plots
 from labkit.topics.order_matters.experiment import EPOCHS, IMAGES, ORDERS, POINTS
 
-FRAME = 0.3  # seconds between two pictures of a training
+FRAME = 0.3  # seconds between two updates of a training
 EARLIER = (drawing.GREEN, drawing.PURPLE, drawing.YELLOW, drawing.GREY)  # colours of trainings that have ended
 Place = tuple[float, float]  # bytes, accuracy
 
@@ -42,23 +42,23 @@ MENU = sorted(ORDERS, key=lambda order: ("distil" in order, order == "fine-tune"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the controls set; `order` is a key of ORDERS."""
+    """The values of the controls; `order` is a key of ORDERS."""
 
     order: str = choice(
         "order", [(told(order), order) for order in MENU], "quantize, prune", word="{}",
         note="the steps from first to last; each trains for an equal share of the epochs",
     )  # fmt: skip
     sparsity: float = share("sparsity", 0.95, note="share of the weights that prune sets to 0")
-    bits: int = bits(value=3, floating=False, note="bits of a weight after quantize")
+    bits: int = bits(value=3, floating=False, note="bits per weight after quantize")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the picture needs besides."""
+    """What the figure shows besides the score."""
 
     zeros: dict[str, float]  # share of zeros, by layer
-    one_shot: Compressed | None = None  # of a training: the same in one go
-    swap: tuple[float, int] | None = None  # with prune and quantize exchanged: accuracy, weights that differ
+    one_shot: Compressed | None = None  # of a training: the same composition one-shot
+    swap: tuple[float, int] | None = None  # with prune and quantize swapped: accuracy, weights that differ
     path: tuple[tuple[int, Place], ...] = ()  # of a training so far: number of the step, place
 
 
@@ -82,12 +82,12 @@ class Order(CompressionView):
         self.plane, self.layers, self.key = map(self.live.figure.add_axes, boxes)
 
     def idle(self, settings: Mapping[str, Any]) -> set[str]:
-        """How far to go with what is not done."""
+        """The controls of steps that the order does not contain."""
         steps = ORDERS[settings["order"]]
         return {name for name, step in (("sparsity", "prune"), ("bits", "quantize")) if step not in steps}
 
     def compress(self, dense: Baseline, settings: Settings) -> nn.Module:
-        """The techniques one after the other, nothing trained."""
+        """The techniques one after the other, without training."""
         how: dict[str, Any] = dict(sparsity=settings.sparsity, bits=settings.bits, epochs=0)
         return compose(dense.model, dense.data.train, ORDERS[settings.order], **how)[0]
 
@@ -96,8 +96,8 @@ class Order(CompressionView):
         return Facts({name: float((w == 0).float().mean()) for name, w in weights(small).items()})
 
     def measure(self, dense: Baseline, settings: Settings) -> Iterator[Compressed]:
-        """The training that has ended; else the composition in one go, then with the two exchanged."""
-        default = dataclasses.asdict(Settings())  # what changes nothing makes no other composition
+        """The finished training; else the composition one-shot, then with prune and quantize swapped."""
+        default = dataclasses.asdict(Settings())  # idle controls make no other composition
         settings = replace(settings, **{name: default[name] for name in self.idle(dataclasses.asdict(settings))})
         known = [one for one in self.ended if one.dense is dense and one.settings == settings]
         yield from known
@@ -107,8 +107,8 @@ class Order(CompressionView):
             yield replace(point, facts=replace(point.facts, swap=self.swapped(point)))
 
     def swapped(self, point: Compressed) -> tuple[float, int] | None:
-        """The composition in one go with prune and quantize exchanged; None where there are not both."""
-        other = exchanged(point.settings.order)
+        """The composition one-shot with prune and quantize swapped; None if it does not have both."""
+        other = swapped_order(point.settings.order)
         if not other:
             return None
         settings = replace(point.settings, order=other)
@@ -120,7 +120,7 @@ class Order(CompressionView):
     def train(
         self, settings: dict[str, Any], show: Callable[[Compressed], None], overtaken: Callable[[], bool]
     ) -> None:
-        """Train the composition, unless that was done before; show where a file of it would lie on its way."""
+        """Train the composition, unless that was done before; show its size and accuracy on the way."""
         *_, first = self.results(**settings)
         if first.training is not None:
             return
@@ -130,7 +130,7 @@ class Order(CompressionView):
         def picture(model: nn.Module, progress: float) -> None:
             nonlocal facts
             for measured in self.measured(dense, how, as_stored(model), training=progress):
-                if overtaken():  # what is still to be measured, the newer setting would wait for
+                if overtaken():  # else the newer setting would wait for the rest of the measurement
                     return
                 point = measured
             path = (*facts.path, (stage(progress, len(steps)), place(point)))
@@ -151,11 +151,11 @@ class Order(CompressionView):
         return point.dense, point.settings.order
 
     def background(self, point: Compressed) -> None:
-        """The measured compositions, those of this order and of the exchanged one as lines; empty bars and key."""
+        """The measured compositions, those of this order and of the swapped one as lines; empty bars and key."""
         dense, order = point.dense, point.settings.order
-        sweep, shown = dense.sweep("order"), [name for name in (order, exchanged(order)) if name]
+        sweep, shown = dense.sweep("order"), [name for name in (order, swapped_order(order)) if name]
         plots.order_plane(self.plane, sweep, dense.size_bytes, dense.score.accuracy, shown)
-        self.plane.set_title("★ in one go, ✚ trained; arrows: the way of the training", fontsize=11, loc="left")
+        self.plane.set_title("★ one-shot, ✚ trained; arrows: course of the training", fontsize=11, loc="left")
         for row in plots.composed_means(sweep).to_dict("records"):
             at, far = (row["size_bytes"], row["accuracy"]), (POINTS[row["bits"]], row["bits"])
             said = plots.composed_caption(row["steps"], *far, *at[::-1]) + "\ntrained beforehand, mean of seeds"
@@ -170,7 +170,7 @@ class Order(CompressionView):
         self.live.move([*self.bars, *self.way, *self.ghosts, *self.star.artists, *self.dashes, *self.rows])
 
     def update(self, point: Compressed) -> None:
-        """Move the star, the way of the training, the earlier ones, best first, and the bars."""
+        """Move the star, the course of the training, the earlier ones, best first, and the bars."""
         facts, dense, trained = point.facts, point.dense, point.training is not None
         begun, way = [step for step, _ in facts.path], [at for _, at in facts.path]
         earlier = [one for one in self.ended if one.dense is dense and one.settings != point.settings]
@@ -204,7 +204,7 @@ class Order(CompressionView):
     def tell(self, point: Compressed) -> Words:
         """The composition in words."""
         share, steps, said = point.training, ORDERS[point.settings.order], super().tell(point)
-        status, title = "in one go, nothing trained", said.title
+        status, title = "one-shot, nothing trained", said.title
         if share is not None:
             now = (steps or ("fine-tune",))[stage(share, len(steps))]
             images = f"{len(training_set(point.dense.data, IMAGES)):,} {point.score.what}"
@@ -212,7 +212,7 @@ class Order(CompressionView):
             status = f"training: {share:.0%} done, now {now}" if share < 1 else ended
         elif point.facts.swap:
             accuracy, differ = point.facts.swap
-            title = f"{told(point.settings.order)}, in one go: {point.score.accuracy:.1%}; swapped: "
+            title = f"{told(point.settings.order)}, one-shot: {point.score.accuracy:.1%}; swapped: "
             title += f"{accuracy:.1%}" if differ else "the same network, weight for weight"
         status, progress = f"{status}; {words.status(point.score)}", None if share == 1 else share
         return said._replace(status=status, title=title, progress=progress)
@@ -227,24 +227,24 @@ class Order(CompressionView):
 
 
 def place(point: Compressed) -> Place:
-    """Where it lies on the plane."""
+    """Its position on the plane."""
     return point.size_bytes, point.score.accuracy
 
 
-def exchanged(order: str) -> str:
-    """The order with prune and quantize in each other's place; "" where there are not both."""
+def swapped_order(order: str) -> str:
+    """The order with prune and quantize swapped; "" if it does not have both."""
     other = {"prune": "quantize", "quantize": "prune"}
     return ", ".join(other.get(step, step) for step in ORDERS[order]) if {*other} <= {*ORDERS[order]} else ""
 
 
 def stage(progress: float, steps: int) -> int:
-    """The place of the step that is at work; at the border of two, the one that ends."""
+    """The index of the current step; between two steps, of the one that ends."""
     return max(0, math.ceil(round(progress * steps, 6)) - 1)
 
 
 def swap_card(point: Compressed) -> Card:
-    """What the other order gives in one go."""
-    label, both = "in one go, swapped", exchanged(point.settings.order)
+    """What the other order gives one-shot."""
+    label, both = "one-shot, swapped", swapped_order(point.settings.order)
     if not point.facts.swap:
         return label, "–", "measured when the controls rest" if both else "needs a prune and a quantize"
     accuracy, differ = point.facts.swap

@@ -1,4 +1,4 @@
-"""Compositions of techniques: where their orders end on the plane, and effects with their intervals."""
+"""Compositions of techniques: their results on the plane of size and accuracy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def order_plane(
 ) -> None:
     """The accuracy-against-size plane with every measured composition, the mean over its seeds, as a dot.
 
-    `records` has the columns steps, bits, accuracy, size_bytes (a row a seed) and may be empty. Up to two compositions
+    `records` has the columns steps, bits, accuracy, size_bytes (one row per seed), or no rows. Up to two compositions
     that are `shown` are lines, from mild to hard.
     """
     mean = composed_means(records)
@@ -50,15 +50,15 @@ def arrows(steps: str) -> str:
 
 
 def way_lines(ax: Axes, steps: int = 3) -> list[Line2D]:
-    """An empty way on the plane, and an arrow for each of so many steps."""
+    """An empty path on the plane, and an arrow for each step."""
     (way,) = ax.plot([], [], "-", color=BLACK, lw=1.2, zorder=4)
     return [way, *(ax.plot([], [], ms=9, color=BLACK, zorder=4)[0] for _ in range(steps))]
 
 
 def fill_way(lines: Sequence[Line2D], places: Sequence[tuple[float, float]], steps: Sequence[int]) -> None:
-    """Draw the way along `places`, and halfway to the first of each step an arrow, unless it would cover the way.
+    """Draw the path along `places`, and an arrow halfway to the first place of each step, if there is room.
 
-    `steps` has the step that led to each place but the first.
+    `steps` has the step that led to each place except the first.
     """
     way, *arrows = lines
     way.set_data(*np.array(places if steps else []).reshape(-1, 2).T)

@@ -1,1 +1,1 @@
-"""What serves notebook 11 only."""
+"""Code that only notebook 11 uses."""

@@ -24,7 +24,7 @@ def check_separable_macs(answer: Callable[[int, int, int, int], int]) -> Verdict
         return pixels * (depthwise + pointwise)
 
     cases = [(64, 40, 40, 3), (1, 8, 16, 1), (256, 24, 40, 5), (1024, 3, 16, 3)]
-    return compare(answer, specification, cases, "a full convolution multiplies the two terms, this one adds them")
+    return compare(answer, specification, cases, "a full convolution multiplies the two terms; here they are added")
 
 
 @in_words
@@ -37,11 +37,11 @@ def check_range_spread(answer: Callable[[Tensor], float]) -> Verdict:
         expected, call = max(reaches) / min(reaches), f"{name_of(answer)}(a weight of shape {shape})"
         try:
             given = answer(weight.clone())
-        except Exception as error:  # noqa: BLE001 - a student's code may raise anything, and is told so
+        except Exception as error:  # noqa: BLE001 - a student's code may raise anything
             return raised(call, error)
         if not same(given, expected):
             return Verdict(False, f"{call} should be {expected:.4g}; yours is {shown(given)}")
-    return Verdict(True, "one scale for all has to reach as far as the widest filter")
+    return Verdict(True, "one scale for all filters has to cover the widest one")
 
 
 SCAN = pd.DataFrame(
@@ -56,7 +56,7 @@ SCAN = pd.DataFrame(
 
 @in_words
 def check_frailest(answer: Callable[[pd.DataFrame], str]) -> Verdict:
-    """`answer(table)`: the part of a scan that loses most images, net of those it wins, for each of its weights."""
+    """`answer(table)`: the part of a scan that loses most images per weight, net of those that it wins."""
     for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 2, 3]):
         table = SCAN.iloc[order].reset_index(drop=True)
         rows = table.to_dict("records")
@@ -68,4 +68,4 @@ def check_frailest(answer: Callable[[pd.DataFrame], str]) -> Verdict:
             return raised(call, error)
         if str(given) != expected:
             return Verdict(False, f"{call} should be {expected!r}; yours is {shown(given)}")
-    return Verdict(True, "small layers are cheap to spare: that is what a budget is spent on")
+    return Verdict(True, "small sensitive layers are cheap to leave uncompressed")

@@ -1,4 +1,4 @@
-"""The same three knobs on five kinds of network: the curves and the scans of notebook 11. Nothing is trained."""
+"""The same three settings on six networks: the curves and the scans of notebook 11. Nothing is trained."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ NETWORKS = (
     ("char-transformer", "shakespeare"),
 )
 CALIBRATED = NETWORKS[:3]  # those on Fashion-MNIST: quick to score
-LOT = 256  # training images that set the ranges of activations
+CALIBRATION_IMAGES = 256  # training images that set the ranges of activations
 
 
 def squeeze(
@@ -38,10 +38,10 @@ def squeeze(
     calibration: Tensor | None = None,
     layers: list[str] | tuple[str, ...] | None = None,
 ) -> nn.Module:
-    """The three knobs in a row: prune globally, round the weights, round what enters the layers; 32 bits: left alone.
+    """Three settings: prune globally, round the weights, round the inputs of the layers; 32 bits: not rounded.
 
-    `calibration` images are needed below 32 `activation_bits`; the rest, a mapping from layer to sparsity too, as
-    `prune` and `quantize` take it.
+    `calibration` images are needed below 32 `activation_bits`; the other arguments are
+    those of `prune` and `quantize`; `sparsity` may map layers to sparsities.
     """
     _check.whole("bits", bits, 1, 32)
     _check.whole("activation_bits", activation_bits, 1, 32)
@@ -60,7 +60,7 @@ CHANNELS_GRID = {"sparsity": (0.0, 0.3, 0.5), "bits": (2, 3, 4, 5, 6, 8)}
 
 
 def channels_sweep(model_name: str, data_name: str) -> pd.DataFrame:
-    """What `frontier_sweep` does with one scale for each output channel: scored on validation, no training."""
+    """`frontier_sweep` with one scale per output channel, without training; scored on validation."""
     model, split = load_model(model_name, data_name), load_data(data_name).validation
 
     def run(sparsity: float, bits: int) -> dict[str, Any]:
@@ -73,14 +73,14 @@ def channels_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 def across(model_name: str, data_name: str) -> pd.DataFrame:
     """Every one-shot setting that ships, one scale per tensor or channel; sparsity 0, 32 bits: the dense network."""
     sweeps = {"tensor": "frontier", "channel": "channels"}
-    there = {name: kind for name, kind in sweeps.items() if sweep_path(kind, model_name, data_name) in manifest()}
-    tables = [shipped_sweep(kind, model_name, data_name).assign(granularity=name) for name, kind in there.items()]
+    shipped = {name: kind for name, kind in sweeps.items() if sweep_path(kind, model_name, data_name) in manifest()}
+    tables = [shipped_sweep(kind, model_name, data_name).assign(granularity=name) for name, kind in shipped.items()]
     return pd.concat(tables, ignore_index=True)
 
 
-SCANNED = 2_000  # validation images: all of CIFAR-10's that ship
+SCANNED = 2_000  # validation images: all that ship of CIFAR-10
 AT_RANDOM = "80 % pruned at random"
-MASKS = (0, 1, 2)  # seeds: a random mask is drawn anew
+MASKS = (0, 1, 2)  # seeds of the random masks
 CHANGES = (
     "80 % pruned", *(f"{AT_RANDOM}, mask {seed}" for seed in MASKS), "4 bits", "4 bits, clipped at 99 %",
     "4 bits a channel", "2 bits a channel", "activations, 4 bits",
@@ -88,7 +88,7 @@ CHANGES = (
 
 
 def changes(images: Tensor) -> dict[str, Change]:
-    """What a scan does to a part, by its name; `images` set the ranges of activations."""
+    """The changes that a scan applies to a part, by name; `images` set the ranges of activations."""
     made: list[Change] = [
         functools.partial(prune, sparsity=0.8),
         *(functools.partial(_prune_at_random, seed=seed) for seed in MASKS),
@@ -96,7 +96,7 @@ def changes(images: Tensor) -> dict[str, Change]:
         functools.partial(quantize, bits=4, percentile=99),
         functools.partial(quantize, bits=4, granularity="channel"),
         functools.partial(quantize, bits=2, granularity="channel"),
-        functools.partial(quantize_inputs, bits=4, calibration=images[:LOT]),
+        functools.partial(quantize_inputs, bits=4, calibration=images[:CALIBRATION_IMAGES]),
     ]
     return dict(zip(CHANGES, made, strict=True))
 
@@ -106,7 +106,7 @@ def _prune_at_random(model: nn.Module, layers: list[str], seed: int) -> nn.Modul
 
 
 def layer_parts(model: nn.Module) -> dict[str, list[str]]:
-    """Every layer a part of its own, in the order of the network."""
+    """Each layer as a part of its own, in the order of the network."""
     return {name: [name] for name in weights(model)}
 
 
@@ -160,17 +160,17 @@ def scan_losses(table: pd.DataFrame) -> pd.DataFrame:
 CALIBRATION_GRID: Mapping[str, Sequence[Any]] = {
     "activation_bits": (8, 4),
     "percentile": (100.0, 99.9, 99.0),
-    "seed": (0, 1, 2),  # which LOT training images
+    "seed": (0, 1, 2),  # which of the training images
 }
 
 
 def calibration_sweep(model_name: str, data_name: str) -> pd.DataFrame:
-    """Activations rounded on the ranges of three lots of images, clipped or not; scored on 2,000 validation images."""
+    """Activations rounded with ranges from three sets of images, clipped or not; scored on 2,000 validation images."""
     model, data = load_model(model_name, data_name), load_data(data_name)
     split = take(data.validation, SCANNED)
 
     def run(activation_bits: int, percentile: float, seed: int) -> dict[str, Any]:
-        images = data.train.x[seed * LOT :][:LOT]
+        images = data.train.x[seed * CALIBRATION_IMAGES :][:CALIBRATION_IMAGES]
         return accuracy(quantize_inputs(model, activation_bits, images, percentile=percentile), split)
 
     return run_and_ship(run, CALIBRATION_GRID, "calibration", model_name, data_name)

@@ -1,4 +1,4 @@
-"""Panel of notebook 11: the same three knobs on networks of all kinds, and what each layer or kind bears alone."""
+"""Panel of notebook 11: the same three settings on networks of all kinds, and the sensitivity of each layer or kind."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -23,24 +23,24 @@ from labkit.live.view import Card, Words
 from labkit.measure import difference, kinds
 from labkit.sweep import sweep_path
 from labkit.topics.other_architectures import plots
-from labkit.topics.other_architectures.experiment import LOT, NETWORKS, PARTS, across, squeeze
+from labkit.topics.other_architectures.experiment import CALIBRATION_IMAGES, NETWORKS, PARTS, across, squeeze
 
 SCANNED = 1_000  # validation images on which a part is scored alone
 ONE = {"layers": "layer", "kinds": "kind"}  # of PARTS
-Lost = tuple[float, float, float]  # accuracy lost beside the dense network, and the ends of its interval
+Lost = tuple[float, float, float]  # accuracy lost against the dense network, and the ends of its interval
 BITS = [(str(b), b) for b in range(2, 9)] + [("32 (float)", 32)]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the controls set."""
+    """The values of the controls."""
 
     sparsity: float = share(
         "sparsity", 0.0, 0.98, note="share of the weights set to 0", word="{} of the weights pruned"
     )
-    bits: int = bits("weight bits", 3, note="bits of a weight; 32 leaves it", word="weights rounded to {} bits")
+    bits: int = bits("weight bits", 3, note="bits per weight; 32: not rounded", word="weights rounded to {} bits")
     activation_bits: int = steps(
-        "activation bits", BITS, 32, note="bits of what enters a layer", word="activations rounded to {} bits"
+        "activation bits", BITS, 32, note="bits of the inputs of a layer", word="activations rounded to {} bits"
     )
     granularity: str = choice(
         "one scale per", [("layer (tensor)", "tensor"), ("output channel", "channel")], "tensor",
@@ -48,25 +48,25 @@ class Settings:
     )  # fmt: skip
     by: str = choice(
         "tried alone", [("each layer", "layers"), ("each kind of layer", "kinds")], "layers",
-        note="what is compressed by itself, all else left dense", word="{} tried alone",
+        note="what is compressed alone, while the rest stays dense", word="{} tried alone",
     )  # fmt: skip
 
 
 def lost_beside(dense: Baseline, score: Score) -> Lost:
-    """Accuracy lost beside the dense network on the images that were scored."""
+    """Accuracy lost against the dense network, on the images that were scored."""
     lost, won = (len(indices) for indices in words.flips_of(dense.score, score, dense.data.validation.y))
     return difference(lost, won, score.images)
 
 
 class Architectures(CompressionView):
-    """The view: what is lost against the ratio, the star among all networks; the layers or the kinds, one bar each."""
+    """The view: points lost against the ratio, the star among all networks; one bar for each layer or kind."""
 
     name, settings_type, size = "architectures", Settings, BESIDE
     networks = sorted(NETWORKS, key=lambda key: key[0] != "mobilenet")  # the one with the most kinds of layers first
     scenes = {
         "8 bits cost nothing": dict(sparsity=0.0, bits=8, activation_bits=32, granularity="tensor"),
-        "3 bits, one scale a layer": dict(sparsity=0.0, bits=3, activation_bits=32, granularity="tensor"),
-        "3 bits, one scale a channel": dict(sparsity=0.0, bits=3, activation_bits=32, granularity="channel"),
+        "3 bits, one scale per layer": dict(sparsity=0.0, bits=3, activation_bits=32, granularity="tensor"),
+        "3 bits, one scale per channel": dict(sparsity=0.0, bits=3, activation_bits=32, granularity="channel"),
         "half pruned, each kind alone": dict(sparsity=0.5, bits=32, activation_bits=32, by="kinds"),
     }
 
@@ -77,16 +77,16 @@ class Architectures(CompressionView):
         self.tables = {" on ".join(k): across(*k) for k in NETWORKS if sweep_path("frontier", *k) in manifest()}
 
     def idle(self, settings: Mapping[str, Any]) -> set[str]:
-        """The scale, while no weight is rounded."""
+        """The granularity, while no weight is rounded."""
         return {"granularity"} if settings["bits"] == 32 else set()
 
     def compress(self, dense: Baseline, settings: Settings, layers: list[str] | None = None) -> nn.Module:
-        """Prune globally, round the weights, round what enters the layers; all of them or some."""
+        """Prune globally, round the weights, round the inputs; of all layers, or of `layers`."""
         knobs = {name: value for name, value in asdict(settings).items() if name != "by"}
-        return squeeze(dense.model, **knobs, calibration=dense.data.train.x[:LOT], layers=layers)
+        return squeeze(dense.model, **knobs, calibration=dense.data.train.x[:CALIBRATION_IMAGES], layers=layers)
 
     def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> dict[str, Lost]:
-        """What every part loses alone: none is tried so far."""
+        """What every part loses alone; none is tried yet."""
         return {}
 
     def measured(
@@ -117,10 +117,10 @@ class Architectures(CompressionView):
         for name, (places, rows) in frontiers.items():
             here = name == point.dense.name
             knobs = [{k: row[k] for k in ("sparsity", "bits", "granularity")} | {"activation_bits": 32} for row in rows]
-            self.live.offer(self.plane, places, [said(name, row) for row in rows], knobs if here else None)
+            self.live.offer(self.plane, places, [caption(name, row) for row in rows], knobs if here else None)
         kind, parts = kinds(point.dense.model), parts_of(point)
         self.bars, self.spans = plots.lost_bars(self.parts, {part: kind[of[0]] for part, of in parts.items()})
-        self.live.offer(self.parts, [(0, y) for y in range(len(parts))], parts)  # of many, not all are named
+        self.live.offer(self.parts, [(0, y) for y in range(len(parts))], parts)  # of many, not all have labels
         tried = f"each alone, {min(SCANNED, point.score.total):,} {point.score.what}"
         self.parts.set_title(tried, fontsize=11, loc="left", pad=36)
         (self.interval,) = self.plane.plot([], [], "-", color=drawing.RED, lw=3, solid_capstyle="butt", zorder=5)
@@ -140,7 +140,7 @@ class Architectures(CompressionView):
         ends = {part: [float(plots.lost_scale(100 * v)) for v in lost] for part, lost in point.facts.items()}
         for bar, part in zip(self.bars, parts_of(point), strict=True):
             bar.set_width(ends[part][0] if part in ends else 0)
-        gaps = [(low, high, math.nan) for _, low, high in ends.values()]  # one line: a frame with one each is long
+        gaps = [(low, high, math.nan) for _, low, high in ends.values()]  # one line for all keeps a frame short
         self.spans.set_data(np.ravel(gaps), np.repeat(np.arange(len(gaps)), 3))
 
     def cards(self, point: Compressed) -> list[Card]:
@@ -149,16 +149,16 @@ class Architectures(CompressionView):
         return [words.accuracy_card(point.score, before), file, lost_card(point), weakest_card(point)]
 
     def tell(self, point: Compressed) -> Words:
-        """The point in words; the status says how many parts were tried."""
+        """The point in words; the status shows how many parts were tried."""
         told, one = super().tell(point), ONE[point.settings.by]
         done, every = len(point.facts), len(parts_of(point))
         scan = f"; {one} {done} of {every} tried alone" if done < every else f"; every {one} tried alone"
         return told._replace(status=told.status + scan * point.score.settled)
 
     def code(self, settings: Mapping[str, Any]) -> str:
-        """Turn the knobs, score, write."""
+        """Apply the settings, score, write."""
         knobs = ", ".join(str(settings[name]) for name in ("sparsity", "bits", "activation_bits"))
-        how = f'granularity="{settings["granularity"]}", calibration=data.train.x[:{LOT}]'
+        how = f'granularity="{settings["granularity"]}", calibration=data.train.x[:{CALIBRATION_IMAGES}]'
         squeezed = f"small = squeeze(model, {knobs}, {how})"
         imported = "from labkit.topics.other_architectures.experiment import squeeze"
         return "\n".join([*self.loaded(settings), imported, squeezed, self.scored])
@@ -169,7 +169,7 @@ def parts_of(point: Compressed) -> dict[str, list[str]]:
     return PARTS[point.settings.by](point.dense.model)
 
 
-def said(name: str, row: Mapping[Any, Any]) -> str:
+def caption(name: str, row: Mapping[Any, Any]) -> str:
     """A measured setting in words."""
     bits = "not rounded" if row["bits"] == 32 else f"{row['bits']} bits, one scale per {row['granularity']}"
     size = drawing.kilobytes(row["size_bytes"])
@@ -178,7 +178,7 @@ def said(name: str, row: Mapping[Any, Any]) -> str:
 
 
 def lost_card(point: Compressed) -> Card:
-    """What the whole network loses, beside the sum of what its parts lose alone."""
+    """What the whole network loses, and the sum of what its parts lose alone."""
     d, low, high = (100 * v for v in lost_beside(point.dense, point.score))
     done = len(point.facts) == len(parts_of(point))
     apart = f"{100 * sum(lost for lost, _, _ in point.facts.values()):.1f}" if done else "…"
@@ -186,7 +186,7 @@ def lost_card(point: Compressed) -> Card:
 
 
 def weakest_card(point: Compressed) -> Card:
-    """The layer or kind that costs most by itself, of those tried so far."""
+    """The layer or kind that loses most alone, of those tried so far."""
     label = f"weakest {ONE[point.settings.by]} loses"
     if not point.facts:
         return label, "…", "each is tried alone when the controls rest"

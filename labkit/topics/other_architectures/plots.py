@@ -1,4 +1,4 @@
-"""Networks of different kinds on one plane, each measured by what it was, and the layers of one."""
+"""Networks of different kinds on one plane, each compared with its dense version, and the layers of one."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
@@ -29,7 +29,7 @@ KIND_COLOURS = {
 }
 STYLES = (("o", GREEN), ("s", BLUE), ("^", PURPLE), ("D", BLACK), ("v", RED), ("X", ORANGE))
 POINTS = (-1, 0, 1, 2, 5, 10, 20, 40, 80)
-MANY = 22  # names of layers that find room one below the other
+MANY = 22  # layer names that fit below each other
 
 
 def lost_scale(points: np.ndarray | float) -> np.ndarray:
@@ -44,7 +44,7 @@ def lost_plane(ax: Axes, tables: Mapping[str, pd.DataFrame], shown: str) -> dict
     """Points of accuracy lost against compression ratio: the frontier of each network, that of `shown` in full colour.
 
     Each table has the columns sparsity, bits, size_bytes and accuracy, and a dense row (sparsity 0, 32 bits). The
-    legend stands above the axes. Returned are the points of each line with their rows.
+    legend stands above the axes. Returns the points of each line with their rows.
     """
     for name, table in tables.items():
         _check.table(f"tables[{name!r}]", table, "sparsity", "bits", "size_bytes", "accuracy", rows=1)
@@ -81,7 +81,7 @@ def _above(
     ax: Axes, handles: Sequence[Artist], labels: Sequence[str], columns: int,
     place: Literal["lower left", "lower right"] = "lower left",
 ) -> None:  # fmt: skip
-    """A legend of two rows above the axes, where no data are."""
+    """A legend of two rows above the axes, where there are no data."""
     ax.legend(
         handles, labels, loc=place, bbox_to_anchor=(float(place == "lower right"), 1), ncols=columns, fontsize=10,
         frameon=False, borderaxespad=0.1, borderpad=0.1, handlelength=1.2, handletextpad=0.4, columnspacing=0.9,
@@ -90,10 +90,10 @@ def _above(
 
 
 def lost_bars(ax: Axes, kinds: Mapping[str, str]) -> tuple[list[Rectangle], Line2D]:
-    """Empty bars for points of accuracy lost, one a part, coloured by its kind, and a line for their intervals.
+    """Empty bars for points of accuracy lost, one per part, coloured by its kind, and a line for their intervals.
 
-    `kinds` maps a part to its kind, in the order of the network. Set widths and ends by `lost_scale`. Of more than
-    MANY parts every second is named.
+    `kinds` maps a part to its kind, in the order of the network. Set widths and ends by `lost_scale`. With more than
+    MANY parts, every second one is labelled.
     """
     names = short_names(list(kinds))
     rows, every = range(len(names)), 1 if len(names) <= MANY else 2
@@ -108,7 +108,7 @@ def lost_bars(ax: Axes, kinds: Mapping[str, str]) -> tuple[list[Rectangle], Line
     ax.axvline(0, color=BLACK, lw=0.8)
     ax.set_xlabel("points lost; line: 95 %")
     tidy(ax)
-    if list(kinds) != list(kinds.values()):  # else the names of the rows say it
+    if list(kinds) != list(kinds.values()):  # else the labels of the rows name the kinds
         kind_key(ax, kinds.values())
     return cast(list[Rectangle], list(bars)), intervals
 
@@ -122,7 +122,7 @@ def kind_key(ax: Axes, kinds: Iterable[str]) -> None:
 def layer_dots(ax: Axes, losses: pd.DataFrame) -> None:
     """Points lost by each layer alone, in the order of the network: dots in the colours of kinds, lines to the ends.
 
-    `losses` has the columns part, kind, lost, low and high, a row a layer.
+    `losses` has the columns part, kind, lost, low and high, one row per layer.
     """
     _check.table("losses", losses, "part", "kind", "lost", "low", "high")
     colours = [KIND_COLOURS[kind] for kind in losses["kind"]]
@@ -164,7 +164,7 @@ def scan_picture(scans: Mapping[str, pd.DataFrame], changes: Sequence[str]) -> P
 
 
 def reach_dots(ax: Axes, weights: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
-    """How far each filter of a layer reaches, its largest |w| over that of the layer: one dot per filter, log scale."""
+    """The reach of each filter of a layer, its largest |w| over that of the layer: one dot per filter, log scale."""
     for row, (name, weight) in enumerate(weights.items()):
         reach = weight.flatten(1).abs().amax(1)
         share = (reach / reach.max()).clamp(min=1e-3).numpy()

@@ -41,7 +41,7 @@ class Settings:
         word="{} start",
     )  # fmt: skip
     sparsity: float = share(
-        "prune first", 0.0, note="share of the weights set to 0 first; they stay 0", word="sparsity {}"
+        "prune first", 0.0, note="fraction of the weights set to 0 first; they stay 0", word="sparsity {}"
     )  # fmt: skip
     layer: str = layer_menu(everything=False, note="the layer that the left plot shows", word="shown: {}")
 

@@ -27,7 +27,7 @@ class Settings:
     """What the controls set."""
 
     sparsity: float = share(
-        "sparsity", 0.8, note="share of the weights set to 0, the smallest first", word="{} of the weights pruned"
+        "sparsity", 0.8, note="fraction of the weights set to 0, smallest first", word="{} of the weights pruned"
     )
     bits: int = bits(value=5, note="bits per weight; 32 leaves weights as they are", word="weights rounded to {} bits")
 

@@ -39,12 +39,12 @@ class Settings:
     """What the controls set."""
 
     sparsity: float = share(
-        "sparsity", 0.5, high=0.95, note="share of the neurons and channels to remove", word="{} of the units removed"
+        "sparsity", 0.5, high=0.95, note="fraction of neurons and channels to remove", word="{} of the units removed"
     )
     criterion: str = choice("importance", CRITERIA, "l1", note="the smallest are removed first", word="by {}")
     scope: str = choice(
-        "scope", [("layer: the same share each", "layer"), ("global: one ranking", "global")], "layer",
-        note="remove the same share of each layer, or rank the units of all layers together", word="{}",
+        "scope", [("layer: same fraction each", "layer"), ("global: one ranking", "global")], "layer",
+        note="remove the same fraction of each layer, or rank the units of all layers together", word="{}",
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from labkit.drawing.bars import layer_font, short_names
 
 
 def width_bars(ax: Axes, names: Sequence[str], colours: Sequence[str]) -> tuple[list[Rectangle], list[Text]]:
-    """Bars for the share of units left in each layer, over a grey bar for all units, and texts for both."""
+    """Bars for the fraction of units left in each layer, over a grey bar for all units, and texts for both."""
     rows, size = range(len(names)), layer_font(len(names))
     ax.barh(rows, [1] * len(names), color="#d0d0d0", height=0.7)
     bars = ax.barh(rows, [1] * len(names), color=[BLUE if colour == GREY else colour for colour in colours], height=0.7)

@@ -257,7 +257,7 @@ def file_card(trial: Trial) -> Card:
 
 
 def zeros_card(trial: Trial) -> Card:
-    """The share of the gradient values that were 0 in every step so far, and in the last."""
+    """The fraction of the gradient values that were 0 in every step so far, and in the last step."""
     other, seen, label = (
         trial.control.gradients if trial.control else None,
         trial.gradients,

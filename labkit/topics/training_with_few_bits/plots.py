@@ -53,7 +53,7 @@ def gradient_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPatc
     ax.set_xticks([*ticks], ["0" if t == edges[0] else f"{10.0**t:.{-t}f}" for t in ticks])
     root_shares(ax)  # large values are few
     ax.set_xlabel("|g| ÷ largest |g| of its tensor, last step")
-    ax.set_ylabel("share of values")
+    ax.set_ylabel("fraction of values")
     tidy(ax)
     legend_above(ax)
     return every, zero, half

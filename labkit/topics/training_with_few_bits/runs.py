@@ -77,10 +77,10 @@ class Gradients:
     """The gradients of the last step of a run, and the values that have been 0 in every step."""
 
     count: int
-    histogram: np.ndarray  # share of the values, by EDGES, before they were rounded
+    histogram: np.ndarray  # fraction of the values, by EDGES, before they were rounded
     zero_histogram: np.ndarray  # of those that rounding set to 0
-    zeros: float  # share of the values that were 0
-    still: float  # share of the values that were 0 in every step so far
+    zeros: float  # fraction of the values that were 0
+    still: float  # fraction of the values that were 0 in every step so far
 
 
 @dataclass(frozen=True)
