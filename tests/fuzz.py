@@ -72,8 +72,8 @@ def seeds() -> list[Seed]:
     for bits in range(1, 9):
         found.append((share(prune(line, 0.3), bits), line))
         for symmetric in (True, False):
-            for granularity in ("tensor", "channel"):
-                how = dict(symmetric=symmetric, granularity=granularity)
+            for granularity, size in (("tensor", None), ("channel", None), ("group", 3)):
+                how = dict(symmetric=symmetric, granularity=granularity, group_size=size)
                 found.append((quantize(prune(line, 0.1 * bits), bits, **how), line))
     found.append((quantize(line, 4, activation_bits=8, calibration=torch.randn(8, 9)), line))
     found.append((quantize(prune(net, 0.6), 3, activation_bits=4, calibration=picture), net))

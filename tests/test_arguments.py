@@ -79,7 +79,8 @@ EXEMPT = {
          "quantize.has_input_quantizer", "quantize.install_input_quantizer", "quantize.remove_input_quantizers",
          "structured.importance", "structured.least_important", "parts.Plain", "parts.Quantized", "parts.Shared",
          "parts.parts", "parts.input_quantizers", "parts.rounding_parts", "quantize.grid_shapes",
-         "quantize.check_grid", "quantize.can_round_input", "parts.assemble"],
+         "quantize.check_grid", "quantize.check_groups", "quantize.in_groups", "quantize.spread",
+         "quantize.can_round_input", "parts.assemble"],
         "between parts"),
 }  # fmt: skip
 

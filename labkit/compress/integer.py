@@ -149,6 +149,8 @@ def _check_layer(name: str, layer: nn.Linear | nn.Conv2d) -> None:
         raise ValueError(f"{name} is not quantized with its activations; give what quantize(activation_bits=…) made")
     if not stored[0].symmetric:
         raise ValueError(f"{name} has affine weights; allowed: symmetric ones, whose zero_point is 0")
+    if (scale := stored[0].scale).ndim and (scales := scale[0].numel()) > 1:
+        raise ValueError(f"{name} has {scales} scales per output; allowed: one (granularity 'tensor' or 'channel')")
     if (inputs := layer.weight[0].numel()) > MAX_INPUTS:
         raise ValueError(f"{name} has {inputs:,} inputs; allowed: {MAX_INPUTS:,}, so that int32 holds the sum")
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":

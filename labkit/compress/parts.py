@@ -98,7 +98,12 @@ class Quantized:
 
     def padded(self, shape: torch.Size) -> "Quantized":
         """The same integers in the first rows and columns of a larger tensor, zero points elsewhere."""
-        zero_point = self.grid.zero_point
+        if quantize.in_groups(self.grid, self.shape) and shape != self.shape:
+            raise ValueError(
+                f"a weight of {tuple(self.shape)} with one scale per group cannot become {tuple(shape)}; "
+                "allowed: the same shape, or one scale"
+            )
+        zero_point = quantize.spread(self.grid, self.shape)[1]
         if any(size not in (1, larger) for size, larger in zip(zero_point.shape, shape, strict=False)):
             raise ValueError(
                 f"a weight with one scale per channel of {tuple(zero_point.shape)} cannot become {tuple(shape)}; "

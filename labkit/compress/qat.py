@@ -62,6 +62,7 @@ def prepare_qat(
     *,
     symmetric: bool = True,
     granularity: str = "tensor",
+    group_size: int | None = None,
     percentile: float = 100.0,
     layers: list[str] | None = None,
 ) -> nn.Module:
@@ -69,13 +70,14 @@ def prepare_qat(
 
     The settings are those of `quantize`; the grid is chosen again from the weights in every forward pass. Pruned
     weights stay zero, frozen ones frozen. `finish_qat` makes the integers. ValueError names the argument out of range,
-    a layer that does not exist or a weight that holds NaN.
+    a layer that does not exist, a weight that holds NaN or one whose rows `group_size` does not divide.
     """
     _check.flags(symmetric=symmetric)
     model = clone(_weights.opened(model))
     values = _weights.chosen(model, layers)
     _weights.checked(values)
     how: dict[str, Any] = dict(bits=bits, symmetric=symmetric, granularity=granularity, percentile=percentile)
+    how["group_size"] = quantize.check_groups(granularity, group_size, values)
     for name, value in values.items():
         rule = FakeQuantize(functools.partial(choose_grid, **how, axis=_weights.output_axis(model, name)))
         rule.grid(value)  # refuses settings out of range

@@ -6,8 +6,13 @@
 Symmetric: zero_point is 0 and the grid is signed. Affine: the grid spans [min, max], extended to include 0. In both,
 0 is on the grid, so that a pruned weight stays exactly 0. One symmetric bit is special: the sign of the weight times
 the mean magnitude of the layer (Rastegari et al. 2016), and a zero keeps the sign 0.
+
+One scale serves a whole tensor, an output channel, or a group: `group_size` consecutive entries of one row of the
+tensor, flattened after its first axis (Frantar et al. 2022).
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,14 +25,15 @@ from labkit import _check
 from labkit._module import clone, evaluating, running
 from labkit.compress import _weights
 
-GRANULARITIES = ("tensor", "channel")
+GRANULARITIES = ("tensor", "channel", "group")
 
 
 @dataclass(frozen=True)
 class Grid:
     """The values a quantized tensor can take, as floats of type `dtype`.
 
-    `scale` (float32, or float64) and `zero_point` (int32) broadcast against the tensor.
+    `scale` (float32, or float64) and `zero_point` (int32) broadcast against the tensor; those of groups have the shape
+    (rows, groups).
     """
 
     scale: Tensor
@@ -50,8 +56,29 @@ class Grid:
 
 
 def grid_shapes(shape: tuple[int, ...]) -> set[tuple[int, ...]]:
-    """The shapes that scale and zero point of a tensor may have: one number, or one for each index of an axis."""
-    return {(), *(tuple(n if i == axis else 1 for i in range(len(shape))) for axis, n in enumerate(shape))}
+    """The shapes that scale and zero point may have: one number, one for each index of an axis, or (rows, groups)."""
+    groups = {(shape[0], n) for n in _divisors(math.prod(shape[1:]))} if shape and all(shape) else set()
+    return {(), *(tuple(n if i == axis else 1 for i in range(len(shape))) for axis, n in enumerate(shape)), *groups}
+
+
+def _divisors(n: int) -> set[int]:
+    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    return {*small, *(n // d for d in small)}
+
+
+def in_groups(grid: Grid, shape: tuple[int, ...]) -> bool:
+    """Does the grid have (rows, groups) scales, which do not broadcast against a tensor of this `shape`?"""
+    scales = grid.scale.shape
+    return len(scales) == 2 and (len(shape) != 2 or scales[1] not in (1, shape[1]))
+
+
+def spread(grid: Grid, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Scale and zero point as they broadcast against a tensor of this `shape`; those of groups are repeated."""
+    if not in_groups(grid, shape):
+        return grid.scale, grid.zero_point
+    size = math.prod(shape[1:]) // grid.scale.shape[1]
+    scale, zero_point = (v.repeat_interleave(size, 1).reshape(shape) for v in (grid.scale, grid.zero_point))
+    return scale, zero_point
 
 
 def check_grid(grid: Grid, shape: tuple[int, ...]) -> None:
@@ -64,7 +91,8 @@ def check_grid(grid: Grid, shape: tuple[int, ...]) -> None:
         raise ValueError(f"scale is {scale.dtype}; allowed for floats of {grid.dtype}: the same, float32 for 16 bits")
     if tuple(scale.shape) not in grid_shapes(shape) or zero_point.shape != scale.shape:
         both = f"scale has the shape {tuple(scale.shape)} and zero_point {tuple(zero_point.shape)}"
-        raise ValueError(f"{both}; allowed: one number, or one for each index of one axis of {shape}")
+        allowed = f"one number, one for each index of one axis of {shape}, or one per group"
+        raise ValueError(f"{both}; allowed: {allowed}")
     if (bad := scale[~((scale > 0) & scale.isfinite())]).numel():
         raise ValueError(f"scale is {float(bad[0])}; allowed: finite numbers above 0")
     highest = 0 if grid.symmetric else grid.quant_max
@@ -79,14 +107,16 @@ def choose_grid(
     *,
     symmetric: bool = True,
     granularity: str = "tensor",
+    group_size: int | None = None,
     percentile: float = 100.0,
     axis: int = 0,
 ) -> Grid:
-    """The grid for `x`: one for all of it, or (granularity "channel") one for each index of its `axis`.
+    """The grid for `x`: one for all of it; granularity "channel": one for each index of its `axis`; "group": per group.
 
+    Groups are `group_size` consecutive entries of a row x[i], flattened, whose number of entries it must divide.
     Symmetric: scale = absmax / ((quant_max - quant_min) / 2). Affine: scale = (max - min) / (quant_max - quant_min).
     `percentile` in (50, 100] clips: below 100, min and max become percentiles of the non-zero values, so that the
-    zeros of a pruned tensor do not count. An all-zero channel gets scale 1. It is computed in float32, or float64 for
+    zeros of a pruned tensor do not count. An all-zero channel or group gets scale 1. Scales are float32, or float64 for
     float64, and no level is infinite in the type of `x`. ValueError for settings out of range or NaN.
     """
     _check_settings(bits, granularity, percentile)
@@ -94,8 +124,7 @@ def choose_grid(
     _check.filled(x=x)
     axis = _check.whole("axis", axis, 0, x.ndim - 1)
     _check.finite("x", x)
-    values = _weights.widened(x)
-    rows = values.movedim(axis, 0).reshape(x.shape[axis], -1) if granularity == "channel" else values.reshape(1, -1)
+    rows, shape = _sharing(_weights.widened(x), granularity, axis, check_groups(granularity, group_size, {"x": x}))
     low, high = _value_range(rows, percentile)
     if symmetric and bits == 1:
         scale = rows.abs().sum(1) / (rows != 0).sum(1).clamp(min=1)
@@ -109,8 +138,16 @@ def choose_grid(
     zero_point = torch.zeros_like(scale) if symmetric else (-low / scale).round().clamp(0, 2**bits - 1)
     farthest = 2 ** (bits - 1) if symmetric else torch.maximum(zero_point, 2**bits - 1 - zero_point)
     scale = scale.clamp(max=0.999 * torch.finfo(x.dtype).max / farthest)
-    shape = [-1 if i == axis else 1 for i in range(x.ndim)] if granularity == "channel" else []
     return Grid(scale.reshape(shape), zero_point.int().reshape(shape), bits, symmetric, x.dtype)
+
+
+def _sharing(x: Tensor, granularity: str, axis: int, group_size: int | None) -> tuple[Tensor, list[int]]:
+    """The entries of `x` that share a scale, one row for each scale, and the shape of the scales."""
+    if group_size is not None:
+        return x.reshape(-1, group_size), [len(x), -1]
+    if granularity == "channel":
+        return x.movedim(axis, 0).reshape(x.shape[axis], -1), [-1 if i == axis else 1 for i in range(x.ndim)]
+    return x.reshape(1, -1), []
 
 
 def _value_range(rows: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
@@ -140,13 +177,15 @@ def to_integers(x: Tensor, grid: Grid) -> Tensor:
 def levels(x: Tensor, grid: Grid) -> Tensor:
     """round(x / scale) + zero_point, unclamped; it multiplies by the reciprocal, as torch's kernels do."""
     _check_given(grid, x=x)
-    return (x.to(grid.scale.dtype) * (1 / grid.scale)).round() + grid.zero_point
+    scale, zero_point = spread(grid, x.shape)
+    return (x.to(scale.dtype) * (1 / scale)).round() + zero_point
 
 
 def to_floats(q: Tensor, grid: Grid) -> Tensor:
     """x_hat = (q - zero_point) * scale."""
     _check_given(grid, q=q)
-    return ((q.int() - grid.zero_point).to(grid.scale.dtype) * grid.scale).to(grid.dtype)
+    scale, zero_point = spread(grid, q.shape)
+    return ((q.int() - zero_point).to(scale.dtype) * scale).to(grid.dtype)
 
 
 def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
@@ -215,6 +254,7 @@ def quantize(
     *,
     symmetric: bool = True,
     granularity: str = "tensor",
+    group_size: int | None = None,
     percentile: float = 100.0,
     activation_bits: int | None = None,
     calibration: Tensor | None = None,
@@ -222,11 +262,12 @@ def quantize(
 ) -> nn.Module:
     """A new model whose weights are integers of `bits` bits, 1 to 8; biases and BatchNorm stay float.
 
-    `granularity` "tensor" or "channel"; `percentile` clips the range (see `choose_grid`). With `activation_bits` the
-    input of each quantized layer is rounded too, over the range it has for the `calibration` images.
+    `granularity` "tensor", "channel", or "group" with a `group_size` that divides the entries per row of each weight;
+    `percentile` clips the range (see `choose_grid`). With `activation_bits` the input of each quantized layer is
+    rounded too, over the range it has for the `calibration` images.
     `layers` names the layers to quantize, by default all (see `_weights.weights`). A weight that weight_norm or
     similar computes becomes an ordinary parameter first. ValueError names the argument out of range, a layer
-    that does not exist or that calibration never calls, or a weight that holds NaN.
+    that does not exist or that calibration never calls, or a weight that holds NaN or does not divide into groups.
     """
     _check_settings(bits, granularity, percentile)
     _check.flags(symmetric=symmetric)
@@ -235,11 +276,14 @@ def quantize(
     model = clone(_weights.opened(model))
     values = _weights.chosen(model, layers)
     _weights.checked(values)
+    group_size = check_groups(granularity, group_size, values)
     if activation_bits is not None and calibration is not None:
         _quantize_inputs(model, list(values), calibration, activation_bits, percentile)
     for name, value in values.items():
-        axis = _weights.output_axis(model, name)
-        grid = choose_grid(value, bits, symmetric=symmetric, granularity=granularity, percentile=percentile, axis=axis)
+        grid = choose_grid(
+            value, bits, symmetric=symmetric, granularity=granularity, group_size=group_size, percentile=percentile,
+            axis=_weights.output_axis(model, name),
+        )  # fmt: skip
         install(model, name, to_integers(value, grid), grid)
     return model
 
@@ -355,3 +399,17 @@ def _check_settings(bits: int, granularity: str, percentile: float) -> None:
     _check.whole("bits", bits, 1, 8)
     _check.one_of("granularity", granularity, GRANULARITIES)
     _check.number("percentile", percentile, 50, 100, open_low=True)
+
+
+def check_groups(granularity: str, group_size: int | None, tensors: Mapping[str, Tensor]) -> int | None:
+    """The group size, None without groups; refuse one that is not needed, and one that divides no row of `tensors`."""
+    if (granularity == "group") != (group_size is not None):
+        given = f"group_size is {_check.shown(group_size)} and granularity {granularity!r}"
+        raise ValueError(f"{given}; allowed: 'group' with a group_size, others without")
+    if group_size is None:
+        return None
+    size = _check.whole("group_size", group_size, 1, 1_000_000)
+    for name, tensor in tensors.items():
+        if (entries := tensor[0].numel()) % size:
+            raise ValueError(f"group_size is {size}; allowed for {name}: a divisor of {entries}, its entries per row")
+    return size

@@ -2,6 +2,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const LATE = 250; // ms without an answer before the figures are dimmed
+const ROOM = { text: 1.2, line: 1.5 }; // how much larger the presenter shows the letters and lines of a picture
+const NEAR = 3; // controls that the presenter keeps in sight
 const SILENT = 20000; // ms without an answer before the kernel is called silent
 
 function make(tag, className, text) {
@@ -17,12 +19,22 @@ function write(element, text) {
 
 // ---- the picture: the still part once, the marks at every frame
 
-function still(holder, picture) {
+function enlarge(root) {
+  for (const { style } of root.querySelectorAll("[style]")) {
+    if (style.fontSize) style.fontSize = `${parseFloat(style.fontSize) * ROOM.text}px`;
+    if (style.strokeWidth) style.strokeWidth = parseFloat(style.strokeWidth) * ROOM.line;
+  }
+}
+
+function still(holder, picture, presents) {
   const parsed = new DOMParser().parseFromString(picture.svg, "image/svg+xml");
   const root = document.importNode(parsed.documentElement, true);
   root.setAttribute("class", "labkit-svg");
   root.setAttribute("role", "img");
   root.removeAttribute("id");
+  root.style.setProperty("--labkit-w", picture.width);
+  root.style.setProperty("--labkit-h", picture.height);
+  if (presents) enlarge(root);
   const clips = root.appendChild(document.createElementNS(SVG, "defs"));
   const marks = root.appendChild(document.createElementNS(SVG, "g"));
   const ghost = root.insertBefore(document.createElementNS(SVG, "g"), marks);
@@ -32,7 +44,7 @@ function still(holder, picture) {
   ring.setAttribute("r", 7);
   ring.setAttribute("visibility", "hidden");
   holder.replaceChildren(root);
-  return { root, clips, marks, ghost, ring, known: new Map(), uid: Math.random().toString(36).slice(2, 8) };
+  return { root, clips, marks, ghost, ring, presents, known: new Map(), uid: Math.random().toString(36).slice(2, 8) };
 }
 
 function clipOf(drawn, box) {
@@ -52,6 +64,11 @@ const PLAIN = new Set(["tag", "at", "lines", "clip", "point"]);
 
 function place(drawn, element, mark) {
   const set = (node, name, value) => node.getAttribute(name) !== String(value) && node.setAttribute(name, value);
+  if (drawn.presents) {
+    mark = { ...mark };
+    if ("font-size" in mark) mark["font-size"] *= ROOM.text;
+    if ("stroke-width" in mark) mark["stroke-width"] *= ROOM.line;
+  }
   const targets = mark.tag === "stamp" ? stamps(element, mark) : [element];
   for (const node of targets) {
     for (const [name, value] of Object.entries(mark)) if (!PLAIN.has(name)) set(node, name, value);
@@ -102,7 +119,7 @@ function pointing(ctx) {
   const { holder, tip, model } = ctx;
   let at = -1;
   const points = () => model.get("picture").points || [];
-  const scale = () => ctx.drawn.root.getBoundingClientRect().width / model.get("picture").width;
+  const onPage = (x, y) => new DOMPoint(x, y).matrixTransform(ctx.drawn.root.getScreenCTM());
   const choose = (i) => {
     at = i;
     const ring = ctx.drawn.ring;
@@ -114,17 +131,19 @@ function pointing(ctx) {
     ring.setAttribute("cx", x);
     ring.setAttribute("cy", y);
     write(tip, words + (Object.keys(settings).length ? "\nclick or Enter: go there" : ""));
-    const k = scale();
-    tip.style.left = `${Math.max(4, Math.min(x * k + 14, holder.clientWidth - tip.offsetWidth - 4))}px`;
-    tip.style.top = `${y * k + 14 + tip.offsetHeight > holder.clientHeight ? y * k - 14 - tip.offsetHeight : y * k + 14}px`;
+    const box = holder.getBoundingClientRect();
+    const there = onPage(x, y);
+    const left = Math.max(4, Math.min(there.x - box.left + 14, holder.clientWidth - tip.offsetWidth - 4));
+    const top = there.y - box.top + 14;
+    tip.style.left = `${left + holder.scrollLeft}px`;
+    tip.style.top = `${top + tip.offsetHeight > holder.clientHeight ? top - 28 - tip.offsetHeight : top}px`;
   };
   const nearest = (event) => {
-    const box = ctx.drawn.root.getBoundingClientRect();
-    const k = scale();
     let best = -1;
     let far = 12;
     points().forEach(([x, y], i) => {
-      const d = Math.hypot(event.clientX - box.left - x * k, event.clientY - box.top - y * k);
+      const there = onPage(x, y);
+      const d = Math.hypot(event.clientX - there.x, event.clientY - there.y);
       if (d < far) [best, far] = [i, d];
     });
     return best;
@@ -143,6 +162,7 @@ function pointing(ctx) {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (step && points().length) {
       choose((at + step + points().length) % points().length);
+      ctx.drawn.ring.scrollIntoView({ block: "nearest", inline: "nearest" });
       write(ctx.live, points()[at][2]);
       event.preventDefault();
     } else if (event.key === "Enter") go();
@@ -162,6 +182,7 @@ function asker(ctx) {
   ctx.ask = (name, where) => {
     number = Math.max(number, Date.now()) + 1; // grows over reloads too
     open.set(name, [number, where]);
+    near(ctx, name);
     ctx.el.dataset.asked = number;
     model.set("asked", { moves: Object.fromEntries(open) });
     model.save_changes();
@@ -278,6 +299,12 @@ function tick(ctx, about) {
   return { box, draw, moveTo: (i) => ctx.ask(about.name, i), focus: check };
 }
 
+// the presenter keeps those in sight that were moved last; at first, the first ones
+function near(ctx, name) {
+  ctx.near = [name, ...ctx.near.filter((other) => other !== name)].slice(0, NEAR);
+  for (const [other, { box }] of ctx.controls) box.classList.toggle("labkit-near", ctx.near.includes(other));
+}
+
 function controls(ctx, holder) {
   const kinds = { slider, menu, tick };
   for (const about of ctx.about.controls) {
@@ -285,12 +312,13 @@ function controls(ctx, holder) {
     control.box.dataset.name = about.name;
     control.help = control.box.appendChild(make("div", "labkit-help", about.help));
     if (about.help) control.box.title = about.help;
-    const near = () => ctx.model.send({ do: "focus", name: about.name });
-    control.box.addEventListener("focusin", near);
-    control.box.addEventListener("pointerenter", near);
+    const tell = () => ctx.model.send({ do: "focus", name: about.name });
+    control.box.addEventListener("focusin", tell);
+    control.box.addEventListener("pointerenter", tell);
     holder.append(control.box);
     ctx.controls.set(about.name, control);
   }
+  for (const about of ctx.about.controls.slice(0, NEAR).reverse()) near(ctx, about.name);
 }
 
 // ---- words
@@ -322,8 +350,9 @@ function frame(ctx) {
   const now = model.get("frame");
   const picture = model.get("picture");
   if (!now.marks) return;
-  if (ctx.shownStill !== picture.svg) {
-    ctx.drawn = still(ctx.holder, picture);
+  const presents = ctx.el.classList.contains("labkit-presents");
+  if (ctx.shownStill !== picture.svg || ctx.drawn.presents !== presents) {
+    ctx.drawn = still(ctx.holder, picture, presents);
     ctx.holder.append(ctx.tip);
     ctx.shownStill = picture.svg;
     ctx.unpoint?.();
@@ -346,6 +375,7 @@ function frame(ctx) {
 
 function foot(ctx, now) {
   ctx.stop.hidden = !now.works;
+  ctx.el.classList.toggle("labkit-busy", now.works);
   ctx.bar.hidden = !(now.works && now.progress !== null);
   if (!ctx.bar.hidden) ctx.bar.value = now.progress;
   if (ctx.job) ctx.job.disabled = now.works;
@@ -425,6 +455,13 @@ function shareText(ctx) {
   copy(ctx, `panel.set(${JSON.stringify(text)})`, "copied; the address of this page leads here too");
 }
 
+function present(ctx, on) {
+  ctx.el.classList.toggle("labkit-presents", on);
+  if (on) ctx.el.requestFullscreen();
+  else if (document.fullscreenElement) document.exitFullscreen();
+  frame(ctx);
+}
+
 function toolbar(ctx, holder) {
   const button = (text, help, act, where = holder) => {
     const one = where.appendChild(make("button", "labkit-button", text));
@@ -452,6 +489,15 @@ function toolbar(ctx, holder) {
   button("undo", "back to the settings before", () => model.send({ do: "undo" }));
   button("pin", "keep this result in sight, beside the next ones", () => model.send({ do: "pin" }));
   button("▶ play", "let the slider used last run through its stops", (one) => play(ctx, one));
+  if (ctx.about.controls.length > NEAR) {
+    const rest = button("more controls", "show every control, or those moved last", () => {
+      const all = ctx.el.classList.toggle("labkit-all");
+      write(rest, all ? "fewer controls" : "more controls");
+      rest.setAttribute("aria-expanded", all);
+    });
+    rest.classList.add("labkit-rest");
+    rest.setAttribute("aria-expanded", false);
+  }
   const more = holder.appendChild(make("details", "labkit-more"));
   more.append(make("summary", "labkit-button", "more"));
   const list = more.appendChild(make("div", "labkit-list"));
@@ -464,10 +510,9 @@ function toolbar(ctx, holder) {
   entry("save CSV", "the numbers of the picture", () => model.send({ do: "table" }));
   entry("explain the controls", "show what each control does", () => ctx.el.classList.toggle("labkit-explains"));
   entry("full screen", "fill the screen; Esc leaves", () => ctx.el.requestFullscreen());
-  entry("presenter", "for a room: large figures, and only this panel", () => {
-    if (ctx.el.classList.toggle("labkit-presents")) ctx.el.requestFullscreen?.();
-    else if (document.fullscreenElement) document.exitFullscreen();
-  });
+  entry("presenter", "for a room: large figures, and only this panel; Esc leaves", () =>
+    present(ctx, !ctx.el.classList.contains("labkit-presents")));
+  ctx.el.addEventListener("fullscreenchange", () => document.fullscreenElement || present(ctx, false));
 }
 
 function fromAddress(ctx) {
@@ -478,7 +523,7 @@ function fromAddress(ctx) {
 export default {
   render({ model, el }) {
     const about = model.get("layout_of");
-    const ctx = { model, el, about, controls: new Map(), last: null };
+    const ctx = { model, el, about, controls: new Map(), near: [], last: null };
     el.classList.add("labkit-panel");
     el.classList.toggle("labkit-beside", about.controls.length > 4);
     el.setAttribute("role", "group");

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from labkit.compress.parts import Part, Plain, Quantized, Shared
-from labkit.compress.quantize import Grid, check_grid, grid_shapes
+from labkit.compress.quantize import Grid, check_grid, grid_shapes, spread
 from labkit.store import layout
 from labkit.store._wire import Reader, varint
 from labkit.store.coding import entropy_bits
@@ -78,7 +78,7 @@ class QuantizedFormat:
         other = 0 if grid.dtype == grid.scale.dtype else 1 + FLOATS.index(type_name(grid.dtype))
         head += varint(grid.bits) + varint(grid.symmetric + 2 * other)
         scales = write_tensor(head, grid.scale, coders) + write_tensor(head, grid.zero_point, coders)
-        packed = layout.pack_quantized(q, grid.zero_point.numpy(force=True), coders)
+        packed = layout.pack_quantized(q, spread(grid, q.shape)[1].numpy(force=True), coders)
         return named("scales", scales) + packed.write(head)
 
     def read(self, head: Reader, body: Reader, allowed: Shapes) -> Quantized:
@@ -96,13 +96,13 @@ class QuantizedFormat:
         zero_point = read_tensor(head, body, {tuple(scale.shape)})
         grid = Grid(scale, zero_point, bits, symmetric, getattr(torch, FLOATS[other - 1]) if other else scale.dtype)
         check_grid(grid, shape)
-        levels = (grid.quant_min, grid.quant_max)
-        q = layout.unpack_quantized(head, body, zero_point.numpy(), shape, numpy_type(dtype), levels)
+        zeros, levels = spread(grid, shape)[1].numpy(), (grid.quant_min, grid.quant_max)
+        q = layout.unpack_quantized(head, body, zeros, shape, numpy_type(dtype), levels)
         return Quantized(to_tensor(q, dtype, shape), grid)
 
     def theory_bits(self, part: Quantized) -> float:
         """See Format."""
-        return _sparse_entropy(part.q.int() - part.grid.zero_point)
+        return _sparse_entropy(part.q.int() - spread(part.grid, part.shape)[1])
 
 
 class SharedFormat:

@@ -6,6 +6,7 @@ Every other cell of the table must succeed: REFUSED lists the ones that are refu
 
 import contextlib
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -170,6 +171,7 @@ def own_quantizer() -> nn.Module:
 
 ACTIVATIONS = "activation_bits"
 EVERYTHING = ("prune by layer", "prune globally", "prune below", "quantize", "quantize by channel", "quantize affine",
+              "quantize by group",
               ACTIVATIONS, "inputs", "share", "qat", "save", "ledger", "names")  # fmt: skip
 FILES = ("save", "ledger")
 
@@ -462,6 +464,17 @@ def check_levels(kind: Kind, model: nn.Module, result: nn.Module, symmetric: boo
         assert len(now.unique()) > 4 or now.numel() < 20
 
 
+def check_groups(kind: Kind, model: nn.Module) -> None:
+    size = math.gcd(*(of(kind.fresh, name)[0].numel() for name in kind.weights)) or 1
+    result = quantize(model, 4, symmetric=False, granularity="group", group_size=size)
+    for name, w in model_weights(kind, model).items():
+        groups, now = (v.reshape(-1, size) for v in (w, of(result, name)))
+        rounding = torch.finfo(w.dtype).eps * w.abs().max().double()
+        assert ((now.double() - groups.double()).abs() <= step(groups, 4, False, 0) * 0.5001 + rounding).all()
+        assert all(len(group.unique()) <= 16 for group in now)
+    check_result(kind, model, result)
+
+
 def check_activations(kind: Kind, model: nn.Module) -> None:
     result = quantize(model, 8, activation_bits=8, calibration=kind.x)
     for ours, theirs in zip(outputs(result, kind.x), outputs(kind.fresh, kind.x), strict=True):
@@ -526,6 +539,7 @@ OPERATIONS: dict[str, Callable[[Kind, nn.Module], None]] = {
     "quantize": lambda kind, model: check_quantized(kind, model, True, "tensor"),
     "quantize by channel": lambda kind, model: check_quantized(kind, model, True, "channel"),
     "quantize affine": lambda kind, model: check_quantized(kind, model, False, "channel"),
+    "quantize by group": check_groups,
     ACTIVATIONS: check_activations,
     "inputs": check_inputs,
     "share": check_shared,

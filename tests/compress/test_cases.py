@@ -82,7 +82,11 @@ def test_small_rows_of_any_type_keep_their_levels(dtype, symmetric):
 
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+@pytest.mark.parametrize(
+    "shared",
+    [dict(granularity="tensor"), dict(granularity="channel"), dict(granularity="group", group_size=2)],
+    ids=lambda how: how["granularity"],
+)
 @pytest.mark.parametrize(
     "w",
     [
@@ -95,8 +99,8 @@ def test_small_rows_of_any_type_keep_their_levels(dtype, symmetric):
     ],
     ids=["60000", "the largest half", "large bfloat16", "the largest float", "subnormal", "float64"],
 )
-def test_no_value_makes_a_level_infinite(w, bits, symmetric, granularity):
-    now = fake_quantize(w, choose_grid(w, bits, symmetric=symmetric, granularity=granularity))
+def test_no_value_makes_a_level_infinite(w, bits, symmetric, shared):
+    now = fake_quantize(w, choose_grid(w, bits, symmetric=symmetric, **shared))
     assert now.isfinite().all()
     assert now.dtype == w.dtype
     assert (now[w == 0] == 0).all()
@@ -107,8 +111,8 @@ def test_no_value_makes_a_level_infinite(w, bits, symmetric, granularity):
         assert (now.double() - w.double()).abs().max() <= step * 1.05 + rounding
     layer = nn.Linear(4, 1, bias=False)
     layer.weight.data = w
-    trained = prepare_qat(layer, bits, symmetric=symmetric, granularity=granularity)
-    assert trained.weight.equal(quantize(layer, bits, symmetric=symmetric, granularity=granularity).weight)
+    trained = prepare_qat(layer, bits, symmetric=symmetric, **shared)
+    assert trained.weight.equal(quantize(layer, bits, symmetric=symmetric, **shared).weight)
     assert finish_qat(trained).weight.equal(trained.weight)
 
 

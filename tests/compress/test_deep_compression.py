@@ -119,6 +119,13 @@ def test_a_scale_per_channel_that_leaves_channels_without_one_is_refused(refuses
     refuses(ValueError, said, embed, small, nn.Linear(4, 5))
 
 
+def test_a_layer_with_one_scale_per_group_keeps_its_shape(refuses):
+    small = lk.quantize(nn.Linear(4, 3), 3, symmetric=False, granularity="group", group_size=2)
+    assert embed(small, nn.Linear(4, 3)).weight.equal(small.weight)
+    said = "a weight of (3, 4) with one scale per group cannot become (3, 8); allowed: the same shape, or one scale"
+    refuses(ValueError, said, embed, small, nn.Linear(8, 3))
+
+
 def test_the_units_with_the_largest_weights_stay(digits):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10))
     with torch.no_grad():

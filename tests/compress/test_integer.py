@@ -306,6 +306,8 @@ def test_floats_and_affine_weights_are_refused(refuses, mlp, digits):
     refuses(ValueError, said, integer_only, quantize(mlp, 8))
     said = "1 has affine weights; allowed: symmetric ones, whose zero_point is 0"
     refuses(ValueError, said, integer_only, integers(mlp, digits.train.x, symmetric=False))
+    said = "1 has 4 scales per output; allowed: one (granularity 'tensor' or 'channel')"
+    refuses(ValueError, said, integer_only, integers(mlp, digits.train.x, granularity="group", group_size=16))
     wide = integers(chain(nn.Linear(65_001, 1)), torch.rand(2, 65_001))
     said = "0 has 65,001 inputs; allowed: 65,000, so that int32 holds the sum"
     refuses(ValueError, said, integer_only, wide)

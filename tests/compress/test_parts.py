@@ -36,6 +36,7 @@ VARIANTS = {
     "8 bits": lambda model: quantize(model, 8),
     "1 bit": lambda model: quantize(model, 1),
     "3 bits affine by channel": lambda model: quantize(model, 3, symmetric=False, granularity="channel"),
+    "3 bits affine by group": lambda model: quantize(model, 3, symmetric=False, granularity="group", group_size=3),
     "one layer": lambda model: quantize(model, 4, layers=["4"]),
     "activations": lambda model: quantize(model, 4, activation_bits=5, calibration=IMAGES),
     "pruned after quantizing": lambda model: prune(quantize(model, 4), 0.5),

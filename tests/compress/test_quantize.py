@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from labkit import store
 from labkit.compress import _weights
+from labkit.compress import quantize as quantization
 from labkit.compress.magnitude import masks_of, prune, sparsity_of
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize, quantize_inputs, to_floats, to_integers
 from labkit.train import count_correct
@@ -20,6 +21,8 @@ schemes = st.one_of(
     st.tuples(st.integers(1, 8), st.just(False)),
     st.tuples(st.integers(2, 8), st.just(True)),
 )
+
+SHARED = [dict(granularity="tensor"), dict(granularity="channel"), dict(granularity="group", group_size=8)]
 
 
 def small(model, x: Tensor) -> Tensor:
@@ -136,17 +139,104 @@ def test_percentile_is_worth_it_with_an_outlier():
     assert errors[1] < errors[0] / 10
 
 
+# groups
+
+
+@st.composite
+def in_groups(draw):
+    """A tensor with some zeros and some large values, and a group size that divides its rows."""
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 2**31)))).pow(3)
+    entries = x[0].numel()
+    return x * (x.abs() > 0.01), draw(st.sampled_from([n for n in range(1, entries + 1) if entries % n == 0]))
+
+
+@given(in_groups(), st.integers(1, 8), st.booleans(), st.sampled_from([100.0, 90.0]))
+def test_a_group_is_rounded_as_a_tensor_of_its_own(given_, bits, symmetric, percentile):
+    x, size = given_
+    how = dict(symmetric=symmetric, percentile=percentile)
+    grid = choose_grid(x, bits, granularity="group", group_size=size, **how)
+    q = to_integers(x, grid)
+    groups = [group for row in x for group in row.flatten().split(size)]
+    alone = [choose_grid(group, bits, **how) for group in groups]
+    assert grid.scale.shape == grid.zero_point.shape == (len(x), x[0].numel() // size)
+    torch.testing.assert_close(grid.scale.flatten(), torch.stack([g.scale for g in alone]), rtol=1e-6, atol=0)
+    assert grid.zero_point.flatten().tolist() == [int(g.zero_point) for g in alone]
+    by_hand = [to_integers(group, g) for group, g in zip(groups, alone, strict=True)]
+    assert q.equal(torch.cat(by_hand).view(x.shape))
+    assert not to_floats(q, grid)[x == 0].any()
+    quantization.check_grid(grid, tuple(x.shape))
+
+
+@given(in_groups(), st.integers(1, 8), st.booleans(), st.sampled_from([100.0, 90.0]))
+def test_a_group_as_long_as_a_row_is_a_channel(given_, bits, symmetric, percentile):
+    x, how = given_[0], dict(symmetric=symmetric, percentile=percentile)
+    group = choose_grid(x, bits, granularity="group", group_size=x[0].numel(), **how)
+    channel = choose_grid(x, bits, granularity="channel", **how)
+    assert group.scale.flatten().equal(channel.scale.flatten())
+    assert group.zero_point.flatten().equal(channel.zero_point.flatten())
+    assert to_integers(x, group).equal(to_integers(x, channel))
+    assert fake_quantize(x, group).equal(fake_quantize(x, channel))
+
+
+@given(in_groups())
+def test_a_tensor_has_the_grids_that_can_be_chosen_and_no_others(given_):
+    x, shape = given_[0], tuple(given_[0].shape)
+    sizes = [n for n in range(1, x.numel() + 1) if x[0].numel() % n == 0]
+    chosen = [choose_grid(x, 4), *(choose_grid(x, 4, granularity="channel", axis=i) for i in range(x.ndim))]
+    chosen += [choose_grid(x, 4, granularity="group", group_size=n) for n in sizes]
+    assert quantization.grid_shapes(shape) == {tuple(grid.scale.shape) for grid in chosen}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_groups_follow_the_axes_not_the_memory(layout):
+    x = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(0)).to(memory_format=layout)
+    grid = choose_grid(x, 8, granularity="group", group_size=4)
+    assert grid.scale.equal(x.abs().amax((2, 3)) / 127.5)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_smaller_groups_err_less_where_tails_are_heavy(bits, symmetric):
+    x = torch.randn(32, 256, generator=torch.Generator().manual_seed(0)).pow(3)
+    grids = [choose_grid(x, bits, symmetric=symmetric, granularity="channel")]
+    grids += [choose_grid(x, bits, symmetric=symmetric, granularity="group", group_size=n) for n in (128, 64, 16)]
+    errors = [float((fake_quantize(x, grid) - x).square().mean()) for grid in grids]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < errors[0] / 2
+
+
+def test_groups_of_a_layer_are_counted_from_its_own_rows(refuses):
+    model = nn.Sequential(nn.Conv2d(1, 4, 5), nn.ConvTranspose2d(4, 2, 5), nn.Flatten(), nn.Linear(100, 3))
+    small = quantize(model, 4, granularity="group", group_size=25)
+    shapes = [tuple(small[i].parametrizations.weight[0].scale.shape) for i in (0, 1, 3)]
+    assert shapes == [(4, 1), (4, 2), (3, 4)]
+    how = dict(granularity="group", group_size=10)
+    said = "group_size is 10; allowed for 0.weight: a divisor of 25, its entries per row"
+    refuses(ValueError, said, quantize, model, 4, **how)
+    assert quantize(model, 4, **how, layers=["1", "3"])[3].parametrizations.weight[0].scale.shape == (3, 10)
+
+
+def test_pruning_stays_on_the_grid_of_each_group(mlp):
+    model = quantize(mlp, 3, symmetric=False, granularity="group", group_size=16)
+    pruned = prune(model, 0.6)
+    kept = masks_of(pruned)["1.weight"]
+    assert sparsity_of(pruned) >= 0.6
+    assert pruned[1].weight[kept].equal(model[1].weight[kept])
+    assert pruned[1].parametrizations.weight[0].scale.equal(model[1].parametrizations.weight[0].scale)
+
+
 # the model
 
 
-@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+@pytest.mark.parametrize("shared", SHARED, ids=lambda how: how["granularity"])
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", [1, 4, 8])
-def test_weights_become_the_fake_quantized_ones(mlp, bits, symmetric, granularity):
+def test_weights_become_the_fake_quantized_ones(mlp, bits, symmetric, shared):
     before = copy.deepcopy(mlp.state_dict())
-    model = quantize(mlp, bits, symmetric=symmetric, granularity=granularity)
+    model = quantize(mlp, bits, symmetric=symmetric, **shared)
     for i in (1, 3):
-        grid = choose_grid(mlp[i].weight.detach(), bits, symmetric=symmetric, granularity=granularity)
+        grid = choose_grid(mlp[i].weight.detach(), bits, symmetric=symmetric, **shared)
         assert model[i].weight.equal(fake_quantize(mlp[i].weight.detach(), grid))
         assert model[i].bias.equal(mlp[i].bias)
         stored = model[i].parametrizations.weight.original
@@ -354,7 +444,32 @@ def test_tied_weights_are_quantized_together_and_stay_tied():
         ({"bits": 0}, ValueError, "bits is 0; allowed: a whole number from 1 to 8"),
         ({"bits": 9}, ValueError, "bits is 9; allowed: a whole number from 1 to 8"),
         ({"bits": 4.0}, TypeError, "bits is 4.0; allowed: a whole number from 1 to 8"),
-        ({"granularity": "row"}, ValueError, "granularity is 'row'; allowed: 'tensor', 'channel'"),
+        ({"granularity": "row"}, ValueError, "granularity is 'row'; allowed: 'tensor', 'channel', 'group'"),
+        (
+            {"granularity": "group"},
+            ValueError,
+            "group_size is None and granularity 'group'; allowed: 'group' with a group_size, others without",
+        ),
+        (
+            {"granularity": "channel", "group_size": 8},
+            ValueError,
+            "group_size is 8 and granularity 'channel'; allowed: 'group' with a group_size, others without",
+        ),
+        (
+            {"granularity": "group", "group_size": 0},
+            ValueError,
+            "group_size is 0; allowed: a whole number from 1 to 1000000",
+        ),
+        (
+            {"granularity": "group", "group_size": 8.0},
+            TypeError,
+            "group_size is 8.0; allowed: a whole number from 1 to 1000000",
+        ),
+        (
+            {"granularity": "group", "group_size": 64},
+            ValueError,
+            "group_size is 64; allowed for 3.weight: a divisor of 32, its entries per row",
+        ),
         ({"percentile": 50}, ValueError, "percentile is 50; allowed: a number in (50, 100]"),
         ({"percentile": 101}, ValueError, "percentile is 101; allowed: a number in (50, 100]"),
         ({"layers": ["fc"]}, ValueError, "layers names 'fc'; allowed: 1.weight, 3.weight"),

@@ -83,11 +83,15 @@ class Small(nn.Module):
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("granularity", ["tensor", "channel"])
-def test_a_thorough_file_is_never_longer_and_reads_back_equal(symmetric, granularity):
+@pytest.mark.parametrize(
+    "shared",
+    [dict(granularity="tensor"), dict(granularity="channel"), dict(granularity="group", group_size=25)],
+    ids=lambda how: how["granularity"],
+)
+def test_a_thorough_file_is_never_longer_and_reads_back_equal(symmetric, shared):
     torch.manual_seed(0)
     dense = Small()
-    small = lk.quantize(lk.prune(dense, 0.9), 3, symmetric=symmetric, granularity=granularity)
+    small = lk.quantize(lk.prune(dense, 0.9), 3, symmetric=symmetric, **shared)
     quick, thorough = lk.encode(small), lk.encode(small, coders=CODERS)
     assert len(thorough) <= len(quick)
     check_equal(small, lk.decode(thorough, into=dense))

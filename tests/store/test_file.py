@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import math
 import os
 import zlib
 from pathlib import Path
@@ -52,12 +53,16 @@ def test_every_architecture_comes_back_and_computes_the_same(name: str, sparsity
 
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "affine"])
-@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+@pytest.mark.parametrize(
+    "shared",
+    [dict(granularity="tensor"), dict(granularity="channel"), dict(granularity="group", group_size=3)],
+    ids=lambda how: how["granularity"],
+)
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.95])
-def test_every_grid_comes_back(bits: int, symmetric: bool, granularity: str, sparsity: float) -> None:
+def test_every_grid_comes_back(bits: int, symmetric: bool, shared: dict, sparsity: float) -> None:
     torch.manual_seed(bits)
     dense = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Flatten(), nn.Linear(96, 20))
-    model = quantize(prune(dense, sparsity), bits, symmetric=symmetric, granularity=granularity)
+    model = quantize(prune(dense, sparsity), bits, symmetric=symmetric, **shared)
     returns(model, dense, torch.randn(3, 1, 6, 6))
 
 
@@ -141,9 +146,9 @@ def test_any_buffer_comes_back(data: st.DataObject, dtype: str) -> None:
     returns(net, net)
 
 
-@given(data=st.data(), symmetric=st.booleans(), per_channel=st.booleans())
-@settings(max_examples=100, deadline=None)
-def test_any_integers_on_any_grid_come_back(data: st.DataObject, symmetric: bool, per_channel: bool) -> None:
+@given(data=st.data(), symmetric=st.booleans(), granularity=st.sampled_from(["tensor", "channel", "group"]))
+@settings(max_examples=150, deadline=None)
+def test_any_integers_on_any_grid_come_back(data: st.DataObject, symmetric: bool, granularity: str) -> None:
     low, high = (-128, 127) if symmetric else (0, 255)
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 60)))
     levels = st.sampled_from(data.draw(st.lists(st.integers(low, high), min_size=1, max_size=5)))
@@ -152,8 +157,11 @@ def test_any_integers_on_any_grid_come_back(data: st.DataObject, symmetric: bool
         data.draw(st.lists(levels, min_size=n, max_size=n)), dtype=torch.int8 if symmetric else torch.uint8
     )
     anywhere = st.just(0) if symmetric else st.one_of(levels, st.sampled_from([0, 255]))
-    zeros = data.draw(st.lists(anywhere, min_size=shape[0], max_size=shape[0])) if per_channel else data.draw(anywhere)
-    zero_point = torch.tensor(zeros, dtype=torch.int32).view((-1, 1) if per_channel else ())
+    divisors = [d for d in range(1, shape[1] + 1) if shape[1] % d == 0]
+    grids = {"tensor": (), "channel": (shape[0], 1), "group": (shape[0], data.draw(st.sampled_from(divisors)))}
+    n_scales = math.prod(grids[granularity])
+    zeros = data.draw(st.lists(anywhere, min_size=n_scales, max_size=n_scales))
+    zero_point = torch.tensor(zeros, dtype=torch.int32).view(grids[granularity])
     net = nn.Linear(shape[1], shape[0])
     model = nn.Linear(shape[1], shape[0])
     install(model, "weight", q.view(shape), Grid(torch.ones_like(zero_point).float(), zero_point, 8, symmetric))
@@ -227,6 +235,7 @@ def every_kind() -> dict[str, nn.Module]:
         "plain": dense,
         "symmetric": quantize(dense, 4),
         "affine by channel, inputs": quantize(dense, 3, **how),
+        "affine by group": quantize(dense, 3, symmetric=False, granularity="group", group_size=15),
         "float16": quantize(dense, 4).half(),
         "float16, scale in float32": quantize(copy.deepcopy(dense).half(), 4),
         "shared": shared,
@@ -238,6 +247,7 @@ WRITTEN = {
     "plain": 0x37D6FD8D,
     "symmetric": 0x23D6B3D4,
     "affine by channel, inputs": 0x66365CA9,
+    "affine by group": 0x7F737007,
     "float16": 0xFE760A4B,
     "float16, scale in float32": 0xBBE5FB39,
     "shared": 0xB0BD0801,
@@ -288,6 +298,11 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert path.read_bytes() == encode(small())
     check_equal(load(path, into=tiny()), small())
     assert os.listdir(tmp_path) == ["net.lk"]
+    grouped = quantize(tiny(), 3, layers=["3"], granularity="group", group_size=8)
+    again = load(save(grouped, path), into=tiny())
+    check_equal(again, grouped)
+    assert again[3].weight.equal(grouped[3].weight)
+    assert again[3].parametrizations.weight[0].scale.shape == (3, 4)
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

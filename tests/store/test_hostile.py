@@ -154,7 +154,15 @@ GRIDS = {
     "negative": (-1.0, grid(), "scale is -1.0; allowed: finite numbers above 0"),
     "not centred": (1.0, grid(1), "zero_point is 1; allowed: 0, the grid is symmetric"),
     "long": (1.0, grid(shape=(32,)), "it has shape (32,), which does not fit"),
-    "of two axes": (1.0, grid(shape=(3, 32)), "it has shape (3, 32), which does not fit"),
+    "groups that divide no row": (1.0, grid(shape=(3, 5)), "it has shape (3, 5), which does not fit"),
+    "groups of more rows": (1.0, grid(shape=(4, 8)), "it has shape (4, 8), which does not fit"),
+    "groups of columns": (1.0, grid(shape=(8, 3)), "it has shape (8, 3), which does not fit"),
+    "more groups than weights": (1.0, grid(shape=(3, 64)), "it has shape (3, 64), which does not fit"),
+    "groups of two sizes": (
+        1.0,
+        grid()[:-5] + record("", 0, "int32", (3, 4))[2:],
+        "it has shape (3, 4), which does not fit",
+    ),
     "of two shapes": (1.0, grid()[:-5] + record("", 0, "int32", (3, 1))[2:], "it has shape (3, 1), which does not fit"),
 }
 
@@ -198,6 +206,11 @@ def test_what_cannot_be_read_cannot_be_saved() -> None:
             getattr(model.get_submodule(path), attribute).fill_(value)
             with pytest.raises(ValueError, match=rf"3.* cannot be saved: {attribute} is {value}; allowed: "):
                 encode(model)
+    model = small()
+    rule = model[3].parametrizations.weight[0]
+    rule.scale, rule.zero_point = torch.ones(3, 5), torch.zeros(3, 5, dtype=torch.int32)
+    with pytest.raises(ValueError, match=r"^3.weight cannot be saved: scale has the shape \(3, 5\) and zero_point"):
+        encode(model)
     model = small()
     model[3].parametrizations.weight.original.data[0, 0] = 100
     with pytest.raises(ValueError, match=r"3.weight cannot be saved: its values run from -\d to 100; allowed: -4 to 3"):

@@ -64,6 +64,17 @@ def test_a_dense_float_network_is_values_biases_and_a_short_header() -> None:
     assert sizes == {"values": 4 * 266_200, "biases": 4 * 410}
 
 
+def test_scales_of_groups_are_counted_as_those_of_channels() -> None:
+    model = nn.Linear(96, 40)
+    for symmetric, zero_points in ((True, 0), (False, 40 * 4)):
+        small = quantize(model, 4, symmetric=symmetric, granularity="group", group_size=24)
+        rows = ledger(small).set_index("component")["bytes"]
+        assert 4 * 40 * 4 <= rows["scales"] <= 4 * 40 * 4 + zero_points
+        assert rows.sum() == len(encode(small))
+        theory = comparison(small).set_index("what")["bytes"]["theory: entropy of mask and values"]
+        assert theory < rows["values"] + rows["biases"] + 100
+
+
 def test_every_component_counts_what_it_should() -> None:
     four = of("pruned, 4 bits")
     assert four["biases"] == 4 * 410

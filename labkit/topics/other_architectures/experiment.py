@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from labkit import _check
 from labkit.compress._weights import weights
 from labkit.compress.magnitude import prune, random_importance
-from labkit.compress.quantize import GRANULARITIES, quantize, quantize_inputs
+from labkit.compress.quantize import quantize, quantize_inputs
 from labkit.data import load_data, manifest, take
 from labkit.measure import Change, accuracy, against, difference, kinds, right, size_bytes
 from labkit.sweep import run_and_ship, shipped_sweep, sweep_path
@@ -45,7 +45,7 @@ def squeeze(
     """
     _check.whole("bits", bits, 1, 32)
     _check.whole("activation_bits", activation_bits, 1, 32)
-    _check.one_of("granularity", granularity, GRANULARITIES)
+    _check.one_of("granularity", granularity, ("tensor", "channel"))
     _check.kind(Tensor | None, calibration=calibration)
     names = list(layers) if isinstance(layers, tuple) else layers
     small = prune(model, sparsity, layers=names)
