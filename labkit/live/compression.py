@@ -15,6 +15,7 @@ from labkit.live.network import NetworkView
 from labkit.live.score import Score, Scoring, sampled, scores, whole, workers
 from labkit.live.training import batch_size, paced
 from labkit.live.view import Card, Words
+from labkit.optim import Hook
 from labkit.train import fit
 
 LOOK = 0.3  # seconds between two pictures of a training
@@ -116,9 +117,7 @@ class CompressionView(NetworkView):
         for result in self.measured(dense, point.settings, model, whole, 1.0):
             show(result)
 
-    def retrain(
-        self, point: Compressed, after_step: Callable[[nn.Module, float], None], cancel: Callable[[], bool]
-    ) -> nn.Module:
+    def retrain(self, point: Compressed, after_step: Hook, cancel: Callable[[], bool]) -> nn.Module:
         """The network after `epochs` of training."""
         train = point.dense.data.train
         model, _ = fit(

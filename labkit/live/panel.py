@@ -399,7 +399,7 @@ class Panel(anywidget.AnyWidget):
     def _publish(self) -> None:
         """All in one message: never the picture of one setting beside the words of another.
 
-        Each message costs JupyterLab some milliseconds; and two threads that hold messages back at once would lose some.
+        A message costs JupyterLab some milliseconds; two threads that hold messages back at once would lose some.
         """
         live, words = self.view.live, self._words
         with DRAWING, self.hold_sync():

@@ -27,7 +27,7 @@ def every_step(monkeypatch):
     """A training shows a picture after every step, however long a step takes."""
 
     def paced(picture, seconds):
-        return lambda model, progress: picture(model, progress) if progress < 1 else None
+        return lambda model, step: picture(model, step.progress) if step.progress < 1 else None
 
     for module in (training, compression, students, order_panel):
         if hasattr(module, "paced"):

@@ -36,6 +36,7 @@ from labkit.topics.other_architectures.experiment import (
 )
 from labkit.topics.other_architectures.panel import Architectures, lost_beside
 from labkit.zoo import load_model
+from tests.unlabelled import unlabelled
 
 LENET = ("lenet-300-100", "fashion-mnist")
 
@@ -57,8 +58,8 @@ def test_squeeze_is_prune_then_quantize_then_the_inputs(conv, digits):
     images = digits.train.x[:50]
     by_hand = lk.quantize(lk.prune(conv, 0.5), 3, granularity="channel")
     assert lk.encode(squeeze(conv, 0.5, 3, granularity="channel")) == lk.encode(by_hand)
-    assert lk.encode(squeeze(conv, 0.5, 3, 4, granularity="channel", calibration=images)) == lk.encode(
-        quantize_inputs(by_hand, 4, images)
+    assert lk.encode(squeeze(conv, 0.5, 3, 4, granularity="channel", calibration=unlabelled(images))) == lk.encode(
+        quantize_inputs(by_hand, 4, calibration=unlabelled(images))
     )
     assert lk.encode(squeeze(conv)) == lk.encode(conv)
 
@@ -75,7 +76,9 @@ def test_a_point_is_what_labkit_measures(conv, digits, point):
 
 def test_activation_bits_reach_the_network(conv, digits, mine):
     coarse = points(mine, activation_bits=2)[-1]
-    by_hand = quantize_inputs(lk.quantize(lk.prune(conv, 0.5), 3), 2, digits.train.x[:CALIBRATION_IMAGES])
+    by_hand = quantize_inputs(
+        lk.quantize(lk.prune(conv, 0.5), 3), 2, calibration=take(digits.train, CALIBRATION_IMAGES)
+    )
     assert coarse.score.correct == lk.accuracy(by_hand, digits.validation)["correct"]
     assert coarse.size_bytes == len(lk.encode(by_hand))
 

@@ -260,7 +260,7 @@ def test_both_students_are_those_that_labkit_trains(view, conv, digits, labels):
     how = dict(lr=3e-3, progress=False)
     alone, _ = lk.fit(untrained(64, 8, 10), few, epochs=2 * BUDGET, **how)
     if labels == "few":
-        taught, _ = distill(conv, untrained(64, 8, 10), few, temperature=2, alpha=0.9, epochs=2 * BUDGET, **how)
+        taught, _ = distill(untrained(64, 8, 10), few, teacher=conv, temperature=2, alpha=0.9, epochs=2 * BUDGET, **how)
     else:
         loss = losses.distillation(conv, 2, alpha=1.0)
         taught, _ = lk.fit(untrained(64, 8, 10), digits.train, loss=loss, epochs=BUDGET, **how)

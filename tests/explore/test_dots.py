@@ -13,6 +13,7 @@ from labkit.live.panel import Panel
 from labkit.live.picture import LiveFigure
 from labkit.live.training import Curves, Run, stream
 from labkit.models import mlp
+from labkit.optim import Step
 from labkit.train import count_correct
 
 DOT, ALL = 1_000, 3_000
@@ -137,6 +138,6 @@ def test_a_slow_score_takes_half_of_the_time_at_most(monkeypatch):
     look = _training.paced(picture, 3)
     for steps in range(1, 101):
         now[0] += 1
-        look(None, steps / 100)
+        look(None, Step(steps, 100, 1, False, 0.1))
     assert len(shown) > 5
     assert {b - a for a, b in zip(shown, shown[1:], strict=False)} == {11}

@@ -69,7 +69,7 @@ SMOOTH = losses.label_smoothing(0.1)
         (dict(penalty="L1"), dict(optimizer=PLAIN, loss=losses.with_l1(1e-3))),
         (dict(penalty="L2", smoothing=0.1), dict(optimizer=PLAIN, loss=losses.with_l2(1e-3, SMOOTH))),
         (dict(penalty="weight decay", lam=0.3), dict(optimizer=DECAYED)),
-        (dict(penalty="proximal L1", lam=0.1), dict(optimizer=PLAIN, after_step=losses.proximal_l1(0.1, 1e-3))),
+        (dict(penalty="proximal L1", lam=0.1), dict(optimizer=PLAIN, after_step=losses.ProximalL1(0.1))),
         (dict(augmentation=0.5), dict(optimizer=PLAIN, augment=partial(affine, strength=0.5))),
         (dict(images=500, dropout=0.5), dict(optimizer=PLAIN)),
     ],

@@ -10,7 +10,7 @@ import torch
 
 import labkit as lk
 from labkit import explore
-from labkit.compress.codebook import k_means, share
+from labkit.compress.codebook import k_means, share_weights
 from labkit.compress.quantize import choose_grid, fake_quantize
 from labkit.live.baseline import shipped
 from labkit.topics.shared_weights.panel import COLOURS, Sharing, levels, means
@@ -43,7 +43,7 @@ def colour_at(view):
 
 @pytest.mark.parametrize(("bits", "init", "sparsity"), [(1, "linear", 0.0), (3, "density", 0.6), (8, "random", 0.9)])
 def test_a_point_is_what_labkit_measures(conv, digits, mine, bits, init, sparsity):
-    small = share(lk.prune(conv, sparsity), bits, init=init)
+    small = share_weights(lk.prune(conv, sparsity), bits, init=init)
     point, expected = point_of(mine, bits=bits, init=init, sparsity=sparsity), lk.accuracy(small, digits.validation)
     assert point.size_bytes == len(lk.encode(small))
     assert (point.score.correct, point.score.images) == (expected["correct"], 300)

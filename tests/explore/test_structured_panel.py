@@ -27,8 +27,8 @@ def last(results):
     return result
 
 
-def settings(sparsity=0.5, criterion="l1", scope="layer"):
-    return dict(sparsity=sparsity, criterion=criterion, scope=scope)
+def settings(sparsity=0.5, importance="l1", scope="layer"):
+    return dict(sparsity=sparsity, importance=importance, scope=scope)
 
 
 def points(dense, *chosen):
@@ -36,12 +36,12 @@ def points(dense, *chosen):
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
-@pytest.mark.parametrize("criterion", ["l1", "l2", "taylor", "activation", "random"])
-def test_a_point_is_what_labkit_measures(conv, digits, mine, criterion, scope):
-    point = last(points(mine, 0.5, criterion, scope))
+@pytest.mark.parametrize("importance", ["l1", "l2", "taylor", "activation", "random"])
+def test_a_point_is_what_labkit_measures(conv, digits, mine, importance, scope):
+    point = last(points(mine, 0.5, importance, scope))
     facts = point.facts
     few = take(digits.train, CALIBRATION)
-    small = lk.prune_channels(conv, few.x[:2], 0.5, criterion=criterion, scope=scope, calibration=few)
+    small = lk.prune_channels(conv, 0.5, example=few.x[:2], importance=importance, scope=scope, calibration=few)
     measured = lk.measure(small, digits.validation)
     assert (point.score.correct, point.score.settled) == (measured["correct"], True)
     assert (point.size_bytes, facts.macs) == (measured["size_bytes"], measured["macs"])
@@ -150,7 +150,7 @@ def test_the_code_gives_the_figures_of_the_panel(conv, digits, chosen, own):
     panel.set(**chosen)
     until(lambda: panel.cards[0][0] == "accuracy")
     names, code = dict(model=conv, data=digits) if own else {}, panel.frame["code"]
-    assert code.count("\n") == 3 + (chosen["criterion"] == "taylor")
+    assert code.count("\n") == 3 + (chosen["importance"] == "taylor")
     *lines, figures = code.split("\n")
     exec("\n".join([*lines, f"accuracy, size = {figures}"]), names)  # noqa: S102
     assert [panel.cards[0][1], panel.cards[3][1]] == [f"{names['accuracy']:.2%}", f"{names['size']:,} B"]
@@ -189,7 +189,7 @@ def test_an_overtaken_training_stops_at_once(mine):
 def test_the_panel_opens_on_the_shipped_networks_and_changes_them():
     panel = explore.structured()
     assert panel.alt.startswith("lenet-300-100 on mnist, 50 % of the units removed, by L1: ")
-    panel.controls["criterion"].value = "random"
+    panel.controls["importance"].value = "random"
     assert panel.alt.startswith("lenet-300-100 on mnist, 50 % of the units removed, by random: ")
     panel.controls["checkpoint"].value = ("lenet-5", "mnist")
     assert panel.alt.startswith("lenet-5 on mnist, ")
@@ -222,24 +222,24 @@ def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
 
 
 def test_what_cannot_be_followed_is_told_in_the_panel(monkeypatch):
-    def refuse(dense, criterion):
-        if criterion == "l2":
+    def refuse(dense, importance):
+        if importance == "l2":
             raise ValueError("channels cannot be followed through permute")
-        return ranked(dense, criterion)
+        return ranked(dense, importance)
 
     ranked = structured_panel.ranked
     monkeypatch.setattr(structured_panel, "ranked", refuse)
     panel = explore.structured()
-    panel.controls["criterion"].value = "l2"
+    panel.controls["importance"].value = "l2"
     assert panel.status == "⚠ ValueError: channels cannot be followed through permute"
 
 
 @pytest.mark.parametrize(
-    ("criterion", "missing"), [("l1", []), ("l2", ["fine-tuned"]), ("random", ["one-shot", "fine-tuned"])]
+    ("importance", "missing"), [("l1", []), ("l2", ["fine-tuned"]), ("random", ["one-shot", "fine-tuned"])]
 )
-def test_the_lines_of_a_criterion_stand_beside_random_and_from_scratch(criterion, missing):
+def test_the_lines_of_a_criterion_stand_beside_random_and_from_scratch(importance, missing):
     view = Structured()
-    view.draw(next(view.results(LENET, criterion=criterion)))
+    view.draw(next(view.results(LENET, importance=importance)))
     labels = [text.get_text() for text in view.curves.get_legend().get_texts()]
     assert sorted(labels) == sorted(set(plots.UNIT_METHODS) - set(missing) | {"dense"})
     lines = {line.get_label(): line for line in view.curves.lines}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import drawing
-from labkit.compress.distill import answers
+from labkit.compress.distill import teacher_outputs
 from labkit.data import Data
 from labkit.live import words
 from labkit.live.baseline import OF_IMAGES, Baseline, at_least, given
@@ -100,7 +100,7 @@ class Lesson:
 
 def teacher_logits(dense: Baseline) -> Tensor:
     """The teacher's logits for every validation image."""
-    return answers(dense.model, dense.data.validation.x)
+    return teacher_outputs(dense.model, dense.data.validation.x)
 
 
 def entropy_bits(p: Tensor) -> float:
@@ -325,7 +325,7 @@ class Distillation(NetworkView):
                 return None
             if key not in self._cached:
                 show(replace(lesson, doing=f"evaluating the teacher on {len(x):,} images: {key[1] / len(pieces):.0%}"))
-                self._cached[key] = answers(lesson.dense.model, piece)
+                self._cached[key] = teacher_outputs(lesson.dense.model, piece)
         return torch.cat([self._cached[key] for key in keys])
 
     def code(self, settings: Mapping[str, Any]) -> str:
