@@ -22,7 +22,7 @@ from labkit import augment, losses
 from labkit._files import replace
 from labkit.compress._weights import weights
 from labkit.compress.deep_compression import deep_compress, embed, keep_units
-from labkit.compress.distill import answers, with_answers
+from labkit.compress.distill import teacher_outputs, with_logits
 from labkit.data import Split, data_dir, load_data, partial, publish
 from labkit.losses import Loss
 from labkit.measure import accuracy
@@ -62,8 +62,8 @@ def lesson(track: str, seed: int) -> tuple[Split, Loss]:
     if track == "augmented":
         train = changed(train, COPIES[track], seed)
     with torch.autocast("cpu", torch.bfloat16):
-        said = answers(teacher(track), train.x).float()
-    return with_answers(train, said, temperature=3, alpha=0.5)
+        said = teacher_outputs(teacher(track), train.x).float()
+    return with_logits(train, said, temperature=3, alpha=0.5)
 
 
 @functools.cache

@@ -27,14 +27,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import machine
-from labkit import load, prune, quantize, save, share
+from labkit import load, prune, quantize, save, share_weights
 from labkit.compress.parts import parts
 
 KINDS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "dense": lambda model: model,
     "pruned 90 %": lambda model: prune(model, 0.9),
     "pruned 90 %, 4 bits": lambda model: quantize(prune(model, 0.9), 4),
-    "shared, 4 bits": lambda model: share(model, 4),
+    "shared, 4 bits": lambda model: share_weights(model, 4),
 }
 LEVEL = 6
 
@@ -92,7 +92,7 @@ STEPS: dict[str, Callable[[nn.Module, Path], Any]] = {
     "load": lambda model, folder: load(folder / "model.lk", model),
     "zlib save": lambda model, folder: zlib_save(model, folder / "model.zz"),
     "zlib load": lambda model, folder: zlib_load(folder / "model.zz", model),
-    "share": lambda model, folder: share(model, 4),
+    "share": lambda model, folder: share_weights(model, 4),
 }
 
 

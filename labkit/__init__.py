@@ -4,7 +4,7 @@
     data  = lk.load_data("mnist")                     # .train .validation .test, each with tensors .x and .y
     model = lk.load_model("lenet-300-100", "mnist")   # trained, from data/, no download
     thin  = lk.prune(model, sparsity=0.9)             # a new model; the input is never changed
-    thin, history = lk.fit(thin, data.train, epochs=3, lr=1e-3, after_step=lk.keep_zeros(thin))
+    thin, history = lk.fit(thin, data.train, epochs=3, lr=1e-3, after_step=lk.KeepZeros(thin))
     small = lk.quantize(thin, bits=4)
     lk.save(small, "small.lk")                        # this file's length is the size we quote
     again = lk.load("small.lk", into=model)           # equal, tensor by tensor
@@ -29,13 +29,13 @@ if sys.version_info < (3, 11):  # noqa: UP036 - a folder on the path is imported
 # idle machine, sleeping costs a tenth.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from labkit.compress.codebook import share
+from labkit.compress.codebook import share_weights
 from labkit.compress.compose import compose
 from labkit.compress.distill import distill
 from labkit.compress.fold import fold_batchnorm
 from labkit.compress.gradients import integer_gradients
 from labkit.compress.integer import integer_only
-from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
+from labkit.compress.magnitude import GradualPruning, KeepZeros, prune, random_importance
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.quantize import quantize
 from labkit.compress.structured import prune_channels
@@ -43,7 +43,7 @@ from labkit.data import Data, Split, load_data
 from labkit.frontier import frontier
 from labkit.measure import accuracy, compare, measure, sensitivity
 from labkit.models import build
-from labkit.store import comparison, compression_ratio, decode, encode, ledger, load, save
+from labkit.store import compression_ratio, decode, encode, ledger, load, save, size_table
 from labkit.train import fit
 from labkit.zoo import load_model
 
@@ -58,7 +58,7 @@ __all__ = [
     "accuracy",
     "build",
     "compare",
-    "comparison",
+    "size_table",
     "compose",
     "compression_ratio",
     "decode",
@@ -70,7 +70,7 @@ __all__ = [
     "frontier",
     "integer_gradients",
     "integer_only",
-    "keep_zeros",
+    "KeepZeros",
     "ledger",
     "load",
     "load_data",
@@ -79,12 +79,12 @@ __all__ = [
     "prepare_qat",
     "prune",
     "prune_channels",
-    "prune_gradually",
+    "GradualPruning",
     "quantize",
     "random_importance",
     "save",
     "sensitivity",
-    "share",
+    "share_weights",
 ]
 
 

@@ -45,7 +45,7 @@ def with_l1(lam: float, loss: Loss = cross_entropy) -> Loss:
     """`loss` with a penalty: loss + λ Σ|w| over the weights; biases and BatchNorm are left out (Tibshirani 1996).
 
     Its gradient, λ sign(w), pulls every weight, also the smallest, towards zero with the same strength. But a step of
-    lr λ jumps across zero and back, so hardly any weight becomes exactly zero. See `proximal_l1`. `lam` is λ ≥ 0, or
+    lr λ jumps across zero and back, so hardly any weight becomes exactly zero. See `ProximalL1`. `lam` is λ ≥ 0, or
     ValueError.
     """
     _check.number("lam", lam, 0, float("inf"), open_high=True)
@@ -77,29 +77,22 @@ def soft_threshold(w: Tensor, threshold: float) -> Tensor:
     return w - w.clamp(-threshold, threshold)  # the formula typed in, and torch's softshrink, make negative zeros
 
 
-def proximal_l1(
-    lam: float, lr: float, schedule: Callable[[float], float] = optim.warmup_cosine
-) -> Callable[[nn.Module, float], None]:
+class ProximalL1:
     """A hook for `fit(after_step=…)`: after every update w ← soft_threshold(w, lr λ), which makes exact zeros.
 
     After SGD this is proximal gradient descent on loss + λ Σ|w| (ISTA, Beck & Teboulle 2009); after AdamW it is a
     decoupled L1: like AdamW's weight decay it is not divided by the running size of the gradient, so its λ has another
-    scale than that of `with_l1`. `lr` and `schedule` are those given to `fit`; one hook serves one run. ValueError for
-    λ < 0.
+    scale than that of `with_l1`. lr is that of the step. ValueError for λ < 0.
     """
-    _check.number("lam", lam, 0, float("inf"), open_high=True)
-    _check.number("lr", lr, 0, float("inf"), open_high=True)
-    _check.kind(Callable, schedule=schedule)
-    before = 0.0  # the progress at which the learning rate of this step was taken
+
+    def __init__(self, lam: float) -> None:
+        self.lam = _check.number("lam", lam, 0, float("inf"), open_high=True)
 
     @torch.no_grad()
-    def after_step(model: nn.Module, progress: float) -> None:
-        nonlocal before
+    def __call__(self, model: nn.Module, step: optim.Step) -> None:
+        """Shrink every penalized weight."""
         for w in _penalized(model):
-            w.copy_(soft_threshold(w, lr * schedule(before) * lam))
-        before = progress
-
-    return after_step
+            w.copy_(soft_threshold(w, step.lr * self.lam))
 
 
 def label_smoothing(smoothing: float) -> Loss:

@@ -23,7 +23,7 @@ from labkit import _check, store
 from labkit._module import clone, evaluating, running, unwrapped
 from labkit.compress import _weights
 from labkit.data import Split
-from labkit.train import right
+from labkit.train import correct_mask
 
 
 def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -47,14 +47,14 @@ def accuracy(model: nn.Module, split: Split, *, diverged: bool = False) -> dict[
     ValueError for logits that are NaN, unless the training may have `diverged`: then they count as class 0.
     """
     _check.flags(diverged=diverged)
-    hits = right(model, split) if diverged else _right("model", model, split)
+    hits = correct_mask(model, split) if diverged else _right("model", model, split)
     return _shares(int(hits.sum()), len(split))
 
 
 def _right(name: str, model: nn.Module, split: Split) -> Tensor:
     """`right` for the model in the argument `name`; ValueError if a logit is NaN."""
     _check.kind(nn.Module, **{name: model})
-    return right(model, split, refuse_nan=True)
+    return correct_mask(model, split, refuse_nan=True)
 
 
 def _shares(correct: int, images: int) -> dict[str, float]:
@@ -224,7 +224,7 @@ def _pairs(before: Tensor, after: Tensor) -> dict[str, float]:
     return dict(lost=lost, won=won, p=mcnemar(lost, won))
 
 
-def against(before: Tensor, model: nn.Module, split: Split) -> dict[str, float]:
+def accuracy_vs(before: Tensor, model: nn.Module, split: Split) -> dict[str, float]:
     """`accuracy` of a model, and `compare` with a model whose correctness mask is known: `before`, from `right`."""
     _check.kind(Tensor, before=before)
     now = _right("model", model, split)
@@ -291,7 +291,7 @@ def sensitivity(
         about = dict(part=part, kind=names[next(iter(chosen))], weights=sum(w.numel() for w in chosen.values()))
         for change, make in changes.items():
             small = make(model, layers=list(layers))
-            rows.append(about | dict(change=change) | against(before, small, split))
+            rows.append(about | dict(change=change) | accuracy_vs(before, small, split))
     return pd.DataFrame(rows)
 
 

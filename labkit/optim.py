@@ -11,6 +11,7 @@ maps training progress in [0, 1] to a multiple of the peak learning rate.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -284,6 +285,31 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
+@dataclass(frozen=True)
+class Step:
+    """Where a training stands: what the hooks of `fit` get after each optimizer step."""
+
+    number: int  # 1 to total
+    total: int
+    epoch: int  # the epoch of this step, from 1
+    ends_epoch: bool
+    lr: float  # the learning rate of this step
+
+    @property
+    def progress(self) -> float:
+        """The fraction of the training that is done, above 0, 1 after the last step."""
+        return self.number / self.total
+
+    def within(self, total: int, steps_before: int, epochs_before: int) -> "Step":
+        """The same step, counted in a longer training of which this one is a part."""
+        number, epoch = steps_before + self.number, epochs_before + self.epoch
+        return replace(self, number=number, total=total, epoch=epoch)
+
+
+Hook = Callable[[nn.Module, Step], None]
+Hooks = Hook | Sequence[Hook]
+
+
 class Plateau:
     """Constant until the watched value stops falling, then times `factor`: a schedule that depends on the network.
 
@@ -314,9 +340,9 @@ class Plateau:
         """The current multiple of the peak learning rate."""
         return self.multiple
 
-    def look(self, model: nn.Module, progress: float) -> None:
+    def look(self, model: nn.Module, step: Step) -> None:
         """The `after_step` hook: call `watched` when it is time."""
-        if progress * self.looks >= self.seen + 1 - 1e-9:  # rounding may make a whole number a little smaller
+        if step.progress * self.looks >= self.seen + 1 - 1e-9:  # rounding may make a whole number a little smaller
             self.see(self.watched(model))
 
     def see(self, value: float) -> None:

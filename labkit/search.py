@@ -10,7 +10,6 @@ the table and the storage as its `repr`.
 """
 
 import contextlib
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,7 +37,8 @@ from labkit._storage import (
     quiet,
 )
 from labkit.data import Split
-from labkit.train import count_correct, fit, steps_of
+from labkit.optim import Step
+from labkit.train import count_correct, fit
 
 Objective = Callable[..., Mapping[str, float]]  # objective(trial, **settings) -> record
 
@@ -368,18 +368,15 @@ def fit_trial(
     _check.kind(optuna.trial.BaseTrial, trial=trial)
     _check.kind(Split, train=train, validation=validation)
     batch_size = _check.whole("batch_size", batch_size, 1, len(train))
-    steps = itertools.count(1)
-    steps_per_epoch = steps_of(len(train), batch_size)
 
-    def after_step(model: nn.Module, progress: float) -> None:
-        epoch, rest = divmod(next(steps), steps_per_epoch)
-        if rest == 0:
-            trial.report(count_correct(model, validation) / len(validation), epoch)
-            if epoch < epochs and trial.should_prune():  # after the last epoch there is nothing left to save
+    def report(model: nn.Module, step: Step) -> None:
+        if step.ends_epoch:
+            trial.report(count_correct(model, validation) / len(validation), step.epoch)
+            if step.epoch < epochs and trial.should_prune():  # after the last epoch there is nothing left to save
                 raise optuna.TrialPruned
 
     settings |= dict(epochs=epochs, batch_size=batch_size, progress=False, cancel=cancel)
-    model, history = fit(model, train, after_step=after_step, **settings)
+    model, history = fit(model, train, after_step=report, **settings)
     if history.attrs["cancelled"]:
         raise Cancelled
     return model

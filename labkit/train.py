@@ -18,6 +18,7 @@ from labkit import _check, _process, optim
 from labkit._module import as_logits, clone, evaluating, fastest_layout, lay_out_at_first_call, logits_of, unwrapped
 from labkit.data import Split
 from labkit.losses import cross_entropy
+from labkit.optim import Hook, Hooks, Step
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -40,7 +41,7 @@ def fit(
     schedule: Callable[[float], float] = optim.warmup_cosine,
     loss: Loss = cross_entropy,
     augment: Callable[[Tensor, Generator], Tensor] | None = None,
-    after_step: Callable[[nn.Module, float], None] | None = None,
+    after_step: Hooks = (),
     validation: Split | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -49,9 +50,10 @@ def fit(
     """Train a copy of `model` on whole-data-set tensors; return it and its history, one row per epoch.
 
     `lr` is the peak of `schedule`, which maps progress in [0, 1] to a multiple of it. `optimizer(parameters, lr=lr)`
-    builds the optimizer: bind further arguments with functools.partial. `after_step(model, progress)` is called
-    after each optimizer step (to keep zeros, to raise the sparsity). `cancel()` is called before every step; if true,
-    `fit` returns what it has, with the finished epochs in the history and `history.attrs["cancelled"]` true.
+    builds the optimizer: bind further arguments with functools.partial. `after_step` is a hook, or several: each is
+    called as hook(model, step) after every optimizer step, in this order (to keep zeros, to raise the sparsity); `step`
+    is an `optim.Step`. `cancel()` is called before every step; if true, `fit` returns what it has, with the finished
+    epochs in the history and `history.attrs["cancelled"]` true.
 
     `model` returns logits (n, classes), also as "logits" in a dict or an object; inside DataParallel, an averaged or a
     compiled model, the wrapped network is trained. A single image left over at the end of an epoch joins the batch
@@ -66,7 +68,8 @@ def fit(
     _check.kind(Split, train=train)
     _check.kind(Split | None, validation=validation)
     _check.kind(Callable, optimizer=optimizer, schedule=schedule, loss=loss, cancel=cancel)
-    _check.kind(Callable | None, augment=augment, after_step=after_step)
+    _check.kind(Callable | None, augment=augment)
+    hooks = hooks_of(after_step)
     epochs = _check.whole("epochs", epochs, 0, 10_000)
     batch_size = _check.whole("batch_size", batch_size, 1, len(train))
     lr, seed = _check.number("lr", lr, 0, float("inf"), open_high=True), _check.seed(seed)
@@ -84,8 +87,8 @@ def fit(
     with bar, torch.random.fork_rng(devices=[]), lay_out_at_first_call(model), _handed_back(model, rows):
         torch.manual_seed(seed)
         _process.load("torch._dynamo")  # every optimizer of torch loads it
-        stepper = optimizer(trained, lr=lr)
-        _check.kind(torch.optim.Optimizer, **{"what optimizer gives": stepper})
+        made_optimizer = optimizer(trained, lr=lr)
+        _check.kind(torch.optim.Optimizer, **{"what optimizer gives": made_optimizer})
         for epoch in range(epochs):
             started, sums = time.perf_counter(), torch.zeros(2, device=train.y.device)
             order = torch.randperm(len(train), generator=order_rng)
@@ -93,21 +96,33 @@ def fit(
                 if cancel():
                     return _finish(model, rows, cancelled=True)
                 step = epoch * steps_per_epoch + i
-                _set_lr(stepper, lr * _multiple(schedule, step / total))
+                _set_lr(made_optimizer, lr * _multiple(schedule, step / total))
                 x, y = train.x[batch], train.y[batch]
                 x = augment(x, order_rng) if augment else x
-                sums += len(batch) * _step(model, stepper, loss, x, y, label)
-                if after_step:
-                    after_step(model, (step + 1) / total)
+                sums += len(batch) * _step(model, made_optimizer, loss, x, y, label)
+                done = Step(
+                    step + 1, total, epoch + 1, i + 1 == steps_per_epoch, made_optimizer.param_groups[0]["lr"]
+                )  # fmt: skip
+                for hook in hooks:
+                    hook(model, done)
                 bar.update()
             mean_loss, mean_accuracy = (sums / len(train)).tolist()
             held_out = count_correct(model, validation) / len(validation) if validation else nan
             rows.append(
-                dict(epoch=epoch + 1, step=step + 1, lr=stepper.param_groups[0]["lr"], train_loss=mean_loss,
+                dict(epoch=epoch + 1, step=step + 1, lr=made_optimizer.param_groups[0]["lr"], train_loss=mean_loss,
                      train_accuracy=mean_accuracy, validation_accuracy=held_out,
                      seconds=time.perf_counter() - started)
             )  # fmt: skip
     return _finish(model, rows, cancelled=False)
+
+
+def hooks_of(after_step: Hooks) -> tuple[Hook, ...]:
+    """The hooks of an `after_step`, one or several, as a tuple."""
+    if callable(after_step):
+        return (after_step,)
+    _check.kind(Sequence, after_step=after_step)
+    _check.kind(Callable, **{f"after_step[{i}]": hook for i, hook in enumerate(after_step)})
+    return tuple(after_step)
 
 
 def steps_of(images: int, batch_size: int) -> int:
@@ -122,7 +137,9 @@ def _batches(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     return (*full[:-1], torch.cat([full[-1], last])) if full and batch_size > len(last) == 1 else (*full, last)
 
 
-def _step(model: nn.Module, stepper: torch.optim.Optimizer, loss: Loss, x: Tensor, y: Tensor, label: int) -> Tensor:
+def _step(
+    model: nn.Module, made_optimizer: torch.optim.Optimizer, loss: Loss, x: Tensor, y: Tensor, label: int
+) -> Tensor:
     """One update; returns (loss, accuracy) on the batch before it. `label` is the highest label of the data set."""
     seen: list[Tensor] = []
     hook = model.register_forward_hook(
@@ -132,9 +149,9 @@ def _step(model: nn.Module, stepper: torch.optim.Optimizer, loss: Loss, x: Tenso
         value = loss(model, x, y)
     if not isinstance(value, Tensor) or value.ndim or not value.requires_grad or not seen:
         raise ValueError("loss gives no scalar tensor that depends on model(x); allowed: loss(model, x, y) -> scalar")
-    stepper.zero_grad(set_to_none=True)
+    made_optimizer.zero_grad(set_to_none=True)
     value.backward()
-    stepper.step()
+    made_optimizer.step()
     return torch.stack([value.detach().float(), (seen[0].argmax(1) == y).float().mean()])
 
 
@@ -144,8 +161,8 @@ def _multiple(schedule: Callable[[float], float], progress: float) -> float:
     return multiple
 
 
-def _set_lr(stepper: torch.optim.Optimizer, lr: float) -> None:
-    for group in stepper.param_groups:
+def _set_lr(made_optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in made_optimizer.param_groups:
         group["lr"] = lr
 
 
@@ -172,7 +189,7 @@ def _classes(model: nn.Module, logits: Tensor, refuse_nan: bool) -> Tensor:
     return logits.argmax(1)
 
 
-def right(model: nn.Module, split: Split, refuse_nan: bool = False) -> Tensor:
+def correct_mask(model: nn.Module, split: Split, refuse_nan: bool = False) -> Tensor:
     """Which images of a split `model` classifies correctly, in evaluation mode: (n,) booleans.
 
     NaN logits count as class 0, so that a diverging training can go on; with `refuse_nan` they are a ValueError.
@@ -184,7 +201,7 @@ def right(model: nn.Module, split: Split, refuse_nan: bool = False) -> Tensor:
 
 def count_correct(model: nn.Module, split: Split) -> int:
     """How many images of a split `model` classifies correctly, in evaluation mode."""
-    return int(right(model, split).sum())
+    return int(correct_mask(model, split).sum())
 
 
 @torch.no_grad()
@@ -323,14 +340,12 @@ def fit_early(
     """
     _check.whole("patience", patience, 1, 10_000)
     _check.kind(Split, train=train, held_out=held_out)
-    hook, cancel = settings.pop("after_step", None), settings.pop("cancel", lambda: False)
+    hooks, cancel = hooks_of(settings.pop("after_step", ())), settings.pop("cancel", lambda: False)
     accuracies: list[float] = []
     best: dict[str, Tensor] = {}
 
-    def after_step(model: nn.Module, progress: float) -> None:
-        if hook:
-            hook(model, progress)
-        if progress * epochs + 1e-9 >= len(accuracies) + 1:  # an epoch is over
+    def score(model: nn.Module, step: Step) -> None:
+        if step.ends_epoch:
             accuracies.append(count_correct(model, held_out) / len(held_out))
             if stopping_epochs(accuracies, patience)[0] == len(accuracies):
                 best.update(copy.deepcopy(model.state_dict()))
@@ -339,7 +354,7 @@ def fit_early(
         waited = len(accuracies) - stopping_epochs(accuracies, patience)[0] if accuracies else 0
         return cancel() or waited >= patience
 
-    model, history = fit(model, train, epochs=epochs, after_step=after_step, cancel=stop, **settings)
+    model, history = fit(model, train, epochs=epochs, after_step=[*hooks, score], cancel=stop, **settings)
     model.load_state_dict(best or model.state_dict())
     history["validation_accuracy"] = accuracies
     history.attrs["best_epoch"] = stopping_epochs(accuracies, patience)[0] if accuracies else 0

@@ -33,7 +33,7 @@ LK.write_bytes(store.encode(MODEL))
 NET = article.new_net(64, 4, 10)
 NPX, NPY = X.flatten(1).double().numpy(), article.one_hot(Y.numpy(), 10).astype(float)
 GRID = quantize.choose_grid(MODEL[1].weight.detach(), 4)
-ROUNDED = lk.quantize(MODEL, 8, activation_bits=8, calibration=X)
+ROUNDED = lk.quantize(MODEL, 8, activation_bits=8, calibration=SPLIT)
 NORMED = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)).eval()
 QUICK = dict(epochs=1, lr=0.01, progress=False)
 LAYERS = ["1.weight"]
@@ -61,7 +61,7 @@ def generator():
 WIDE = data.Split(torch.rand(128, 784), Y)
 OPTIONS = dict(lr=0.1, g=torch.ones(3), w=torch.ones(3), state={})
 COMPRESS = [
-    Case(lk.share, dict(model=MODEL, bits=2)),
+    Case(lk.share_weights, dict(model=MODEL, bits=2)),
     Case(codebook.k_means, dict(x=X.flatten(), k=4)),
     Case(codebook.to_indices, dict(x=X, codebook=torch.tensor([0.1, 0.5]))),
     Case(lk.compose, dict(model=MODEL, train=SPLIT, steps=["prune"], sparsity=0.5, bits=4, epochs=0)),
@@ -71,7 +71,7 @@ COMPRESS = [
     Case(deep_compression.keep_units, dict(model=MODEL, example=X, layer="1", kept=3)),
     Case(deep_compression.embed, dict(small=MODEL, whole=MODEL)),
     Case(deep_compression.without_biases, dict(model=MODEL)),
-    Case(distill.answers, dict(teacher=MODEL, x=X, layer="1")),
+    Case(distill.teacher_outputs, dict(teacher=MODEL, x=X, layer="1")),
     Case(distill.Hint, dict(wanted=torch.rand(128, 8), layer="1", weight=0.1), {"layer": "text"}),
     Case(lk.distill, dict(teacher=MODEL, student=MODEL, train=SPLIT), {"hint": "mapping"},
          call=functools.partial(lk.distill, **QUICK)),
@@ -83,7 +83,7 @@ COMPRESS = [
     Case(lk.integer_only, dict(model=ROUNDED)),
     Case(magnitude.keep_mask, dict(importance=X, sparsity=0.5)),
     Case(lk.random_importance, dict(seed=0)),
-    Case(magnitude.crowded_importance, dict(pull=0.1)),
+    Case(magnitude.clustered_importance, dict(strength=0.1)),
     Case(magnitude.threshold_mask, dict(weight=X, threshold=0.1)),
     Case(lk.prune, dict(model=MODEL, sparsity=0.5), {"threshold": "number"}, free=("threshold",)),
     Case(lk.prune, dict(model=MODEL, threshold=0.5), {"sparsity": "number"}, free=("sparsity",)),
@@ -91,9 +91,9 @@ COMPRESS = [
          64) > 0})),
     Case(magnitude.masks_of, dict(model=MODEL)),
     Case(magnitude.sparsity_of, dict(model=MODEL)),
-    Case(lk.keep_zeros, dict(model=MODEL)),
+    Case(lk.KeepZeros, dict(model=MODEL)),
     Case(magnitude.cubic_sparsity, dict(progress=0.5, initial_sparsity=0.0, final_sparsity=0.9)),
-    Case(lk.prune_gradually, dict(final_sparsity=0.5), free=("layers",)),
+    Case(lk.GradualPruning, dict(sparsity=0.5), free=("layers", "exclude")),
     Case(lk.prepare_qat, dict(model=MODEL, bits=4), {"group_size": "whole"}),
     Case(lk.prepare_qat, dict(model=MODEL, bits=4, granularity="group", group_size=8)),
     Case(qat.keep_grids, dict(model=MODEL)),
@@ -106,16 +106,16 @@ COMPRESS = [
     Case(quantize.to_floats, dict(q=quantize.to_integers(MODEL[1].weight.detach(), GRID), grid=GRID),
          {"grid": "mapping"}),
     Case(quantize.fake_quantize, dict(x=MODEL[1].weight.detach(), grid=GRID), {"grid": "mapping"}),
-    Case(lk.quantize, dict(model=MODEL, activation_bits=8, calibration=X), {"group_size": "whole"}),
+    Case(lk.quantize, dict(model=MODEL, activation_bits=8, calibration=SPLIT), {"group_size": "whole"}),
     Case(lk.quantize, dict(model=MODEL, granularity="group", group_size=8), {"activation_bits": "whole",
-         "calibration": "tensor"}),
-    Case(quantize.quantize_inputs, dict(model=MODEL, bits=8, calibration=X)),
-    Case(lk.prune_channels, dict(model=MODEL, example=X, sparsity=0.5, criterion="taylor", calibration=SPLIT)),
+         "calibration": "split"}),
+    Case(quantize.quantize_inputs, dict(model=MODEL, bits=8, calibration=SPLIT)),
+    Case(lk.prune_channels, dict(model=MODEL, example=X, sparsity=0.5, importance="taylor", calibration=SPLIT)),
     Case(structured.held, dict(model=MODEL, example=X)),
 ]  # fmt: skip
 STORE = [
     Case(store.check_equal, dict(model=MODEL, again=MODEL)),
-    Case(lk.comparison, dict(model=MODEL)),
+    Case(lk.size_table, dict(model=MODEL)),
     Case(lk.compression_ratio, dict(dense_model=MODEL, model=MODEL)),
     Case(lk.decode, dict(raw=LK.read_bytes(), into=MODEL), {"raw": "mapping"}),
     Case(lk.encode, dict(model=MODEL)),
@@ -152,7 +152,7 @@ TRAIN = [
     Case(losses.with_l1, dict(lam=0.1)),
     Case(losses.with_l2, dict(lam=0.1)),
     Case(losses.soft_threshold, dict(w=X, threshold=0.1)),
-    Case(losses.proximal_l1, dict(lam=0.1, lr=0.1)),
+    Case(losses.ProximalL1, dict(lam=0.1)),
     Case(losses.label_smoothing, dict(smoothing=0.1)),
     Case(losses.soft_loss, dict(student=LOGITS, teacher=LOGITS, temperature=2.0), {"teacher": "tensor"}),
     Case(losses.mixed_loss, dict(student=LOGITS, teacher=LOGITS, y=Y, temperature=2.0, alpha=0.5)),
@@ -281,7 +281,7 @@ SWEEP = [
     Case(sweep.sweep_path, SHIPPED, dict.fromkeys(SHIPPED, "text")),
     Case(sweep.shipped_sweep, SHIPPED),
     Case(scan_losses, dict(table=SCAN)),
-    Case(squeeze, dict(model=MODEL, sparsity=0.5, bits=4, activation_bits=8, calibration=X)),
+    Case(squeeze, dict(model=MODEL, sparsity=0.5, bits=4, activation_bits=8, calibration=SPLIT)),
     Case(one_shot, dict(model=MODEL, sparsity=0.5, bits=4)),
     *(Case(function, dict(table=RATES)) for function in (tuned, best_rates, chosen_strengths)),
     *(Case(function, dict(table=ORDER)) for function in (accuracies, interactions, order_effects)),

@@ -60,7 +60,13 @@ BAD: dict[str, tuple[list[Any], list[Any]]] = {
     "path": ([None, 3, {}], []),
     "dtype": (["x", {}], [None, 3]),
 }  # fmt: skip
-NAMED = {"seed": "seed", "space": "space", "layers": "layers", "n_jobs": "jobs"}  # whatever the good value is
+NAMED = {
+    "seed": "seed",
+    "space": "space",
+    "layers": "layers",
+    "exclude": "layers",
+    "n_jobs": "jobs",
+}  # whatever the good value is
 
 
 @dataclass

@@ -23,11 +23,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from labkit.compress.codebook import share
+from labkit.compress.codebook import share_weights
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.store import CODERS, QUICK, check_equal, decode, encode
 from tests import changes
+from tests.unlabelled import unlabelled
 
 SECONDS = 5.0  # of the processor, for one file
 CLOSELY = 25  # of so many files one is looked at closely: it takes five times as long
@@ -70,13 +71,13 @@ def seeds() -> list[Seed]:
     found = [(line, line), (net, net), (prune(tall, 0.5), tall), (prune(wide, 0.8), wide)]
     found += [(getattr(quantize(line, 3), change)(), line) for change in ("half", "double", "bfloat16")]
     for bits in range(1, 9):
-        found.append((share(prune(line, 0.3), bits), line))
+        found.append((share_weights(prune(line, 0.3), bits), line))
         for symmetric in (True, False):
             for granularity, size in (("tensor", None), ("channel", None), ("group", 3)):
                 how = dict(symmetric=symmetric, granularity=granularity, group_size=size)
                 found.append((quantize(prune(line, 0.1 * bits), bits, **how), line))
-    found.append((quantize(line, 4, activation_bits=8, calibration=torch.randn(8, 9)), line))
-    found.append((quantize(prune(net, 0.6), 3, activation_bits=4, calibration=picture), net))
+    found.append((quantize(line, 4, activation_bits=8, calibration=unlabelled(torch.randn(8, 9))), line))
+    found.append((quantize(prune(net, 0.6), 3, activation_bits=4, calibration=unlabelled(picture)), net))
     every = [(model, into, QUICK) for model, into in found]
     every += [(quantize(wide, 4), wide, coders) for coders in ((), ("huffman",), ("range",))]
     every += [(quantize(prune(rows(wide), 0.9), 2), wide, CODERS), (quantize(prune(line, 0.8), 3), line, CODERS)]

@@ -19,7 +19,7 @@ import labkit as lk
 from labkit import explore, losses, topics
 from labkit.data import Split
 from labkit.search import search
-from labkit.train import right
+from labkit.train import correct_mask
 
 CASES = [*argument_cases.CASES, *argument_plots.CASES]
 PANELS = [case for case in CASES if getattr(explore, case.function.__name__, None) is case.function]
@@ -73,7 +73,7 @@ EXEMPT = {
     # between the parts of compress: they take what another of our functions made, some in every forward pass
     **dict.fromkeys(
         ["codebook.Lookup", "codebook.install", "codebook.initial_centroids", "codebook.to_floats", "distill.Guided",
-         "distill.guided", "distill.with_answers", "fold.scale_and_shift", "integer.Stage", "integer.IntegerLayer",
+         "distill.guided", "distill.with_logits", "fold.scale_and_shift", "integer.Stage", "integer.IntegerLayer",
          "integer.IntegerNetwork", "integer.fixed_point", "integer.times", "qat.FakeQuantize", "qat.straight_through",
          "quantize.Grid", "quantize.Dequantize", "quantize.QuantizeInput", "quantize.install",
          "quantize.has_input_quantizer", "quantize.install_input_quantizer", "quantize.remove_input_quantizers",
@@ -174,7 +174,7 @@ def test_a_network_of_nan_has_no_accuracy(refuses):
     for call, given in ((lk.accuracy, (NAN_MODEL, SPLIT)), (lk.compare, (MODEL, NAN_MODEL, SPLIT)),
                         (lk.measure, (NAN_MODEL, SPLIT)), (lk.sensitivity, (NAN_MODEL, SPLIT, {}))):  # fmt: skip
         refuses(ValueError, said, call, *given)
-    assert right(NAN_MODEL, SPLIT).sum() == 13  # but a training that diverges goes on
+    assert correct_mask(NAN_MODEL, SPLIT).sum() == 13  # but a training that diverges goes on
 
 
 def test_a_data_set_fits_itself(refuses):
@@ -188,7 +188,7 @@ def test_a_data_set_fits_itself(refuses):
 
 def test_an_empty_choice_is_no_choice(refuses):
     said = "layers is []; allowed: a list of at least one name, or None for all"
-    for call in (lk.prune, lk.quantize, lk.share, lk.prepare_qat):
+    for call in (lk.prune, lk.quantize, lk.share_weights, lk.prepare_qat):
         refuses(ValueError, said, call, MODEL, *([0.5] if call is lk.prune else [4]), layers=[])
     for call in (lk.encode, lk.ledger):
         said = "coders is 'zip'; allowed: 'raw', 'huffman', 'range', 'context'"

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from labkit.compress.codebook import share
+from labkit.compress.codebook import share_weights
 from labkit.data import load_data
 from labkit.measure import accuracy, size_bytes
 from labkit.sweep import shipped_sweep
@@ -32,7 +32,7 @@ def test_a_sweep_covers_its_grid(kind):
 
 
 def test_an_untrained_row_is_what_is_measured_today():
-    small = share(load_model(*LENET), 2)
+    small = share_weights(load_model(*LENET), 2)
     row = shipped_sweep("sharing", *LENET).query("method == 'codebook' and bits == 2 and seed == 0").iloc[0]
     assert abs(row["correct"] - accuracy(small, load_data("mnist").validation)["correct"]) <= 2
     assert row["size_bytes"] == size_bytes(small)

@@ -32,6 +32,7 @@ from labkit.measure import (
     with_range,
 )
 from labkit.models import build, mlp
+from tests.unlabelled import unlabelled
 
 Z95 = 1.959963984540054
 
@@ -357,7 +358,7 @@ def test_zeros_and_integers_cost_as_many_macs_as_the_dense_network():
         model = build(name)
         assert macs(prune(model, 0.9), image) == expected
         assert macs(quantize(model, 4), image) == expected
-        assert macs(quantize(model, 8, activation_bits=8, calibration=x), image) == expected
+        assert macs(quantize(model, 8, activation_bits=8, calibration=unlabelled(x)), image) == expected
 
 
 def test_counts_of_a_lenet():

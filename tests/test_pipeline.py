@@ -20,7 +20,7 @@ def chosen():
     candidates = []
     for sparsity in SPARSITIES:
         thin = lk.prune(dense, sparsity)
-        hook = lk.keep_zeros(thin)
+        hook = lk.KeepZeros(thin)
         thin, _ = lk.fit(thin, data.train, epochs=2, lr=1e-3, seed=0, after_step=hook, progress=False)
         candidates.append(lk.quantize(thin, BITS))
     good = [c for c in candidates if lk.accuracy(c, data.validation)["accuracy"] >= floor]

@@ -91,7 +91,7 @@ def test_l2_under_sgd_is_torchs_weight_decay_step_for_step(mlp, digits):
     rule = partial(sgd, momentum=0.9)
     for name, loss, decay in (("L2", losses.with_l2(lam), 0.0), ("decay", losses.cross_entropy, lam)):
         steps = kept[name] = []
-        hook = partial(lambda kept, model, progress: kept.append(copy.deepcopy(model)), steps)
+        hook = partial(lambda kept, model, step: kept.append(copy.deepcopy(model)), steps)
         optimizer = partial(on_weights_only, rule=rule, weight_decay=decay)
         quick(mlp, take(digits.train, 600), loss=loss, optimizer=optimizer, after_step=hook)
     assert len(kept["L2"]) == 10
@@ -145,7 +145,7 @@ def test_the_soft_threshold_makes_no_negative_zero():
 def test_proximal_l1_under_sgd_is_ista_written_out(mlp, digits, schedule):
     few, lr, lam = take(digits.train, 600), 0.1, 0.02
     how = dict(epochs=2, lr=lr, schedule=schedule, optimizer=sgd, progress=False, batch_size=600)
-    ours, _ = fit(mlp, few, after_step=losses.proximal_l1(lam, lr, schedule), **how)
+    ours, _ = fit(mlp, few, after_step=losses.ProximalL1(lam), **how)
     model = copy.deepcopy(mlp)
     for step in range(2):
         eta = lr * schedule(step / 2)
@@ -159,7 +159,7 @@ def test_proximal_l1_under_sgd_is_ista_written_out(mlp, digits, schedule):
 
 def test_proximal_l1_makes_exact_zeros_and_the_gradient_of_l1_does_not(mlp, digits):
     how = dict(epochs=20, lr=0.1, schedule=optim.constant, optimizer=sgd, progress=False)
-    proximal, _ = fit(mlp, digits.train, after_step=losses.proximal_l1(0.01, 0.1, optim.constant), **how)
+    proximal, _ = fit(mlp, digits.train, after_step=losses.ProximalL1(0.01), **how)
     penalty, _ = fit(mlp, digits.train, loss=losses.with_l1(0.01), **how)
     shares = [float(torch.cat([(w == 0).flatten() for w in weights_of(m)]).float().mean()) for m in (proximal, penalty)]
     assert shares[0] > 0.5
@@ -171,15 +171,14 @@ def test_proximal_l1_makes_exact_zeros_and_the_gradient_of_l1_does_not(mlp, digi
 def test_proximal_l1_leaves_biases_and_frozen_weights_alone(mlp):
     mlp[1].weight.requires_grad_(False)
     before = copy.deepcopy(mlp.state_dict())
-    losses.proximal_l1(100.0, 1.0, optim.constant)(mlp, 0.5)
+    losses.ProximalL1(100.0)(mlp, optim.Step(1, 2, 1, False, 1.0))
     changed = [name for name, value in mlp.state_dict().items() if not value.equal(before[name])]
     assert changed == ["3.weight"]
     assert not mlp[3].weight.any()
 
 
 def test_proximal_l1_refuses(refuses):
-    refuses(ValueError, "lam is -1; allowed: a number in [0, inf)", losses.proximal_l1, -1, 0.1)
-    refuses(ValueError, "lr is -1; allowed: a number in [0, inf)", losses.proximal_l1, 1, -1)
+    refuses(ValueError, "lam is -1; allowed: a number in [0, inf)", losses.ProximalL1, -1)
 
 
 # label smoothing
@@ -295,7 +294,7 @@ def test_early_stopping_runs_to_the_end_where_it_still_gets_better(mlp, digits):
 
 def test_early_stopping_passes_hooks_on_and_can_be_cancelled(mlp, digits, few):
     seen = []
-    fit_early(mlp, few, digits.validation, epochs=2, patience=5, after_step=lambda m, p: seen.append(p), **HOW)
+    fit_early(mlp, few, digits.validation, epochs=2, patience=5, after_step=lambda m, step: seen.append(step), **HOW)
     assert len(seen) == 6
     calls = iter([False] * 4 + [True])
     model, history = fit_early(mlp, few, digits.validation, epochs=9, patience=5, cancel=lambda: next(calls), **HOW)

@@ -11,7 +11,7 @@ from labkit import models
 from labkit.compress import _weights
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
-from labkit.measure import accuracy, against, compare, difference, kinds, right, sensitivity, with_difference
+from labkit.measure import accuracy, accuracy_vs, compare, difference, kinds, right, sensitivity, with_difference
 
 CHANGES = {"half": functools.partial(prune, sparsity=0.5), "1 bit": functools.partial(quantize, bits=1)}
 
@@ -57,7 +57,7 @@ def test_an_unknown_layer_is_refused(refuses, trained, digits):
 
 def test_against_is_accuracy_and_compare(trained, digits):
     small, split = prune(trained, 0.9), digits.validation
-    assert against(right(trained, split), small, split) == accuracy(small, split) | compare(trained, small, split)
+    assert accuracy_vs(right(trained, split), small, split) == accuracy(small, split) | compare(trained, small, split)
 
 
 # the interval of a difference

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from labkit.compress.distill import Hint, answers, distill
+from labkit.compress.distill import Hint, distill, teacher_outputs
 from labkit.data import load_data, take
 from labkit.measure import accuracy
 from labkit.models import mlp
@@ -27,9 +27,9 @@ def test_a_student_with_a_hint_is_what_comes_out_today(method, rest):
     data, teacher = load_data("fashion-mnist"), load_model("lenet-5", "fashion-mnist")
     few = take(data.train, 2_000)
     torch.manual_seed(10)
-    hint = Hint(answers(teacher, few.x, layer="fc1"), "1", 1e-3)
+    hint = Hint(teacher_outputs(teacher, few.x, layer="fc1"), "1", 1e-3)
     how = dict(epochs=55, lr=3e-3, seed=10, progress=False)
-    student, _ = distill(teacher, mlp(784, 32, 10), few, hint=hint, **rest, **how)
+    student, _ = distill(mlp(784, 32, 10), few, teacher=teacher, hint=hint, **rest, **how)
     rows = shipped_sweep("hint-weight", "lenet-5", "fashion-mnist").query("seed == 10 and weight == 1e-3")
     shipped = rows.set_index("method").loc[method, "accuracy"]
     assert accuracy(student, data.validation)["accuracy"] == pytest.approx(shipped, abs=0.01)

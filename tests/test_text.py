@@ -11,7 +11,7 @@ from labkit import store
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize_inputs
 from labkit.data import Data, take
 from labkit.live import words as _words
-from labkit.live.baseline import own
+from labkit.live.baseline import from_user
 from labkit.losses import next_character
 from labkit.measure import counts, macs, size_bytes
 from labkit.topics.start_here.panel import Overview, flip_name
@@ -36,7 +36,7 @@ ROUTES = {
     "pruned": functools.partial(lk.prune, sparsity=0.5),
     "4 bits": functools.partial(lk.quantize, bits=4),
     "3 bits a channel": functools.partial(lk.quantize, bits=3, granularity="channel"),
-    "shared": functools.partial(lk.share, bits=4),
+    "shared": functools.partial(lk.share_weights, bits=4),
     "pruned, 6 bits": lambda model: lk.quantize(lk.prune(model, 0.3), 6),
 }
 
@@ -53,21 +53,21 @@ def test_a_file_gives_back_every_weight_and_every_answer(model, few, tmp_path, r
 
 
 def test_characters_are_never_rounded_and_what_enters_a_linear_layer_is(model, few):
-    small = quantize_inputs(model, 4, few.x)
+    small = quantize_inputs(model, 4, calibration=few)
     rounded = {name for name, part in small.named_modules() if hasattr(part, "input_quantizer")}
     assert rounded == {name for name, part in model.named_modules() if isinstance(part, nn.Linear)}
     entered = []
     model.fc.register_forward_pre_hook(lambda layer, inputs: entered.append(inputs[0]))
     with torch.inference_mode():
         model(few.x)
-        only = quantize_inputs(model, 4, few.x, layers=["characters", "position", "fc"])
+        only = quantize_inputs(model, 4, calibration=few, layers=["characters", "position", "fc"])
         grid = choose_grid(entered[0], 4, symmetric=False)
         assert torch.allclose(only(few.x), model.fc(fake_quantize(entered[0], grid))[:, -1], atol=1e-4)
     model.fc._forward_pre_hooks.clear()
 
 
 def test_rounded_activations_travel_through_the_file(model, few):
-    small = lk.quantize(model, 6, activation_bits=6, calibration=few.x)
+    small = lk.quantize(model, 6, activation_bits=6, calibration=few)
     assert lk.decode(lk.encode(small), into=model)(few.x).equal(small(few.x))
 
 
@@ -102,11 +102,11 @@ def test_what_was_squeezed_learns_again(model, text, how):
     before = next_character(thin, train.x, train.y)
     settings = dict(epochs=1, lr=1e-3, batch_size=64, progress=False)
     if how == "distilled":
-        better, _ = lk.distill(model, thin, train, after_step=lk.keep_zeros(thin), **settings)
+        better, _ = lk.distill(thin, train, teacher=model, after_step=lk.KeepZeros(thin), **settings)
     elif how == "QAT":
         better = lk.finish_qat(lk.fit(lk.prepare_qat(thin, 8), train, loss=next_character, **settings)[0])
     else:
-        better, history = lk.fit(thin, train, loss=next_character, after_step=lk.keep_zeros(thin), **settings)
+        better, history = lk.fit(thin, train, loss=next_character, after_step=lk.KeepZeros(thin), **settings)
         assert history["train_accuracy"].between(0.2, 0.7).all()
     assert next_character(better, train.x, train.y) < before
     assert counts(better)["sparsity"] >= counts(thin)["sparsity"]
@@ -117,7 +117,7 @@ def test_what_was_squeezed_learns_again(model, text, how):
 
 def test_the_overview_tells_a_flip_in_letters(model, text):
     data = Data("shakespeare", text.train, take(text.validation, 60), text.test, text.classes, text.mean, text.std)
-    *_, point = Overview(own(model, data)).results(sparsity=0.9, bits=2)
+    *_, point = Overview(from_user(model, data)).results(sparsity=0.9, bits=2)
     lost, _ = _words.flips_of(point.dense.score, point.score, data.validation.y)
     *context, truth = [text.classes[i] for i in (*data.validation.x[lost[0], -8:], data.validation.y[lost[0]])]
     taken = text.classes[lk.quantize(lk.prune(model, 0.9), 2)(data.validation.x[lost[:1]]).argmax()]

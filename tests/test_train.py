@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from labkit import losses, models, optim
 from labkit._module import evaluating
 from labkit.data import Split, take
-from labkit.train import count_correct, fit, lr_range_test, mean_loss, predict, right, steps_of
+from labkit.train import correct_mask, count_correct, fit, lr_range_test, mean_loss, predict, steps_of
 
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_accuracy", "validation_accuracy", "seconds"]
 quick = partial(fit, epochs=2, lr=1e-2, progress=False)
@@ -111,14 +111,32 @@ def test_no_epochs_give_the_model_back_untrained(digits, mlp):
     assert list(history.columns) == COLUMNS
 
 
-def test_after_step_runs_behind_every_update_with_the_progress(digits, mlp):
+def test_after_step_runs_after_every_update_with_the_step(digits, mlp):
+    seen, asked = [], []
+    how = dict(batch_size=400, schedule=lambda progress: asked.append(progress) or 1 - progress / 2)
+    _, history = quick(mlp, digits.train, after_step=lambda model, step: seen.append(step), **how)
+    of_epoch, lr = (
+        steps_of(len(digits.train), 400),
+        float(history.lr.iloc[0]) / (1 - asked[history.step.iloc[0] - 1] / 2),
+    )
+    assert [(step.number, step.total) for step in seen] == [(i, 6) for i in range(1, 7)]
+    assert [step.progress for step in seen] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
+    assert [step.epoch for step in seen] == [1 + i // of_epoch for i in range(6)]
+    assert [step.ends_epoch for step in seen] == [(i + 1) % of_epoch == 0 for i in range(6)]
+    assert [step.lr for step in seen] == pytest.approx([lr * (1 - progress / 2) for progress in asked])
+
+
+def test_several_hooks_are_called_in_their_order(digits, mlp, refuses):
     seen = []
-    quick(mlp, digits.train, batch_size=400, after_step=lambda model, progress: seen.append(progress))
-    assert seen == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
+    hooks = [lambda model, step: seen.append("first"), lambda model, step: seen.append("second")]
+    quick(mlp, digits.train, batch_size=400, after_step=hooks)
+    assert seen == ["first", "second"] * 6
+    hooks[1], said = 3, "after_step[1] is a int; allowed: a function"
+    refuses(TypeError, said, quick, mlp, digits.train, after_step=hooks)
 
 
-def test_after_step_has_the_last_word(digits, mlp):
-    def blank(model, progress):
+def test_after_step_changes_the_weights_last(digits, mlp):
+    def blank(model, step):
         model[1].weight.data.zero_()
 
     model, _ = quick(mlp, digits.train, after_step=blank)
@@ -252,7 +270,7 @@ def test_one_label_out_of_range_is_found_before_any_step(digits, mlp, refuses):
     y = digits.train.y.clone()
     y[1_000] = 10  # with seed 0 not among the first batch
     stepped, said = [], "y holds the label 10; allowed: 0 to 9, the classes of model Sequential"
-    split, watch = Split(digits.train.x, y), lambda model, progress: stepped.append(progress)
+    split, watch = Split(digits.train.x, y), lambda model, step: stepped.append(step)
     refuses(ValueError, said, quick, mlp, split, after_step=watch)
     assert stepped == []
     refuses(ValueError, said, count_correct, mlp, split)
@@ -454,7 +472,7 @@ def test_batch_norm_trains_when_a_single_image_is_left_over(digits):
 
 
 def test_right_says_which(trained, digits):
-    assert right(trained, digits.test).equal(trained(digits.test.x).argmax(1) == digits.test.y)
+    assert correct_mask(trained, digits.test).equal(trained(digits.test.x).argmax(1) == digits.test.y)
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,18 @@ from labkit.compress._units import FIXED, Use, tensors
 Example = Tensor | tuple[Tensor, ...]
 
 
-def channels(model: nn.Module, example: Example, layers: list[str] | None = None) -> list[Use]:
+def channels(
+    model: nn.Module, example: Example, layers: list[str] | None = None, exclude: list[str] | None = None
+) -> list[Use]:
     """Where each layer uses which units; FIXED units are never pruned. `held` names their layers and the reasons.
 
     ValueError if no unit, or none in a layer of `layers`, can be pruned; it names each such layer and the reason.
     """
-    uses, causes = _followed(model, example, layers)
+    uses, causes = _followed(model, example, layers, exclude)
     free = {use.layer for use in uses if use.side == "out" and (use.units != FIXED).any()}
-    named = [*causes] if layers is None else [name.rpartition(".")[0] for name in _weights.chosen(model, layers)]
+    named = (
+        [*causes] if layers is None else [name.rpartition(".")[0] for name in _weights.chosen(model, layers, exclude)]
+    )
     stuck = [f"{k or 'weight'}: {causes.get(k, 'it has no units of its own')}" for k in named if k not in free]
     if not free or (layers is not None and stuck):
         raise ValueError(f"model {type(model).__name__} has no unit to prune in {'; '.join(stuck)}")
@@ -37,8 +41,10 @@ def held(model: nn.Module, example: Example, layers: list[str] | None = None) ->
     return _followed(model, example, layers)[1]
 
 
-def _followed(model: nn.Module, example: Example, layers: list[str] | None) -> tuple[list[Use], dict[str, str]]:
-    names = {name.rpartition(".")[0] for name in _weights.chosen(model, layers)}
+def _followed(
+    model: nn.Module, example: Example, layers: list[str] | None, exclude: list[str] | None = None
+) -> tuple[list[Use], dict[str, str]]:
+    names = {name.rpartition(".")[0] for name in _weights.chosen(model, layers, exclude)}
     model = _weights.plain(model)
     try:
         follow = _walked(model, example, names)

@@ -116,8 +116,10 @@ def sharers(model: nn.Module, name: str) -> list[tuple[nn.Module, str]]:
     ]
 
 
-def chosen(model: nn.Module, layers: Collection[str] | None) -> dict[str, Tensor]:
-    """The weights named by `layers` (all if it is None); a layer's name stands for its weights.
+def chosen(
+    model: nn.Module, layers: Collection[str] | None, exclude: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """The weights named by `layers` (all if it is None) but not by `exclude`; a layer's name stands for its weights.
 
     Any other parameter of two or more dimensions can be chosen by its own name.
     """
@@ -125,19 +127,24 @@ def chosen(model: nn.Module, layers: Collection[str] | None) -> dict[str, Tensor
     counted = [name for name, (_, counts) in every.items() if counts]
     if not (counted if layers is None else every):
         raise ValueError(f"model {type(model).__name__} has no weight of two or more dimensions; nothing to compress")
-    if isinstance(layers, str) or (layers is not None and not (isinstance(layers, Collection) and layers)):
-        raise ValueError(f"layers is {layers!r}; allowed: a list of at least one name, or None for all")
-    names = counted if layers is None else [k for layer in layers for k in _named(layer, every, counted)]
+    for argument, given, none in (("layers", layers, "all"), ("exclude", exclude, "none")):
+        if isinstance(given, str) or (given is not None and not (isinstance(given, Collection) and given)):
+            raise ValueError(f"{argument} is {given!r}; allowed: a list of at least one name, or None for {none}")
+    names = counted if layers is None else [k for layer in layers for k in _named("layers", layer, every, counted)]
+    left_out = {k for layer in exclude or () for k in _named("exclude", layer, every, counted)}
+    names = [name for name in names if name not in left_out]
+    if not names:
+        raise ValueError(f"exclude is {exclude!r}; allowed: a list that leaves a weight to work on")
     for name in names:
         if (value := every[name][0]).dtype not in DTYPES or value.layout != torch.strided:
             raise ValueError(f"{name} is {value.dtype}, {value.layout}; allowed: dense floats of 16, 32 or 64 bits")
     return {name: every[name][0] for name in names}
 
 
-def _named(layer: str, every: Collection[str], counted: list[str]) -> list[str]:
+def _named(argument: str, layer: str, every: Collection[str], counted: list[str]) -> list[str]:
     names = [layer] if layer in every else [name for name in counted if name.rpartition(".")[0] == layer]
     if not names:
-        raise ValueError(f"layers names {layer!r}; allowed: {', '.join(counted)}")
+        raise ValueError(f"{argument} names {layer!r}; allowed: {', '.join(counted)}")
     return names
 
 

@@ -38,20 +38,26 @@ class Lookup(_weights.Rule):
         return to_indices(x, self.codebook)
 
 
-def share(
-    model: nn.Module, bits: int, *, init: str = "linear", seed: int = 0, layers: list[str] | None = None
+def share_weights(
+    model: nn.Module,
+    bits: int,
+    *,
+    init: str = "linear",
+    seed: int = 0,
+    layers: list[str] | None = None,
+    exclude: list[str] | None = None,
 ) -> nn.Module:
     """A new model in which the weights of a layer share at most 2^bits values; biases and BatchNorm do not change.
 
     `bits` 1 to 8; `init` as in `initial_centroids`, drawn with `seed` where it is "random". Zeros stay zeros and are
-    not clustered. `layers` names the layers to share, by default all. ValueError names the argument that is out of
-    range, a layer that does not exist or a weight that holds NaN.
+    not clustered. `layers` names the layers to share, by default all, and `exclude` those to leave. ValueError names
+    the argument that is out of range, a layer that does not exist or a weight that holds NaN.
     """
     _check.whole("bits", bits, 1, 8)
     _check.one_of("init", init, INITS)
     seed = _check.seed(seed)
     model = clone(_weights.opened(model))
-    values = _weights.chosen(model, layers)
+    values = _weights.chosen(model, layers, exclude)
     _weights.checked(values)
     for name, value in values.items():
         codebook = k_means(value.flatten() if value.all() else value[value != 0], 2**bits, init, seed)

@@ -9,7 +9,7 @@
 Each step returns what a file can hold, and later steps preserve it: zeros stay zero, a grid does not change.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from labkit import _check
 from labkit._module import clone
-from labkit.compress.distill import answers, distill
+from labkit.compress.distill import distill, teacher_outputs
 from labkit.compress.magnitude import apply_masks, masks_of, prune
 from labkit.compress.qat import finish_qat, keep_grids, on_grids, prepare_qat
 from labkit.compress.quantize import quantize
 from labkit.data import Split
 from labkit.losses import check_distillation
-from labkit.train import fit
+from labkit.optim import Hook, Hooks, Step
+from labkit.train import fit, hooks_of
 
 STEPS = ("prune", "quantize", "distil")
 
@@ -38,7 +39,7 @@ def compose(
     epochs: int,
     lr: float = 1e-3,
     temperature: float = 4.0,
-    after_step: Callable[[nn.Module, float], None] = lambda model, progress: None,
+    after_step: Hooks = (),
     **settings: Any,
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Apply `steps` to a trained `model`, in this order; return a new model and its training history.
@@ -46,8 +47,8 @@ def compose(
     Steps are "prune" (to `sparsity`), "quantize" (to `bits` bits) and "distil" (`model` itself teaches, at
     `temperature`); each trains for an equal share of `epochs`, with its own schedule. Without steps all epochs are
     fine-tuning on the labels. With 0 epochs nothing is trained: the result is that of the techniques alone, bit for
-    bit. `settings` are those of `fit` except loss and augment. `after_step(model, progress)` gets the progress over
-    all steps; `as_stored(model)` is what a file would hold then. The history has the column phase, the name of the
+    bit. `settings` are those of `fit` except loss and augment. the hooks of `after_step` get the steps of the
+    whole; `as_stored(model)` is what a file would hold then. The history has the column phase, the name of the
     step. ValueError for an unknown step, epochs that are no multiple of the steps, and settings out of range.
     """
     _check.kind(nn.Module, model=model)
@@ -57,16 +58,17 @@ def compose(
     _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.number("lr", lr, 0, float("inf"), open_high=True)
     check_distillation(temperature, 1)
-    _check.kind(Callable, after_step=after_step)
+    hooks, number = hooks_of(after_step), max(1, len(steps))
     share = _share(epochs, len(steps))
     if not epochs:
         return _at_once(model, steps, sparsity, bits), pd.DataFrame()
-    teacher = answers(model, train.x) if "distil" in steps else None
+    teacher = teacher_outputs(model, train.x) if "distil" in steps else None
     model, histories = clone(model), []
     for i, step in enumerate(steps or ["fine-tune"]):
         model = _begin(model, step, sparsity, bits)
-        hook = _hold(model, after_step, i, max(1, len(steps)))
-        how = settings | dict(epochs=share, lr=lr, after_step=hook)
+        # a weight that trains for a grid keeps its zeros by itself: they get no gradient
+        free = {name: mask for name, mask in masks_of(model).items() if name not in on_grids(model)}
+        how = settings | dict(epochs=share, lr=lr, after_step=_counted(free, hooks, i, number, share))
         model, history = _train(model, train, teacher if step == "distil" else None, temperature, how)
         histories.append(history.assign(phase=step))
         model = as_stored(model)
@@ -104,16 +106,14 @@ def _begin(model: nn.Module, step: str, sparsity: float, bits: int) -> nn.Module
     return keep_grids(prune(model, sparsity) if step == "prune" else model)
 
 
-def _hold(
-    model: nn.Module, after_step: Callable[[nn.Module, float], None], done: int, steps: int
-) -> Callable[[nn.Module, float], None]:
-    """A hook that keeps zeros and calls `after_step` with the overall progress, after `done` of `steps` steps."""
-    # a weight that trains for a grid keeps its zeros by itself: they get no gradient
-    masks = {name: mask for name, mask in masks_of(model).items() if name not in on_grids(model)}
+def _counted(masks: dict[str, Tensor], hooks: Sequence[Hook], done: int, parts: int, epochs: int) -> Hook:
+    """A hook that applies `masks`, then calls `hooks` with the step of the whole, after `done` of its `parts`."""
 
-    def hook(trained: nn.Module, progress: float) -> None:
-        apply_masks(trained, masks)
-        after_step(trained, (done + progress) / steps)
+    def hook(model: nn.Module, step: Step) -> None:
+        apply_masks(model, masks)
+        whole = step.within(parts * step.total, done * step.total, done * epochs)
+        for one in hooks:
+            one(model, whole)
 
     return hook
 
@@ -124,7 +124,7 @@ def _train(
     """Train on the labels, or on nothing but the logits `teacher`, if given."""
     if teacher is None:
         return fit(model, train, **how)
-    return distill(teacher, model, train, temperature=temperature, alpha=1.0, **how)
+    return distill(model, train, teacher=teacher, temperature=temperature, alpha=1.0, **how)
 
 
 def one_shot(model: nn.Module, sparsity: float, bits: int) -> nn.Module:

@@ -1,6 +1,6 @@
 """Deep Compression (Han, Mao & Dally 2016) as one recipe: prune → retrain → quantize → retrain; then `store` codes it.
 
-    1  w ← M ⊙ w, where M drops more and more of the smallest weights    magnitude.prune_gradually
+    1  w ← M ⊙ w, where M drops more and more of the smallest weights    magnitude.GradualPruning
     2  w ← the nearest of 2^bits levels, with straight-through gradients qat.prepare_qat
     3  mask and levels, range-coded in the context of their neighbours   store.save(…, coders=CODERS)
 
@@ -10,7 +10,6 @@ the weights are less scattered; `embed` then restores the whole architecture, wi
 """
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -20,12 +19,13 @@ from torch import Tensor, nn
 from labkit import _check
 from labkit._module import clone
 from labkit.compress import _weights
-from labkit.compress.magnitude import crowded_importance, prune_gradually
+from labkit.compress.magnitude import GradualPruning, clustered_importance
 from labkit.compress.parts import assemble, parts
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.structured import prune_channels
 from labkit.data import Split
-from labkit.train import fit
+from labkit.optim import Hook, Hooks, Step
+from labkit.train import fit, hooks_of, steps_of
 
 
 def deep_compress(
@@ -37,22 +37,22 @@ def deep_compress(
     epochs: tuple[int, int],
     lr: float,
     biases: bool = True,
-    pull: float = 0.0,
+    clustering: float = 0.0,
     percentile: float = 100.0,
-    after_step: Callable[[nn.Module, float], None] = lambda model, progress: None,
+    after_step: Hooks = (),
     **settings: Any,
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Prune a trained `model` to `sparsity`, then round it to `bits` bits, both in training; a new model, its history.
 
     `epochs` are those of the first and of the second training; the second has a fifth of the peak learning rate `lr`.
-    With biases=False those of all layers but the last are zero, which saves 4 bytes each; `pull` clusters the kept
-    weights (`crowded_importance`), `percentile` clips the grid (`choose_grid`). `settings` are those of `fit` (loss,
-    augment, validation, seed, …); `after_step(model, progress)` gets the progress over both trainings. The history is
+    With biases=False those of all layers but the last are zero, which saves 4 bytes each; `clustering` is the strength
+    of `clustered_importance`, `percentile` clips the grid (`choose_grid`). `settings` are those of `fit` (loss,
+    augment, validation, seed, …); the hooks of `after_step` get the steps of both trainings. The history is
     that of both, with the column phase, "prune" or "round". ValueError for settings out of range.
     """
     _check.flags(biases=biases)
     _check.kind(Split, train=train)
-    _check.kind(Callable, after_step=after_step)
+    hooks = hooks_of(after_step)
     _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.whole("bits", bits, 1, 8)
     _check.number("percentile", percentile, 50, 100, open_low=True)
@@ -61,21 +61,22 @@ def deep_compress(
         raise TypeError(f"epochs is {_check.shown(epochs)}; allowed: two whole numbers, for the two trainings")
     _check.kind(nn.Module, model=model)
     model = clone(model) if biases else without_biases(model)
-    steps = epochs[0] * len(train) // settings.get("batch_size", 128)
-    every = min(50, steps // 20 + 1)  # a small data set has few steps
-    hook = prune_gradually(sparsity, every=every, importance=crowded_importance(pull))
-    share = epochs[0] / max(1, sum(epochs))
+    of_epoch = steps_of(len(train), settings.get("batch_size", 128))
+    every = min(50, epochs[0] * of_epoch // 20 + 1)  # a small data set has few steps
+    gradual = GradualPruning(sparsity, every=every, importance=clustered_importance(clustering))
 
-    def pruning(model: nn.Module, progress: float) -> None:
-        hook(model, progress)
-        after_step(model, share * progress)
+    def counted(epochs_before: int) -> Hook:
+        """A hook that calls `hooks` with the step of both trainings."""
 
-    def rounding(model: nn.Module, progress: float) -> None:
-        after_step(model, share + (1 - share) * progress)
+        def hook(model: nn.Module, step: Step) -> None:
+            for one in hooks:
+                one(model, step.within(sum(epochs) * of_epoch, epochs_before * of_epoch, epochs_before))
 
-    model, first = fit(model, train, epochs=epochs[0], lr=lr, after_step=pruning, **settings)
+        return hook
+
+    model, first = fit(model, train, epochs=epochs[0], lr=lr, after_step=[gradual, counted(0)], **settings)
     model = prepare_qat(model, bits, percentile=percentile)
-    model, second = fit(model, train, epochs=epochs[1], lr=lr / 5, after_step=rounding, **settings)
+    model, second = fit(model, train, epochs=epochs[1], lr=lr / 5, after_step=counted(epochs[0]), **settings)
     history = pd.concat([first.assign(phase="prune"), second.assign(phase="round")], ignore_index=True)
     return finish_qat(model), history
 
@@ -85,7 +86,7 @@ def keep_units(model: nn.Module, example: Tensor, layer: str, kept: int) -> nn.M
     _check.kind(str, layer=layer)
     (weight,) = _weights.chosen(model, [layer]).values()
     kept = _check.whole("kept", kept, 1, len(weight))
-    return prune_channels(model, example, 1 - kept / len(weight), layers=[layer], criterion="l2")
+    return prune_channels(model, 1 - kept / len(weight), example=example, layers=[layer], importance="l2")
 
 
 def embed(small: nn.Module, whole: nn.Module) -> nn.Module:

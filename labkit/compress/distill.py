@@ -19,11 +19,11 @@ from labkit import _check
 from labkit._module import evaluating, fastest_layout, logits_of, unwrapped
 from labkit.data import Split
 from labkit.losses import Loss, check_distillation, distance, mixed_loss, output_of, watching
-from labkit.train import fit
+from labkit.train import fit, hooks_of
 
 
 @torch.no_grad()
-def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "") -> Tensor:
+def teacher_outputs(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "") -> Tensor:
     """Teacher logits (n, classes), or the activations of the teacher's `layer`, for images x; in evaluation mode."""
     _check.kind(nn.Module, teacher=teacher)
     _check.filled(x=x)
@@ -39,8 +39,8 @@ def answers(teacher: nn.Module, x: Tensor, batch_size: int = 250, layer: str = "
 class Hint:
     """Activations of a layer of the teacher that a hidden layer of the student is to match (Romero et al. 2015).
 
-    `wanted` (n, …) is `answers(teacher, train.x, layer=…)`, `layer` names a layer of the student, `weight` ≥ 0 is the
-    factor of ½ ‖wanted - r(given)‖² in the loss.
+    `wanted` (n, …) is `teacher_outputs(teacher, train.x, layer=…)`, `layer` names a layer of the student, `weight` ≥ 0
+    is the factor of ½ ‖wanted - r(given)‖² in the loss.
     """
 
     wanted: Tensor
@@ -55,10 +55,10 @@ class Hint:
 
 
 def distill(
-    teacher: nn.Module | Tensor,
     student: nn.Module,
     train: Split,
     *,
+    teacher: nn.Module | Tensor,
     temperature: float = 4.0,
     alpha: float = 0.9,
     hint: Hint | None = None,
@@ -66,27 +66,27 @@ def distill(
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Train a copy of `student` on the logits of `teacher` for the images of `train`; return it and fit's history.
 
-    `teacher` is a network, which does not change, or its logits (n, classes) for train.x (see `answers`). `temperature`
-    > 0 softens both distributions; `alpha` in [0, 1] is the weight of the teacher's term: with 1, labels are not used.
-    A `hint` trains a hidden layer as well. `settings` are those of `fit` (epochs, lr, seed, validation, …) except loss
-    and augment. Without a hint the student is the same as with fit(loss=losses.distillation(teacher)), in less time.
-    ValueError for settings out of range and logits of another shape.
+    `teacher` is a network, which does not change, or its logits (n, classes) for train.x (see `teacher_outputs`).
+    `temperature` > 0 softens both distributions; `alpha` in [0, 1] is the weight of the teacher's term: with 1, labels
+    are not used. A `hint` trains a hidden layer as well. `settings` are those of `fit` (epochs, lr, seed, validation,
+    …) except loss and augment. Without a hint the student is the same as with fit(loss=losses.distillation(teacher)),
+    in less time. ValueError for settings out of range and logits of another shape.
     """
     check_distillation(temperature, alpha)
     _check.kind(nn.Module, student=student)
     _check.kind(nn.Module | Tensor, teacher=teacher)
     _check.kind(Split, train=train)
     _check.kind(Hint | None, hint=hint)
-    said = teacher if isinstance(teacher, Tensor) else answers(teacher, train.x)
-    if said.ndim != 2 or len(said) != len(train):
-        raise ValueError(f"teacher has the shape {tuple(said.shape)}; allowed: logits ({len(train)}, classes)")
-    _check.finite("teacher", said)
-    beside, loss = with_answers(train, said, temperature, alpha)
+    logits = teacher if isinstance(teacher, Tensor) else teacher_outputs(teacher, train.x)
+    if logits.ndim != 2 or len(logits) != len(train):
+        raise ValueError(f"teacher has the shape {tuple(logits.shape)}; allowed: logits ({len(train)}, classes)")
+    _check.finite("teacher", logits)
+    beside, loss = with_logits(train, logits, temperature, alpha)
     if hint is None:
         return fit(student, beside, loss=loss, **settings)
     _check_hint(hint, train)
-    if hook := settings.get("after_step"):  # the hook should get the student, without the regressor
-        settings["after_step"] = lambda model, progress: hook(model.student, progress)
+    hooks = hooks_of(settings.get("after_step", ()))  # they get the student, without the regressor
+    settings["after_step"] = lambda model, step: [hook(model.student, step) for hook in hooks]
     beside, loss = _with_hint(beside, loss, hint)
     model, history = fit(guided(student, hint, train.x, settings.get("seed", 0)), beside, loss=loss, **settings)
     return model.get_submodule("student"), history
@@ -110,7 +110,7 @@ def guided(student: nn.Module, hint: Hint, x: Tensor, seed: int = 0) -> Guided:
     Between feature maps of the same size it is a 1×1 convolution. ValueError for other layers.
     """
     student = unwrapped(student)
-    given, wanted = answers(student, x[:1], layer=hint.layer), hint.wanted
+    given, wanted = teacher_outputs(student, x[:1], layer=hint.layer), hint.wanted
     if given.ndim not in (2, 4) or given.ndim != wanted.ndim or given.shape[2:] != wanted.shape[2:]:
         shapes = f"{tuple(given.shape[1:])} where the hint has {tuple(wanted.shape[1:])}"
         raise ValueError(f"layer {hint.layer!r} gives {shapes}; allowed: two vectors, or two maps of one size")
@@ -121,7 +121,7 @@ def guided(student: nn.Module, hint: Hint, x: Tensor, seed: int = 0) -> Guided:
 
 
 def _with_hint(train: Split, rest: Loss, hint: Hint) -> tuple[Split, Loss]:
-    """The split and the loss of `with_answers`, with hint.wanted added to both, for a Guided student."""
+    """The split and the loss of `with_logits`, with hint.wanted added to both, for a Guided student."""
     wanted = hint.wanted.flatten(1)
     width = wanted.shape[1]
 
@@ -134,13 +134,13 @@ def _with_hint(train: Split, rest: Loss, hint: Hint) -> tuple[Split, Loss]:
     return Split(torch.cat([train.x, wanted], 1), train.y), loss
 
 
-def with_answers(train: Split, said: Tensor, temperature: float, alpha: float) -> tuple[Split, Loss]:
-    """A split with the teacher logits `said` (n, classes) appended to each flattened image, and the loss for it.
+def with_logits(train: Split, logits: Tensor, temperature: float, alpha: float) -> tuple[Split, Loss]:
+    """A split with the teacher logits `logits` (n, classes) appended to each flattened image, and the loss for it.
 
     A loss gets only x and y, so the logits have to be in x. Give both to `fit`, or to a function that calls it.
     """
-    shape, classes = train.x.shape[1:], said.shape[1]
-    beside = Split(torch.cat([train.x.flatten(1), said], 1), train.y)
+    shape, classes = train.x.shape[1:], logits.shape[1]
+    beside = Split(torch.cat([train.x.flatten(1), logits], 1), train.y)
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         images = x[:, :-classes].reshape(-1, *shape).to(train.x.dtype)

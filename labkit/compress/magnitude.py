@@ -3,7 +3,7 @@
     M = 1 where |w| > θ, else 0          w_new = M ⊙ w
 
 θ is given, or it is the magnitude below which a fraction `sparsity` of the weights lies. A pruned weight is a zero in
-an ordinary module; `keep_zeros` keeps it zero while the rest is fine-tuned.
+an ordinary module; `KeepZeros` keeps it zero while the rest is fine-tuned.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from labkit import _check
 from labkit._module import clone, unwrapped
 from labkit.compress import _weights
+from labkit.optim import Step
 
 SCOPES = ("layer", "global")
 Importance = Callable[[Tensor], Tensor]
@@ -62,17 +63,17 @@ def random_importance(seed: int) -> Callable[[Tensor], Tensor]:
     return lambda weight: torch.rand(weight.shape, generator=generator)
 
 
-def crowded_importance(pull: float) -> Importance:
+def clustered_importance(strength: float) -> Importance:
     """An `importance` that keeps weights where others are kept, so that the mask compresses better.
 
-    |w| · (rms of its row · rms of its column / mean square)^pull; `pull` is 0 to 2; 0 is plain magnitude.
+    |w| · (rms of its row · rms of its column / mean square)^strength; `strength` is 0 to 2; 0 is plain magnitude.
     """
-    _check.number("pull", pull, 0, 2)
+    _check.number("strength", strength, 0, 2)
 
     def importance(weight: Tensor) -> Tensor:
         matrix = weight.flatten(1)
         row, column = (matrix.square().mean(axis, keepdim=True).sqrt() for axis in (1, 0))
-        pulled = matrix.abs() * (row * column / matrix.square().mean().clamp(min=1e-20)) ** pull
+        pulled = matrix.abs() * (row * column / matrix.square().mean().clamp(min=1e-20)) ** strength
         return pulled.view_as(weight)
 
     return importance
@@ -92,13 +93,15 @@ def prune(
     threshold: float | None = None,
     scope: str = "global",
     layers: list[str] | None = None,
+    exclude: list[str] | None = None,
     importance: Importance = torch.abs,
 ) -> nn.Module:
     """A new model whose smallest weights are zero; biases and BatchNorm do not change.
 
     Give `sparsity`, the fraction of zeros in [0, 1), or a mapping {layer: sparsity}; or `threshold` θ ≥ 0. `scope`
     says where weights compete: "global", all in one ranking, or "layer", each layer on its own. `layers` names the
-    layers to prune, by default all. `importance(weight)` scores the weights that compete for `sparsity`; magnitude by
+    layers to prune, by default all; those of `exclude` are left out.
+    `importance(weight)` scores the weights that compete for `sparsity`; magnitude by
     default. Weights already zero count towards the sparsity. A weight that weight_norm or similar computes becomes
     an ordinary parameter first. ValueError names what is wrong.
     """
@@ -112,9 +115,9 @@ def prune(
     if isinstance(sparsity, Mapping):
         masks: dict[str, Tensor] = {}
         for layer, share in sparsity.items():
-            masks |= _masks(model, share, None, "layer", [layer], importance)
+            masks |= _masks(model, share, None, "layer", [layer], exclude, importance)
     else:
-        masks = _masks(model, sparsity, threshold, scope, layers, importance)
+        masks = _masks(model, sparsity, threshold, scope, layers, exclude, importance)
     apply_masks(model, masks)
     return model
 
@@ -125,9 +128,10 @@ def _masks(
     threshold: float | None,
     scope: str,
     layers: list[str] | None,
+    exclude: list[str] | None,
     importance: Importance,
 ) -> dict[str, Tensor]:
-    values = _weights.chosen(model, layers)
+    values = _weights.chosen(model, layers, exclude)
     _weights.checked(values)
     if threshold is not None:
         threshold = _check.number("threshold", threshold, 0, float("inf"))
@@ -167,13 +171,18 @@ def sparsity_of(model: nn.Module) -> float:
     return 1 - sum(int(m.sum()) for m in masks) / max(1, sum(m.numel() for m in masks))
 
 
-def keep_zeros(model: nn.Module) -> Callable[[nn.Module, float], None]:
+class KeepZeros:
     """A hook for `fit(after_step=…)`: weights that are zero in `model` are set back to zero after each optimizer step.
 
     Without it an optimizer with momentum or weight decay brings pruned weights back in its first step.
     """
-    masks = masks_of(model)
-    return lambda trained, progress: apply_masks(trained, masks)
+
+    def __init__(self, model: nn.Module) -> None:
+        self.masks = masks_of(model)
+
+    def __call__(self, model: nn.Module, step: Step) -> None:
+        """Set the weights back."""
+        apply_masks(model, self.masks)
 
 
 def cubic_sparsity(progress: float, initial_sparsity: float, final_sparsity: float) -> float:
@@ -182,36 +191,39 @@ def cubic_sparsity(progress: float, initial_sparsity: float, final_sparsity: flo
     return final_sparsity + (initial_sparsity - final_sparsity) * (1 - progress) ** 3
 
 
-def prune_gradually(
-    final_sparsity: float,
-    *,
-    initial_sparsity: float = 0.0,
-    until: float = 0.7,
-    every: int = 50,
-    scope: str = "global",
-    layers: list[str] | None = None,
-    importance: Importance = torch.abs,
-) -> Callable[[nn.Module, float], None]:
-    """A hook for `fit(after_step=…)` that raises the sparsity while the network trains.
+class GradualPruning:
+    """A hook for `fit(after_step=…)` that raises the sparsity to `sparsity` while the network trains.
 
     The cubic schedule ends at the fraction `until` of training; the rest is fine-tuning. The mask is chosen again every
-    `every` steps, by `importance`, among the weights of `layers` (by default all), and kept in between.
+    `every` steps, by `importance`, among the weights of `layers` (by default all) but those of `exclude`, and kept in
+    between. ValueError for settings out of range.
     """
-    _check.number("final_sparsity", final_sparsity, 0, 1, open_high=True)
-    _check.number("initial_sparsity", initial_sparsity, 0, final_sparsity)
-    _check.number("until", until, 0, 1, open_low=True)
-    _check.whole("every", every, 1, 1_000_000)
-    _check.one_of("scope", scope, SCOPES)
-    _check.kind(Callable, importance=importance)
-    masks: dict[str, Tensor] = {}
-    steps = 0
 
-    def after_step(model: nn.Module, progress: float) -> None:
-        nonlocal masks, steps
-        if steps % every == 0 or progress == 1:
-            now = cubic_sparsity(min(1, progress / until), initial_sparsity, final_sparsity)
-            masks = _masks(model, now, None, scope, layers, importance)
-        steps += 1
-        apply_masks(model, masks)
+    def __init__(
+        self,
+        sparsity: float,
+        *,
+        initial_sparsity: float = 0.0,
+        until: float = 0.7,
+        every: int = 50,
+        scope: str = "global",
+        layers: list[str] | None = None,
+        exclude: list[str] | None = None,
+        importance: Importance = torch.abs,
+    ) -> None:
+        _check.number("sparsity", sparsity, 0, 1, open_high=True)
+        _check.number("initial_sparsity", initial_sparsity, 0, sparsity)
+        _check.number("until", until, 0, 1, open_low=True)
+        _check.whole("every", every, 1, 1_000_000)
+        _check.one_of("scope", scope, SCOPES)
+        _check.kind(Callable, importance=importance)
+        self.initial_sparsity, self.sparsity, self.until, self.every = initial_sparsity, sparsity, until, every
+        self.chosen = scope, layers, exclude, importance
+        self.masks: dict[str, Tensor] = {}
 
-    return after_step
+    def __call__(self, model: nn.Module, step: Step) -> None:
+        """Choose the mask when it is time, then apply it."""
+        if (step.number - 1) % self.every == 0 or step.number == step.total:
+            now = cubic_sparsity(min(1, step.progress / self.until), self.initial_sparsity, self.sparsity)
+            self.masks = _masks(model, now, None, *self.chosen)
+        apply_masks(model, self.masks)

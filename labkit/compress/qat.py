@@ -65,6 +65,7 @@ def prepare_qat(
     group_size: int | None = None,
     percentile: float = 100.0,
     layers: list[str] | None = None,
+    exclude: list[str] | None = None,
 ) -> nn.Module:
     """A new model whose weights `fit` trains for a grid of `bits` bits; its outputs equal the quantized model's.
 
@@ -74,7 +75,7 @@ def prepare_qat(
     """
     _check.flags(symmetric=symmetric)
     model = clone(_weights.opened(model))
-    values = _weights.chosen(model, layers)
+    values = _weights.chosen(model, layers, exclude)
     _weights.checked(values)
     how: dict[str, Any] = dict(bits=bits, symmetric=symmetric, granularity=granularity, percentile=percentile)
     how["group_size"] = quantize.check_groups(granularity, group_size, values)

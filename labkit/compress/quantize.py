@@ -24,6 +24,7 @@ from torch.nn.utils import parametrize
 from labkit import _check
 from labkit._module import clone, evaluating, running
 from labkit.compress import _weights
+from labkit.data import Split
 
 GRANULARITIES = ("tensor", "channel", "group")
 
@@ -257,24 +258,25 @@ def quantize(
     group_size: int | None = None,
     percentile: float = 100.0,
     activation_bits: int | None = None,
-    calibration: Tensor | None = None,
+    calibration: Split | None = None,
     layers: list[str] | None = None,
+    exclude: list[str] | None = None,
 ) -> nn.Module:
     """A new model whose weights are integers of `bits` bits, 1 to 8; biases and BatchNorm stay float.
 
     `granularity` "tensor", "channel", or "group" with a `group_size` that divides the entries per row of each weight;
     `percentile` clips the range (see `choose_grid`). With `activation_bits` the input of each quantized layer is
-    rounded too, over the range it has for the `calibration` images.
-    `layers` names the layers to quantize, by default all (see `_weights.weights`). A weight that weight_norm or
-    similar computes becomes an ordinary parameter first. ValueError names the argument out of range, a layer
-    that does not exist or that calibration never calls, or a weight that holds NaN or does not divide into groups.
+    rounded too, over the range it has for the images of `calibration`. `layers` names the layers to quantize, by
+    default all, and `exclude` those to leave as they are. A weight that weight_norm or similar computes becomes an
+    ordinary parameter first. ValueError names the argument out of range, a layer that does not exist or that
+    calibration never calls, or a weight that holds NaN or does not divide into groups.
     """
     _check_settings(bits, granularity, percentile)
     _check.flags(symmetric=symmetric)
     if (activation_bits is None) != (calibration is None):
         raise ValueError("activation_bits and calibration belong together: give both or neither")
     model = clone(_weights.opened(model))
-    values = _weights.chosen(model, layers)
+    values = _weights.chosen(model, layers, exclude)
     _weights.checked(values)
     group_size = check_groups(granularity, group_size, values)
     if activation_bits is not None and calibration is not None:
@@ -291,21 +293,22 @@ def quantize(
 def quantize_inputs(
     model: nn.Module,
     bits: int,
-    calibration: Tensor,
     *,
+    calibration: Split,
     percentile: float = 100.0,
     layers: list[str] | None = None,
+    exclude: list[str] | None = None,
 ) -> nn.Module:
     """A new model that rounds the inputs of its layers; the weights do not change.
 
     One affine grid of `bits` bits, 1 to 8, for each layer, over the range that its input has for the images
-    `calibration`; `percentile` clips that range (see `choose_grid`). Attention's query, key and value and the two
+    of `calibration`; `percentile` clips that range (see `choose_grid`). Attention's query, key and value and the two
     inputs of a bilinear layer share a grid; the hidden state of a recurrent layer is not rounded. `layers` names the
     layers, by default all. ValueError as in `quantize`.
     """
     _check_settings(bits, "tensor", percentile)
     model = clone(_weights.opened(model))
-    _quantize_inputs(model, list(_weights.chosen(model, layers)), calibration, bits, percentile)
+    _quantize_inputs(model, list(_weights.chosen(model, layers, exclude)), calibration, bits, percentile)
     return model
 
 
@@ -362,10 +365,10 @@ def _round_input(
 
 
 @torch.no_grad()  # not inference_mode: training could not use the grids it makes
-def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: int, percentile: float) -> None:
-    """Pass `images` through the model, record the input of each layer, and give each its own rounding."""
+def _quantize_inputs(model: nn.Module, names: list[str], calibration: Split, bits: int, percentile: float) -> None:
+    """Pass the calibration images through the model, record the input of each layer, and give each its own rounding."""
     _check.whole("activation_bits", bits, 1, 8)
-    _check.kind(Tensor, calibration=images)
+    _check.kind(Split, calibration=calibration)
     layers = {owner: name for name in names for owner, _ in _weights.sharers(model, name)}
     seen: dict[nn.Module, list[Tensor]] = {}
 
@@ -374,8 +377,8 @@ def _quantize_inputs(model: nn.Module, names: list[str], images: Tensor, bits: i
             seen.setdefault(layer, []).extend(x.float().flatten() for x in _entering(layer, args, kwargs).values())
 
     hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
-    with evaluating(model), running(model, "calibration", images):
-        model(images)
+    with evaluating(model), running(model, "calibration", calibration.x):
+        model(calibration.x)
     for hook in hooks:
         hook.remove()
     if unheard := [name for layer, name in layers.items() if layer not in seen]:

@@ -19,18 +19,19 @@ from labkit.compress._channels import FIXED, Example, Use, channels, difference,
 from labkit.compress._channels import held as held  # for callers
 from labkit.data import Split
 
-CRITERIA = ("l1", "l2", "taylor", "activation", "random")
+IMPORTANCES = ("l1", "l2", "taylor", "activation", "random")
 SCOPES = ("layer", "global")
 
 
 def prune_channels(
     model: nn.Module,
-    example: Example,
     sparsity: float,
     *,
-    criterion: str = "l1",
-    scope: str = "layer",
+    example: Example,
+    importance: str = "l1",
+    scope: str = "global",
     layers: list[str] | None = None,
+    exclude: list[str] | None = None,
     calibration: Split | None = None,
     seed: int = 0,
 ) -> nn.Module:
@@ -40,7 +41,7 @@ def prune_channels(
     on it once, and its units are followed. `sparsity` in [0, 1) is the fraction of the units to remove, rounded to
     whole units; one is always kept. `scope`: "layer", each layer loses that fraction, or "global", all units compete by
     importance divided by the mean of their layer. `layers` names the layers to remove units from, by default all.
-    `criterion` ranks the units (formulas in `importance`); "taylor" and "activation" use all images of
+    `importance` ranks the units (formulas in `unit_importance`); "taylor" and "activation" use all images of
     `calibration`, "random" draws with `seed`. Layers that are added, equal pieces of a split, and the groups of a
     convolution share their units, which are ranked as one. A parametrized or quantized weight becomes ordinary
     floats.
@@ -53,13 +54,13 @@ def prune_channels(
     """
     sparsity = _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)
-    _check.one_of("criterion", criterion, CRITERIA)
+    _check.one_of("importance", importance, IMPORTANCES)
     _check.kind(Split | None, calibration=calibration)
     seed = _check.seed(seed)
     _check.kind(nn.Module, model=model)
     model = _weights.plain(model)
-    uses = channels(model, example, layers)
-    ranks = importance(model, uses, criterion, calibration, seed)
+    uses = channels(model, example, layers, exclude)
+    ranks = unit_importance(model, uses, importance, calibration, seed)
     gone = least_important(ranks, families(uses), sparsity, scope)
     small = remove(model, uses, gone)
     if fault := difference(model, small, uses, gone, example):
@@ -70,8 +71,8 @@ def prune_channels(
 # --- how important is a unit? -----------------------------------------------------------------------------------------
 
 
-def importance(
-    model: nn.Module, uses: list[Use], criterion: str = "l1", calibration: Split | None = None, seed: int = 0
+def unit_importance(
+    model: nn.Module, uses: list[Use], importance: str = "l1", calibration: Split | None = None, seed: int = 0
 ) -> Tensor:
     """The importance I of every unit number in `uses`.
 
@@ -84,15 +85,15 @@ def importance(
 
     The sums of coupled layers are added.
     """
-    _check.one_of("criterion", criterion, CRITERIA)
+    _check.one_of("importance", importance, IMPORTANCES)
     size = 1 + max((int(use.units.max()) for use in uses), default=0)
-    if criterion == "random":
+    if importance == "random":
         return torch.rand(size, generator=torch.Generator().manual_seed(seed))
-    if criterion in ("activation", "taylor"):
+    if importance in ("activation", "taylor"):
         if calibration is None:
-            raise ValueError(f"criterion {criterion!r} looks at images; give a Split of them as calibration")
-        return _heard(model, uses, size, calibration, gradient=criterion == "taylor")
-    total, power = torch.zeros(size), 1 if criterion == "l1" else 2
+            raise ValueError(f"importance {importance!r} looks at images; give a Split of them as calibration")
+        return _heard(model, uses, size, calibration, gradient=importance == "taylor")
+    total, power = torch.zeros(size), 1 if importance == "l1" else 2
     model = _weights.plain(model)
     for use in uses:
         if use.side == "out":
@@ -125,7 +126,7 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
                 loss = F.cross_entropy(model(x), y, reduction="sum")
             if unheard := set(readers) - {use.layer for use, _ in heard}:
                 raise ValueError(
-                    f"{min(unheard)} is used without being called; allowed: criterion 'l1', 'l2', 'random'"
+                    f"{min(unheard)} is used without being called; allowed: importance 'l1', 'l2', 'random'"
                 )
             if gradient:
                 loss.backward()

@@ -43,7 +43,7 @@ class Baseline:
         return shipped_sweep(kind, *self.key)
 
 
-def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) -> Baseline:
+def from_user(model: nn.Module, data: Data, name: str = "", key: Key | None = None) -> Baseline:
     """Score and weigh a trained network once; a copy of it, so that later training does not change what was scored.
 
     ValueError or TypeError for a network that does not classify the examples of `data`.
@@ -63,7 +63,7 @@ def own(model: nn.Module, data: Data, name: str = "", key: Key | None = None) ->
 @functools.cache
 def shipped(key: Key) -> Baseline:
     """A checkpoint by its key."""
-    return own(load_model(*key), load_data(key[1]), f"{key[0]} on {key[1]}", key)
+    return from_user(load_model(*key), load_data(key[1]), f"{key[0]} on {key[1]}", key)
 
 
 def given(model: nn.Module | None, data: Data | None) -> Baseline | None:
@@ -77,7 +77,7 @@ def given(model: nn.Module | None, data: Data | None) -> Baseline | None:
     for name in ("train", "validation"):
         if (device := getattr(data, name).prototype.device).type != "cpu":
             raise ValueError(f"data.{name}.x is on the device {device}; allowed: cpu, where panels work")
-    return own(model, data)
+    return from_user(model, data)
 
 
 def at_least(part: str, data: Data, examples: int) -> None:

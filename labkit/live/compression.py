@@ -14,7 +14,8 @@ from labkit.live.baseline import Baseline
 from labkit.live.network import NetworkView
 from labkit.live.score import Score, Scoring, sampled, scores, whole, workers
 from labkit.live.training import batch_size, paced
-from labkit.live.view import Card, Words
+from labkit.live.view import Card, Summary
+from labkit.optim import Hook
 from labkit.train import fit
 
 LOOK = 0.3  # seconds between two pictures of a training
@@ -88,7 +89,7 @@ class CompressionView(NetworkView):
             return store.encode_with_ledger(small, self.coders(settings))
         return store.encode(small), None
 
-    def tell(self, point: Compressed) -> Words:
+    def summarize(self, point: Compressed) -> Summary:
         """The point in words."""
         cards = self.cards(point)
         file = (
@@ -100,7 +101,7 @@ class CompressionView(NetworkView):
         title = words.finding(point.dense.score, point.score, point.dense.size_bytes / point.size_bytes)
         trained = "" if point.training is None else ", trained again"
         alt = words.sentence(words.setting(point.dense, point.settings, self) + trained, cards)
-        return Words(cards, alt, status, title, point.training)
+        return Summary(cards, alt, status, title, point.training)
 
     def train(
         self, settings: dict[str, Any], show: Callable[[Compressed], None], overtaken: Callable[[], bool]
@@ -116,9 +117,7 @@ class CompressionView(NetworkView):
         for result in self.measured(dense, point.settings, model, whole, 1.0):
             show(result)
 
-    def retrain(
-        self, point: Compressed, after_step: Callable[[nn.Module, float], None], cancel: Callable[[], bool]
-    ) -> nn.Module:
+    def retrain(self, point: Compressed, after_step: Hook, cancel: Callable[[], bool]) -> nn.Module:
         """The network after `epochs` of training."""
         train = point.dense.data.train
         model, _ = fit(

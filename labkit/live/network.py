@@ -59,7 +59,7 @@ class NetworkView(View):
         if "layer" in made:
             made["layer"].offer(layer_options(self.dense().layers, everything(self.settings_type)))
             if "checkpoint" in made:
-                follow(made["checkpoint"], made["layer"], everything(self.settings_type))
+                sync_layers(made["checkpoint"], made["layer"], everything(self.settings_type))
         return made
 
     def results(self, checkpoint: Key | None = None, **settings: Any) -> Iterator[Any]:
@@ -148,7 +148,7 @@ def everything(settings: Any) -> bool:
     return bool(settings.__dataclass_fields__["layer"].metadata["about"]["everything"])
 
 
-def follow(network: Control, menu: Control, everything: bool) -> None:
+def sync_layers(network: Control, menu: Control, everything: bool) -> None:
     """Let a menu of layers show those of the chosen checkpoint."""
 
     def offer(change: Mapping[str, Any]) -> None:

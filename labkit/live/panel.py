@@ -18,7 +18,7 @@ from labkit.live.ahead import given_up
 from labkit.live.controls import Control
 from labkit.live.picture import DRAWING
 from labkit.live.still import png
-from labkit.live.view import Card, Job, View, Words
+from labkit.live.view import Card, Job, Summary, View
 
 REST = 0.15  # seconds before a setting is settled: the drag may go on, and its first picture shall be on screen first
 KEPT = 32  # settled results that stay at hand
@@ -73,7 +73,7 @@ class Panel(anywidget.AnyWidget):
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._past: list[dict[str, Any]] = []
         self._shown: Any = None
-        self._words = Words([], "")
+        self._words = Summary([], "")
         self._prepared = False
         self._pinned: dict[str, Any] | None = None
         self._pinned_result: Any = None
@@ -393,13 +393,13 @@ class Panel(anywidget.AnyWidget):
             if number != self._newest or self._closed:
                 return
             self.view.draw(result)
-            self._words, self._shown = self.view.tell(result), result
+            self._words, self._shown = self.view.summarize(result), result
             self._publish()
 
     def _publish(self) -> None:
         """All in one message: never the picture of one setting beside the words of another.
 
-        Each message costs JupyterLab some milliseconds; and two threads that hold messages back at once would lose some.
+        A message costs JupyterLab some milliseconds; two threads that hold messages back at once would lose some.
         """
         live, words = self.view.live, self._words
         with DRAWING, self.hold_sync():

@@ -7,14 +7,14 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from labkit.live.picture import LiveFigure
-from labkit.live.view import Words
+from labkit.live.view import Summary
 
 SCALE = 2  # pixels a point
 MARGIN = 12
 HINT = "still picture: run this cell (Shift+Enter) to move the controls"
 
 
-def png(live: LiveFigure, words: Words) -> bytes:
+def png(live: LiveFigure, words: Summary) -> bytes:
     """A PNG of a result as it stands, 2 pixels a point."""
     figure = live.pixels(72 * SCALE)
     title, cards, below = 34 if words.title else 0, 96, 30

@@ -22,8 +22,9 @@ from labkit.live import words
 from labkit.live.baseline import Baseline
 from labkit.live.network import NetworkView
 from labkit.live.score import SAMPLE, Score, sampled, scores
-from labkit.live.view import Card, Words
-from labkit.train import count_correct, fit
+from labkit.live.view import Card, Summary
+from labkit.optim import Hook, Hooks, Step
+from labkit.train import count_correct, fit, hooks_of
 
 FRAME = 0.12  # seconds between two pictures of a run; with scoring and drawing, five a second
 WATCHED = 500  # training images that are scored for a picture
@@ -89,18 +90,18 @@ class Run:
         return f"trained: {last.step:,} steps" if self.ended else f"training: {last.progress:.0%} done"
 
 
-def paced(picture: Callable[[nn.Module, float], None], seconds: float) -> Callable[[nn.Module, float], None]:
+def paced(picture: Callable[[nn.Module, float], None], seconds: float) -> Hook:
     """A hook for `fit`: `picture(model, progress)` every so many seconds, but for half of the time it trains.
 
     A network that is slow to score is shown less often, never scored on fewer images.
     """
     due = time.perf_counter()
 
-    def after_step(model: nn.Module, progress: float) -> None:
+    def after_step(model: nn.Module, step: Step) -> None:
         nonlocal due
         began = time.perf_counter()
-        if began > due and progress < 1:
-            picture(model, progress)
+        if began > due and step.progress < 1:
+            picture(model, step.progress)
             now = time.perf_counter()
             due = now + max(seconds, now - began)
 
@@ -116,7 +117,7 @@ def stream(
     overtaken: Callable[[], bool],
     *,
     loss: losses.Loss = losses.cross_entropy,
-    after_step: Callable[[nn.Module, float], None] | None = None,
+    after_step: Hooks = (),
     made: Callable[[nn.Module], nn.Module] = lambda model: model,
     **settings: Any,
 ) -> tuple[nn.Module, Run] | None:
@@ -146,18 +147,18 @@ def stream(
 
     look = paced(lambda model, progress: frame(made(model)), FRAME)
 
-    def watch(model: nn.Module, progress: float) -> None:
+    def watch(model: nn.Module, now: Step) -> None:
         nonlocal step, done
-        step, done = step + 1, progress
-        if after_step:
-            after_step(model, progress)
+        step, done = now.number, now.progress
         if math.isfinite(seen[-1]):
-            look(model, progress)
+            look(model, now)
 
     def over() -> bool:
         return overtaken() or bool(seen and not math.isfinite(seen[-1]))
 
-    model, _ = fit(model, train, loss=recorded, after_step=watch, cancel=over, progress=False, **settings)
+    model, _ = fit(
+        model, train, loss=recorded, after_step=[*hooks_of(after_step), watch], cancel=over, progress=False, **settings
+    )
     if overtaken():
         return None
     frame(made(model) if math.isfinite(seen[-1]) else model, ended=True)
@@ -252,12 +253,12 @@ class TrainingView(NetworkView):
         """The still part changes with the network."""
         return trial.dense
 
-    def tell(self, trial: Trained) -> Words:
+    def summarize(self, trial: Trained) -> Summary:
         """The trial in words."""
         cards, run = self.cards(trial), trial.run
         alt = words.sentence(words.setting(trial.dense, trial.settings, self), cards) + run.scored
         progress = run.progress if run.moments and not run.ended else None
-        return Words(cards, alt, self.status(trial), self.finding(trial), progress)
+        return Summary(cards, alt, self.status(trial), self.finding(trial), progress)
 
 
 class Curves:

@@ -8,7 +8,7 @@ from labkit.live.picture import LiveFigure
 Card = tuple[str, str, str]  # label, value, note
 
 
-class Words(NamedTuple):
+class Summary(NamedTuple):
     """A result in words. `title` is what was found; `progress` the share of a training that is done, None without."""
 
     cards: list[Card]
@@ -26,7 +26,7 @@ class View:
     """The base of the views.
 
     A view has `results(**settings)`, an iterator: a first, quick result within the time of a frame, then better ones;
-    `draw(result)`, which moves the artists of its `live` figure; and `tell(result)`, the result in words.
+    `draw(result)`, which moves the artists of its `live` figure; and `summarize(result)`, the result in words.
     """
 
     live: LiveFigure
@@ -40,7 +40,7 @@ class View:
         """Move the artists."""
         raise NotImplementedError
 
-    def tell(self, result: Any) -> Words:
+    def summarize(self, result: Any) -> Summary:
         """The result in words."""
         raise NotImplementedError
 

@@ -73,7 +73,7 @@ class Reader:
         self._coder = constriction.stream.queue.RangeDecoder(words)
 
     def ask(self, question: Question, contexts: Sequence[np.ndarray], answers: np.ndarray) -> np.ndarray:
-        """The next answers in the stream; of `answers` only the size is used."""
+        """The next answers in the stream; of `teacher_outputs` only the size is used."""
         if not answers.size:
             return answers.astype(np.int32)
         try:

@@ -65,7 +65,7 @@ def _kinds(model: nn.Module) -> dict[str, str]:
     return kinds
 
 
-def comparison(model: nn.Module) -> pd.DataFrame:
+def size_table(model: nn.Module) -> pd.DataFrame:
     """The file of `model` compared with theory and other files of the same values, one row each: what, bytes.
 
     "theory" is the entropy of independent symbols: for each tensor n · H(share of zeros) for the mask plus the entropy

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import labkit as lk
-from labkit.compress.distill import answers
+from labkit.compress.distill import teacher_outputs
 from labkit.data import data_dir
 from labkit.topics.knowledge_distillation.panel import offered
 from tests.browser.account import (
@@ -107,7 +107,7 @@ def test_the_softened_teacher_equals_a_recomputation(distillation):
     press(panel, "image", "ArrowLeft")
     temperature = float(shown_value(panel, "temperature T"))
     data = lk.load_data("fashion-mnist")
-    place = offered(answers(lk.load_model("lenet-5", "fashion-mnist"), data.validation.x))[
+    place = offered(teacher_outputs(lk.load_model("lenet-5", "fashion-mnist"), data.validation.x))[
         int(shown_value(panel, "image")) - 1
     ]
     raw = (data_dir() / "checkpoints" / "lenet-5--fashion-mnist.safetensors").read_bytes()

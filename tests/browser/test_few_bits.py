@@ -50,7 +50,7 @@ def recomputed_gradients(bits, stochastic):
     torch.manual_seed(0)
     net, always = lk.build("lenet-300-100"), True
 
-    def after_step(model, progress):
+    def after_step(model, step):
         nonlocal always
         always = always & torch.cat([p.grad.flatten() == 0 for p in model.parameters()])
 

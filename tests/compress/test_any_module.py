@@ -19,12 +19,13 @@ from torch.nn.utils import prune as torch_prune
 from torch.optim.swa_utils import AveragedModel
 
 from labkit.compress import _weights
-from labkit.compress.codebook import share
+from labkit.compress.codebook import share_weights
 from labkit.compress.magnitude import prune, sparsity_of
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.quantize import quantize, quantize_inputs
 from labkit.measure import kinds
 from labkit.store import check_equal, decode, encode, encode_with_ledger
+from tests.unlabelled import unlabelled
 
 IMAGE, ROWS, SEQUENCE = (3, 2, 7, 7), (4, 6), (3, 5, 6)
 TOKENS = torch.arange(15).view(3, 5) % 9
@@ -476,14 +477,14 @@ def check_groups(kind: Kind, model: nn.Module) -> None:
 
 
 def check_activations(kind: Kind, model: nn.Module) -> None:
-    result = quantize(model, 8, activation_bits=8, calibration=kind.x)
+    result = quantize(model, 8, activation_bits=8, calibration=unlabelled(kind.x))
     for ours, theirs in zip(outputs(result, kind.x), outputs(kind.fresh, kind.x), strict=True):
         assert torch.allclose(ours, theirs, atol=0.06)
     check_result(kind, model, result)
 
 
 def check_inputs(kind: Kind, model: nn.Module) -> None:
-    result = quantize_inputs(model, 2, kind.x)
+    result = quantize_inputs(model, 2, calibration=unlabelled(kind.x))
     for name, w in model_weights(kind, model).items():
         assert of(result, name).equal(w)
     rounded = [m for m in result.modules() if hasattr(m, "input_quantizer") and m._forward_pre_hooks]
@@ -493,7 +494,7 @@ def check_inputs(kind: Kind, model: nn.Module) -> None:
 
 
 def check_shared(kind: Kind, model: nn.Module) -> None:
-    result = share(model, 3)
+    result = share_weights(model, 3)
     for name, w in model_weights(kind, model).items():
         now = of(result, name)
         assert len(now[now != 0].unique()) <= 8

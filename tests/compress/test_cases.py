@@ -9,15 +9,19 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils import prune as torch_prune
 
 from labkit.compress import _weights
-from labkit.compress.codebook import share, to_floats, to_indices
+from labkit.compress.codebook import share_weights, to_floats, to_indices
 from labkit.compress.integer import integer_only
-from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, sparsity_of
+from labkit.compress.magnitude import GradualPruning, KeepZeros, prune, sparsity_of
 from labkit.compress.qat import finish_qat, keep_grids, prepare_qat
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize, quantize_inputs
 from labkit.data import Split
 from labkit.measure import counts, kinds
-from labkit.store import check_equal, comparison, decode, encode, ledger
+from labkit.optim import Step
+from labkit.store import check_equal, decode, encode, ledger, size_table
 from labkit.train import fit
+from tests.unlabelled import unlabelled
+
+END = Step(1, 1, 1, True, 0.1)
 
 
 def seeded(build) -> nn.Module:
@@ -120,7 +124,7 @@ def test_no_value_makes_a_level_infinite(w, bits, symmetric, shared):
 def test_a_rounded_model_of_any_type_comes_back_from_its_file(dtype):
     model = seeded(lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))).to(dtype)
     x = torch.rand(20, 6).to(dtype)
-    small = quantize(model, 4, granularity="channel", activation_bits=8, calibration=x)
+    small = quantize(model, 4, granularity="channel", activation_bits=8, calibration=unlabelled(x))
     again = decode(encode(small), model)
     check_equal(small, again)
     assert again[0].weight.dtype == dtype
@@ -145,7 +149,7 @@ def test_centroids_of_half_precision_are_the_nearest(dtype):
     assert to_floats(to_indices(w, codebook), codebook).equal(nearest)
     model = nn.Linear(300, 1).to(dtype)
     model.weight.data = w[None]
-    assert len(share(model, 2).weight.unique()) == 4
+    assert len(share_weights(model, 2).weight.unique()) == 4
 
 
 # rules of other libraries
@@ -164,7 +168,14 @@ def test_pruning_a_normalized_weight_leaves_half_of_it_and_the_input_alone():
 def test_spectral_norm_in_training_mode_is_read_but_not_changed():
     layer = seeded(lambda: parametrizations.spectral_norm(nn.Linear(20, 10))).train()
     before = copy.deepcopy(layer.state_dict())
-    for routine in (lambda m: prune(m, 0.5), lambda m: quantize(m, 4), lambda m: share(m, 2), encode, counts, kinds):
+    for routine in (
+        lambda m: prune(m, 0.5),
+        lambda m: quantize(m, 4),
+        lambda m: share_weights(m, 2),
+        encode,
+        counts,
+        kinds,
+    ):
         routine(layer)
     assert all(value.equal(before[name]) for name, value in layer.state_dict().items())
     expected = copy.deepcopy(layer).eval().weight
@@ -183,16 +194,16 @@ def test_what_torch_pruned_is_counted_and_has_no_negative_zeros():
 
 def test_zeros_are_held_where_a_rule_gives_them_back_and_refused_where_not(refuses):
     layer = seeded(lambda: parametrizations.weight_norm(nn.Linear(6, 5)))
-    hook = keep_zeros(prune(layer, 0.5))
-    hook(layer, 0.0)
+    hook = KeepZeros(prune(layer, 0.5))
+    hook(layer, END)
     assert int((layer.weight == 0).sum()) == 15
     orthogonal = seeded(lambda: parametrizations.orthogonal(nn.Linear(6, 5)))
     with pytest.raises(ValueError, match="weight is computed by another library's rule; allowed here: weights that"):
-        prune_gradually(0.5)(orthogonal, 1.0)
+        GradualPruning(0.5)(orthogonal, END)
     masked = nn.Sequential(nn.Linear(6, 5))
     torch_prune.l1_unstructured(masked[0], "weight", 3)
     with pytest.raises(ValueError, match="0.weight is computed by another library's rule"):
-        prune_gradually(0.5)(masked, 1.0)
+        GradualPruning(0.5)(masked, END)
 
 
 # what trains
@@ -212,7 +223,7 @@ def test_frozen_weights_stay_frozen_through_training_for_a_grid():
     assert free(keep_grids(finished)) == [False, True]
     assert free(prepare_qat(finished, 3)) == [False, True]
     assert [p.requires_grad for p in _weights.plain(finished).parameters()] == [False, False, True, True]
-    assert [p.requires_grad for n, p in share(model, 2).named_parameters() if "codebook" in n] == [False, True]
+    assert [p.requires_grad for n, p in share_weights(model, 2).named_parameters() if "codebook" in n] == [False, True]
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
@@ -255,15 +266,15 @@ def test_attention_rounds_query_key_and_value_and_names_what_it_cannot_hear():
     with pytest.raises(
         ValueError, match="calibration never calls the layer of attention.out_proj.weight with a tensor"
     ):
-        quantize(Net(), 8, activation_bits=8, calibration=x)
-    model = quantize_inputs(Net(), 3, x, layers=["attention"])
+        quantize(Net(), 8, activation_bits=8, calibration=unlabelled(x))
+    model = quantize_inputs(Net(), 3, calibration=unlabelled(x), layers=["attention"])
     grid = choose_grid(torch.cat([x, 10 * x, -x]), 3, symmetric=False)
     q, k, v = (fake_quantize(t, grid) for t in (x, 10 * x, -x))
     assert torch.allclose(model(x), attention(q, k, v)[0], atol=1e-6)
 
 
 def test_activation_grids_can_be_trained_with():
-    model = quantize_inputs(nn.Linear(4, 3), 4, torch.rand(9, 4))
+    model = quantize_inputs(nn.Linear(4, 3), 4, calibration=unlabelled(torch.rand(9, 4)))
     model(torch.rand(2, 4)).sum().backward()
     assert not model.input_quantizer.scale.is_inference()
     assert model.weight.grad.abs().sum() > 0
@@ -273,7 +284,7 @@ def test_calibration_that_overflows_is_refused_by_layer():
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2))
     model[0].weight.data.fill_(3e38)
     with pytest.raises(ValueError, match=r"what enters the layer of 1.weight holds 6 NaN or infinite values"):
-        quantize_inputs(model, 8, torch.full((3, 2), 3.0))
+        quantize_inputs(model, 8, calibration=unlabelled(torch.full((3, 2), 3.0)))
 
 
 def test_a_layer_with_an_input_quantizer_of_its_own_keeps_it():
@@ -287,8 +298,8 @@ def test_a_layer_with_an_input_quantizer_of_its_own_keeps_it():
 
     model, x = nn.Sequential(seeded(Own), nn.Linear(3, 2)), torch.rand(5, 4)
     with pytest.raises(ValueError, match="Own has an input_quantizer of its own; allowed: layers without one"):
-        quantize_inputs(model, 8, x)
-    small = quantize_inputs(quantize(model, 4), 2, x, layers=["0.input_quantizer", "1"])
+        quantize_inputs(model, 8, calibration=unlabelled(x))
+    small = quantize_inputs(quantize(model, 4), 2, calibration=unlabelled(x), layers=["0.input_quantizer", "1"])
     again = decode(encode(small), model)
     check_equal(small, again)
     assert again(x).equal(small(x))
@@ -334,9 +345,9 @@ def test_layers_is_a_list_of_names(refuses, layers, said):
     for routine in (
         lambda: prune(model, 0.5, layers=layers),
         lambda: quantize(model, layers=layers),
-        lambda: share(model, 2, layers=layers),
+        lambda: share_weights(model, 2, layers=layers),
         lambda: prepare_qat(model, 2, layers=layers),
-        lambda: prune_gradually(0.5, layers=layers)(model, 1.0),
+        lambda: GradualPruning(0.5, layers=layers)(model, END),
     ):
         refuses(ValueError, said, routine)
 
@@ -382,10 +393,10 @@ def test_loading_keeps_the_memory_format_of_the_model_that_is_loaded_into():
 
 def test_a_wrapped_network_has_the_file_and_the_ledger_of_the_network_inside():
     model, x = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)).eval(), torch.rand(9, 4)
-    small = quantize(model, 4, activation_bits=8, calibration=x)
+    small = quantize(model, 4, activation_bits=8, calibration=unlabelled(x))
     assert encode(nn.DataParallel(small)) == encode(small)
     assert ledger(nn.DataParallel(small)).equals(ledger(small))
-    assert comparison(nn.DataParallel(small))["bytes"][3:].tolist() == comparison(small)["bytes"][3:].tolist()
+    assert size_table(nn.DataParallel(small))["bytes"][3:].tolist() == size_table(small)["bytes"][3:].tolist()
     again = decode(encode(small), nn.DataParallel(small))
     check_equal(small, again)
     assert again(x).equal(small(x))
@@ -400,8 +411,8 @@ def test_a_subclass_is_not_taken_for_its_layer():
             return super().forward(x) / 2
 
     model, x = nn.Sequential(nn.Flatten(), Halved(6, 3)), torch.rand(20, 6)
-    small = quantize(model, 8, activation_bits=8, calibration=x)
+    small = quantize(model, 8, activation_bits=8, calibration=unlabelled(x))
     with pytest.raises(ValueError, match="_1 does not fit; allowed: one chain of linear layers"):
         integer_only(small)
-    usual = quantize(nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), 8, activation_bits=8, calibration=x)
+    usual = quantize(nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), 8, activation_bits=8, calibration=unlabelled(x))
     assert torch.allclose(integer_only(nn.DataParallel(usual))(x), usual(x), atol=1e-5)

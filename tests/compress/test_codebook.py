@@ -11,8 +11,8 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from labkit.compress import _weights
-from labkit.compress.codebook import INITS, Lookup, initial_centroids, k_means, share, to_indices
-from labkit.compress.magnitude import keep_zeros, masks_of, prune
+from labkit.compress.codebook import INITS, Lookup, initial_centroids, k_means, share_weights, to_indices
+from labkit.compress.magnitude import KeepZeros, masks_of, prune
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize
 from labkit.train import fit
 
@@ -97,7 +97,7 @@ def test_the_index_is_that_of_the_nearest_centroid_in_whatever_order_and_zero_ha
 @pytest.mark.parametrize("bits", [1, 3, 8])
 def test_a_layer_holds_no_more_values_than_its_codebook(mlp, bits):
     before = copy.deepcopy(mlp.state_dict())
-    model = share(mlp, bits)
+    model = share_weights(mlp, bits)
     for i in (1, 3):
         centroids = k_means(mlp[i].weight.detach().flatten(), 2**bits)
         assert codebook_of(model[i]).equal(centroids)
@@ -107,8 +107,8 @@ def test_a_layer_holds_no_more_values_than_its_codebook(mlp, bits):
 
 
 def test_as_many_values_as_centroids_change_nothing(mlp):
-    once = share(mlp, 4)
-    again = share(once, 8)
+    once = share_weights(mlp, 4)
+    again = share_weights(once, 8)
     assert torch.allclose(again[1].weight, once[1].weight, atol=1e-7)
     assert len(codebook_of(again[1])) == 16
 
@@ -116,7 +116,7 @@ def test_as_many_values_as_centroids_change_nothing(mlp):
 @pytest.mark.parametrize("init", INITS)
 def test_pruned_zeros_stay_and_are_not_clustered(mlp, init):
     pruned = prune(mlp, 0.8)
-    model = share(pruned, 2, init=init)
+    model = share_weights(pruned, 2, init=init)
     assert all(mask.equal(masks_of(pruned)[name]) for name, mask in masks_of(model).items())
     kept = pruned[1].weight[pruned[1].weight != 0].detach()
     assert codebook_of(model[1]).equal(k_means(kept, 4, init))
@@ -125,14 +125,14 @@ def test_pruned_zeros_stay_and_are_not_clustered(mlp, init):
 def test_a_layer_of_zeros_has_an_empty_codebook():
     layer = nn.Linear(3, 2)
     layer.weight.data.zero_()
-    model = share(nn.Sequential(layer), 4)
+    model = share_weights(nn.Sequential(layer), 4)
     assert len(codebook_of(model[0])) == 0
     assert not model[0].weight.any()
 
 
 def test_the_gradient_of_a_centroid_is_the_sum_of_its_members_gradients(mlp, digits):
     pruned = prune(mlp, 0.5)
-    model = share(pruned, 2)
+    model = share_weights(pruned, 2)
     plain = _weights.plain(model)
     for net in (model, plain):
         nn.functional.cross_entropy(net(digits.train.x[:64]), digits.train.y[:64]).backward()
@@ -144,8 +144,8 @@ def test_the_gradient_of_a_centroid_is_the_sum_of_its_members_gradients(mlp, dig
 
 @pytest.mark.parametrize("with_hook", [False, True])
 def test_fit_moves_the_centroids_and_nothing_else_of_a_weight(trained, digits, with_hook):
-    model = share(prune(trained, 0.6), 2)
-    hook = keep_zeros(model) if with_hook else None
+    model = share_weights(prune(trained, 0.6), 2)
+    hook = KeepZeros(model) if with_hook else ()
     tuned, history = fit(model, digits.train, epochs=6, lr=3e-3, progress=False, after_step=hook)
     for i in (1, 3):
         before, after = model[i].parametrizations.weight, tuned[i].parametrizations.weight
@@ -156,7 +156,7 @@ def test_fit_moves_the_centroids_and_nothing_else_of_a_weight(trained, digits, w
 
 
 def test_pruning_afterwards_keeps_the_indices_of_what_stays(mlp):
-    model = share(mlp, 3)
+    model = share_weights(mlp, 3)
     pruned = prune(model, 0.5)
     kept = pruned[1].weight != 0
     assert pruned[1].weight[kept].equal(model[1].weight[kept])
@@ -166,15 +166,15 @@ def test_pruning_afterwards_keeps_the_indices_of_what_stays(mlp):
 
 def test_sharing_and_rounding_replace_one_another(mlp):
     rounded = quantize(mlp, 2)
-    shared = share(rounded, 3)
+    shared = share_weights(rounded, 3)
     assert torch.allclose(shared[1].weight, rounded[1].weight, atol=1e-6)
-    back = quantize(share(mlp, 3), 2)
+    back = quantize(share_weights(mlp, 3), 2)
     assert len(back[1].parametrizations.weight) == 1
     assert back[1].parametrizations.weight.original.dtype == torch.int8
 
 
 def test_layers_limits_it(mlp):
-    model = share(mlp, 2, layers=["3"])
+    model = share_weights(mlp, 2, layers=["3"])
     assert model[1].weight.equal(mlp[1].weight)
     assert len(model[3].weight.unique()) == 4
 
@@ -182,7 +182,7 @@ def test_layers_limits_it(mlp):
 def test_tied_weights_share_one_codebook_and_stay_tied():
     net = nn.ModuleDict(dict(embed=nn.Embedding(20, 8), out=nn.Linear(8, 20, bias=False)))
     net["out"].weight = net["embed"].weight
-    model = share(net, 2)
+    model = share_weights(net, 2)
     assert model["out"].weight.equal(model["embed"].weight)
     assert codebook_of(model["out"]) is codebook_of(model["embed"])
     assert sum(p.requires_grad for p in model.parameters()) == 1
@@ -192,7 +192,7 @@ def test_tied_weights_share_one_codebook_and_stay_tied():
 def test_any_module(build):
     torch.manual_seed(0)
     model = build(4, 5) if build is nn.GRU else build()
-    for name, value in _weights.weights(share(model, 1)).items():
+    for name, value in _weights.weights(share_weights(model, 1)).items():
         assert len(value.unique()) <= 2, name
 
 
@@ -206,9 +206,9 @@ def test_any_module(build):
     ],
 )
 def test_share_refuses(mlp, refuses, settings, error, said):
-    refuses(error, said, share, mlp, **settings)
+    refuses(error, said, share_weights, mlp, **settings)
 
 
 def test_nan_is_refused_by_name(mlp, refuses):
     mlp[3].weight.data[0, 0] = float("nan")
-    refuses(ValueError, "3.weight holds 1 NaN or infinite values; allowed: finite numbers", share, mlp, 2)
+    refuses(ValueError, "3.weight holds 1 NaN or infinite values; allowed: finite numbers", share_weights, mlp, 2)

@@ -9,7 +9,7 @@ import torch
 from labkit.compress import _weights
 from labkit.compress.compose import STEPS, as_stored, compose
 from labkit.compress.distill import distill
-from labkit.compress.magnitude import keep_zeros, masks_of, prune, sparsity_of
+from labkit.compress.magnitude import KeepZeros, masks_of, prune, sparsity_of
 from labkit.compress.qat import finish_qat, keep_grids, on_grids, prepare_qat
 from labkit.compress.quantize import quantize
 from labkit.data import Split
@@ -51,8 +51,10 @@ def test_untrained_the_order_matters(trained, digits):
 def test_trained_it_is_the_techniques_by_hand_too(trained, digits):
     share = HOW | dict(epochs=2)
     pruned = prune(trained, 0.8)
-    pruned, _ = fit(pruned, digits.train, after_step=keep_zeros(pruned), **share)
-    pruned, _ = distill(trained, pruned, digits.train, alpha=1, temperature=2.0, after_step=keep_zeros(pruned), **share)
+    pruned, _ = fit(pruned, digits.train, after_step=KeepZeros(pruned), **share)
+    pruned, _ = distill(
+        pruned, digits.train, teacher=trained, alpha=1, temperature=2.0, after_step=KeepZeros(pruned), **share
+    )
     expected = finish_qat(fit(prepare_qat(pruned, 3), digits.train, **share)[0])
     how = dict(sparsity=0.8, bits=3, epochs=6, temperature=2.0)
     check_equal(compose(trained, digits.train, ("prune", "distil", "quantize"), **how, **HOW)[0], expected)
@@ -71,8 +73,8 @@ def test_without_a_step_it_is_fine_tuning(trained, digits):
 def test_zeros_and_grids_survive_every_later_step(trained, digits, steps):
     stood, how = [], dict(sparsity=0.7, bits=3, epochs=2 * len(steps))
 
-    def after_step(model, progress):
-        if (progress * len(steps)) % 1 == 0:
+    def after_step(model, step):
+        if step.number % (step.total // len(steps)) == 0:
             stood.append(as_stored(model))
 
     small, _ = compose(trained, digits.train, steps, after_step=after_step, **how, **HOW)
@@ -96,11 +98,11 @@ def test_the_budget_is_shared_and_its_progress_heard(trained, digits):
     heard = []
     _, history = compose(
         trained, digits.train, STEPS, sparsity=0.5, bits=4, epochs=6, validation=digits.validation,
-        after_step=lambda model, progress: heard.append(progress), **HOW,
+        after_step=lambda model, step: heard.append((step.progress, step.epoch)), **HOW,
     )  # fmt: skip
     assert history.phase.tolist() == ["prune", "prune", "quantize", "quantize", "distil", "distil"]
-    assert heard == sorted(heard)
-    assert heard[-1] == 1
+    assert heard == sorted(set(heard))
+    assert heard[-1] == (1, 6)
     assert len(heard) == 6 * -(-len(digits.train) // 128)
     assert history.validation_accuracy.iloc[-1] > 0.8
 
@@ -109,7 +111,7 @@ def test_distillation_asks_the_network_as_it_came_in_and_no_labels(trained, digi
     nonsense = Split(digits.train.x, (digits.train.y + 1) % 10)
     how = dict(sparsity=0.8, bits=3, epochs=3, seed=2)
     small, _ = compose(trained, nonsense, ("distil",), **how, **HOW)
-    check_equal(small, distill(trained, trained, digits.train, alpha=1, epochs=3, seed=2, **HOW)[0])
+    check_equal(small, distill(trained, digits.train, teacher=trained, alpha=1, epochs=3, seed=2, **HOW)[0])
     fooled, _ = compose(trained, nonsense, (), **how, **HOW)
     assert count_correct(small, digits.validation) > 270 > count_correct(fooled, digits.validation)
 

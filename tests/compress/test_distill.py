@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from labkit import losses
-from labkit.compress.distill import Hint, answers, best_offset, distill, guided, raise_logit
+from labkit.compress.distill import Hint, best_offset, distill, guided, raise_logit, teacher_outputs
 from labkit.data import Split, take
 from labkit.models import mlp as perceptron
 from labkit.train import count_correct, fit
@@ -28,7 +28,7 @@ def same(one, other, atol=0.0):
 
 def test_answers_are_the_logits_in_evaluation_mode(trained, digits):
     teacher = nn.Sequential(copy.deepcopy(trained), nn.Dropout(0.5)).train()
-    said = answers(teacher, digits.test.x, batch_size=70)
+    said = teacher_outputs(teacher, digits.test.x, batch_size=70)
     assert torch.allclose(said, trained(digits.test.x), atol=1e-5)
     assert not said.requires_grad
     assert teacher.training
@@ -38,7 +38,7 @@ def test_answers_are_the_logits_in_evaluation_mode(trained, digits):
 def test_it_is_fit_with_the_distillation_loss(trained, digits, temperature, alpha):
     loss = losses.distillation(trained, temperature, alpha)
     expected, _ = fit(student(), digits.train, loss=loss, **SETTINGS)
-    ours, history = distill(trained, student(), digits.train, temperature=temperature, alpha=alpha, **SETTINGS)
+    ours, history = distill(student(), digits.train, teacher=trained, temperature=temperature, alpha=alpha, **SETTINGS)
     assert same(ours, expected, atol=1e-4)
     plain, _ = fit(student(), digits.train, **SETTINGS)
     assert not same(plain, expected, atol=1e-2)
@@ -46,21 +46,21 @@ def test_it_is_fit_with_the_distillation_loss(trained, digits, temperature, alph
 
 
 def test_its_answers_stand_for_the_teacher(trained, digits):
-    said = answers(trained, digits.train.x)
-    ours, _ = distill(said, student(), digits.train, **SETTINGS)
-    assert same(ours, distill(trained, student(), digits.train, **SETTINGS)[0])
+    said = teacher_outputs(trained, digits.train.x)
+    ours, _ = distill(student(), digits.train, teacher=said, **SETTINGS)
+    assert same(ours, distill(student(), digits.train, teacher=trained, **SETTINGS)[0])
 
 
 def test_a_convolutional_student_gets_its_images_in_their_shape(trained, digits):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     expected, _ = fit(net, digits.train, loss=losses.distillation(trained), **SETTINGS)
-    assert same(distill(trained, net, digits.train, **SETTINGS)[0], expected, atol=1e-4)
+    assert same(distill(net, digits.train, teacher=trained, **SETTINGS)[0], expected, atol=1e-4)
 
 
 def test_teacher_and_student_are_left_as_they_were(trained, digits):
     teacher, pupil = copy.deepcopy(trained).train(), student()
-    distill(teacher, pupil, digits.train, **SETTINGS)
+    distill(pupil, digits.train, teacher=teacher, **SETTINGS)
     assert same(teacher, trained)
     assert teacher.training
     assert all(p.grad is None for p in teacher.parameters())
@@ -68,7 +68,7 @@ def test_teacher_and_student_are_left_as_they_were(trained, digits):
 
 
 def test_validation_and_history_are_those_of_fit(trained, digits):
-    pupil, history = distill(trained, student(), digits.train, validation=digits.validation, **SETTINGS)
+    pupil, history = distill(student(), digits.train, teacher=trained, validation=digits.validation, **SETTINGS)
     right = count_correct(pupil, digits.validation) / 300
     assert history["validation_accuracy"].iloc[-1] == pytest.approx(right)
     assert pupil(digits.test.x).shape == (300, 10)
@@ -79,7 +79,7 @@ def test_a_teacher_helps_where_labels_are_few(trained, digits):
     few = take(digits.train, 100)
     alone, _ = fit(student(), few, epochs=100, lr=1e-2, batch_size=100, progress=False)
     blind = Split(digits.train.x, torch.zeros_like(digits.train.y))
-    taught, _ = distill(trained, student(), blind, alpha=1.0, epochs=8, lr=1e-2, batch_size=100, progress=False)
+    taught, _ = distill(student(), blind, teacher=trained, alpha=1.0, epochs=8, lr=1e-2, batch_size=100, progress=False)
     assert count_correct(taught, digits.test) > count_correct(alone, digits.test) + 6
 
 
@@ -107,14 +107,16 @@ def test_distill_refuses(mlp, digits, refuses, settings, error, said):
 
 
 def hint_of(trained, x, weight=0.1, layer="1"):
-    return Hint(answers(trained, x, layer="2"), layer, weight)
+    return Hint(teacher_outputs(trained, x, layer="2"), layer, weight)
 
 
 def test_the_answers_of_a_layer_are_what_it_gives(trained, digits):
     x = digits.test.x
     expected = trained[2](trained[1](x.flatten(1)))
-    assert torch.allclose(answers(trained, x, batch_size=70, layer="2"), expected, atol=1e-5)
-    assert torch.equal(answers(trained, x, layer="3"), answers(trained, x))  # its last layer gives the logits
+    assert torch.allclose(teacher_outputs(trained, x, batch_size=70, layer="2"), expected, atol=1e-5)
+    assert torch.equal(
+        teacher_outputs(trained, x, layer="3"), teacher_outputs(trained, x)
+    )  # its last layer gives the logits
 
 
 @pytest.mark.parametrize(("alpha", "weight"), [(0.0, 0.1), (0.9, 0.02)])
@@ -130,29 +132,29 @@ def test_a_hint_adds_half_the_squared_distance_to_the_loss(trained, digits, alph
         return rest + weight * 0.5 * (wanted - given).square().sum(1).mean()
 
     expected, _ = fit(guided(student(), hint, digits.train.x, seed=3), digits.train, loss=loss, **SETTINGS)
-    ours, history = distill(trained, student(), digits.train, alpha=alpha, hint=hint, **SETTINGS)
+    ours, history = distill(student(), digits.train, teacher=trained, alpha=alpha, hint=hint, **SETTINGS)
     assert same(ours, expected.student, atol=1e-4)
     assert history["epoch"].tolist() == [1, 2, 3]
-    without, _ = distill(trained, student(), digits.train, alpha=alpha, **SETTINGS)
+    without, _ = distill(student(), digits.train, teacher=trained, alpha=alpha, **SETTINGS)
     assert not same(ours, without, atol=1e-2)
 
 
 def test_a_hint_of_no_weight_changes_nothing(trained, digits):
-    ours, _ = distill(trained, student(), digits.train, hint=hint_of(trained, digits.train.x, 0), **SETTINGS)
-    assert same(ours, distill(trained, student(), digits.train, **SETTINGS)[0])
+    ours, _ = distill(student(), digits.train, teacher=trained, hint=hint_of(trained, digits.train.x, 0), **SETTINGS)
+    assert same(ours, distill(student(), digits.train, teacher=trained, **SETTINGS)[0])
 
 
 def test_the_student_comes_back_without_its_regressor(trained, digits):
     looks = []
     hint = hint_of(trained, digits.train.x)
-    settings = SETTINGS | dict(validation=digits.validation, after_step=lambda model, progress: looks.append(model))
-    ours, history = distill(trained, student(), digits.train, hint=hint, **settings)
+    settings = SETTINGS | dict(validation=digits.validation, after_step=lambda model, step: looks.append(model))
+    ours, history = distill(student(), digits.train, teacher=trained, hint=hint, **settings)
     assert type(ours) is type(student())
     assert ours.state_dict().keys() == student().state_dict().keys()
     assert type(looks[0]) is type(student())
     assert history["validation_accuracy"].iloc[-1] == pytest.approx(count_correct(ours, digits.validation) / 300)
     torch.rand(3)
-    again, _ = distill(trained, student(), digits.train, hint=hint, **SETTINGS)
+    again, _ = distill(student(), digits.train, teacher=trained, hint=hint, **SETTINGS)
     assert same(ours, again)  # the regressor is drawn by the seed of the run
 
 
@@ -160,19 +162,19 @@ def test_a_map_is_taught_by_a_map_of_its_size(trained, digits):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     wide = nn.Sequential(nn.Conv2d(1, 7, 3), nn.Flatten(), nn.Linear(252, 10))
-    hint = Hint(answers(wide, digits.train.x, layer="0"), "0", 100.0)
+    hint = Hint(teacher_outputs(wide, digits.train.x, layer="0"), "0", 100.0)
     pair = guided(net, hint, digits.train.x)
     assert pair.regressor(net[0](digits.train.x[:2])).shape == wide[0](digits.train.x[:2]).shape
 
     def best_fit(model):  # residual of the best linear map from the student's channels to the teacher's
-        given = answers(model, digits.validation.x, layer="0").movedim(1, 3).flatten(0, 2)
-        wanted = answers(wide, digits.validation.x, layer="0").movedim(1, 3).flatten(0, 2)
+        given = teacher_outputs(model, digits.validation.x, layer="0").movedim(1, 3).flatten(0, 2)
+        wanted = teacher_outputs(wide, digits.validation.x, layer="0").movedim(1, 3).flatten(0, 2)
         given = torch.cat([given, torch.ones(len(given), 1)], 1)
         return float((given @ torch.linalg.lstsq(given, wanted).solution - wanted).square().mean())
 
     settings = SETTINGS | dict(epochs=10)
-    taught, _ = distill(wide, net, digits.train, hint=hint, **settings)
-    assert best_fit(taught) < 0.7 * best_fit(distill(wide, net, digits.train, **settings)[0])
+    taught, _ = distill(net, digits.train, teacher=wide, hint=hint, **settings)
+    assert best_fit(taught) < 0.7 * best_fit(distill(net, digits.train, teacher=wide, **settings)[0])
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_a_hint_refuses(trained, digits, refuses, changes, said):
     hint = hint_of(trained, digits.train.x)
 
     def distilled():
-        return distill(trained, student(), digits.train, hint=dataclasses.replace(hint, **changes), **SETTINGS)
+        return distill(student(), digits.train, teacher=trained, hint=dataclasses.replace(hint, **changes), **SETTINGS)
 
     refuses(ValueError, said, distilled)
 
@@ -207,9 +209,9 @@ def test_raise_logit_is_what_a_higher_bias_gives(trained, digits):
     raised = copy.deepcopy(trained)
     with torch.no_grad():
         raised[3].bias[3] += 2.5
-    before = answers(trained, digits.test.x)
-    assert torch.allclose(raise_logit(before, 3, 2.5), answers(raised, digits.test.x), atol=1e-5)
-    assert before.equal(answers(trained, digits.test.x))
+    before = teacher_outputs(trained, digits.test.x)
+    assert torch.allclose(raise_logit(before, 3, 2.5), teacher_outputs(raised, digits.test.x), atol=1e-5)
+    assert before.equal(teacher_outputs(trained, digits.test.x))
 
 
 def test_the_best_offset_is_the_first_that_makes_most_right():
@@ -228,10 +230,10 @@ def test_a_student_learns_of_a_class_it_never_saw(trained, digits):
     right = {}
     for name, (pupil, _) in {
         "alone": fit(student(32), train, **settings),
-        "taught": distill(trained, student(32), train, temperature=10.0, alpha=1.0, **settings),
+        "taught": distill(student(32), train, teacher=trained, temperature=10.0, alpha=1.0, **settings),
     }.items():
-        offset = best_offset(answers(pupil, held.x), held.y, 3, torch.arange(0, 20, 0.5))
-        classes = raise_logit(answers(pupil, digits.test.x), 3, offset).argmax(1)
+        offset = best_offset(teacher_outputs(pupil, held.x), held.y, 3, torch.arange(0, 20, 0.5))
+        classes = raise_logit(teacher_outputs(pupil, digits.test.x), 3, offset).argmax(1)
         right[name] = float((classes[three] == 3).float().mean())
     assert right["taught"] > 0.6
     assert right["alone"] < right["taught"] - 0.2
@@ -239,14 +241,14 @@ def test_a_student_learns_of_a_class_it_never_saw(trained, digits):
 
 def test_a_teacher_of_other_classes_is_refused(trained, digits, refuses):
     said = "teacher gives logits (128, 12) and student (128, 10); allowed: equal shapes, the same classes"
-    refuses(ValueError, said, distill, perceptron(64, 8, 12), student(), digits.train, **SETTINGS)
+    refuses(ValueError, said, distill, student(), digits.train, teacher=perceptron(64, 8, 12), **SETTINGS)
     said = "teacher gives logits (128, 5) and student (128, 10); allowed: equal shapes, the same classes"
-    refuses(ValueError, said, distill, torch.zeros(1_197, 5), student(), digits.train, **SETTINGS)
+    refuses(ValueError, said, distill, student(), digits.train, teacher=torch.zeros(1_197, 5), **SETTINGS)
 
 
 def test_labels_that_are_no_classes_of_the_student_are_refused(trained, digits, refuses):
     said = "y holds the label 9; allowed: 0 to 7, the classes of model Sequential"
-    refuses(ValueError, said, distill, torch.zeros(1_197, 8), perceptron(64, 8, 8), digits.train, **SETTINGS)
+    refuses(ValueError, said, distill, perceptron(64, 8, 8), digits.train, teacher=torch.zeros(1_197, 8), **SETTINGS)
 
 
 class Viewed(nn.Module):
@@ -269,7 +271,7 @@ def test_a_student_that_uses_view_learns(trained, digits, hinted):
     hint = hint_of(trained, digits.train.x, layer="flatten") if hinted else None
     if hinted:
         ours.flatten, plain.flatten = View(), nn.Flatten()
-    taught = [distill(trained, s, digits.train, hint=hint, **SETTINGS)[0] for s in (ours, plain)]
+    taught = [distill(s, digits.train, teacher=trained, hint=hint, **SETTINGS)[0] for s in (ours, plain)]
     assert same(*taught, atol=1e-3)
 
 
@@ -281,12 +283,12 @@ class View(nn.Module):
 def test_batch_norm_learns_when_a_single_image_is_left_over(trained, digits):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
-    taught, history = distill(trained, net, take(digits.train, 129), **SETTINGS)
+    taught, history = distill(net, take(digits.train, 129), teacher=trained, **SETTINGS)
     assert history["step"].tolist() == [1, 2, 3]
     assert taught[2].num_batches_tracked == 3
 
 
 def test_a_wrapped_student_is_taught_by_a_hint(trained, digits):
     hint = hint_of(trained, digits.train.x)
-    ours, _ = distill(nn.DataParallel(trained), nn.DataParallel(student()), digits.train, hint=hint, **SETTINGS)
-    assert same(ours, distill(trained, student(), digits.train, hint=hint, **SETTINGS)[0])
+    ours, _ = distill(nn.DataParallel(student()), digits.train, teacher=nn.DataParallel(trained), hint=hint, **SETTINGS)
+    assert same(ours, distill(student(), digits.train, teacher=trained, hint=hint, **SETTINGS)[0])

@@ -23,10 +23,11 @@ from labkit.compress.quantize import Grid, install_input_quantizer, quantize, to
 from labkit.data import load_data, take
 from labkit.train import count_correct, fit, predict
 from labkit.zoo import load_model
+from tests.unlabelled import unlabelled
 
 
 def integers(model, images, bits=8, **how):
-    return quantize(model, bits, activation_bits=8, calibration=images, **how)
+    return quantize(model, bits, activation_bits=8, calibration=unlabelled(images), **how)
 
 
 BITS = (8, 7)  # with 7 bits, weights are -64 to 63 and onnxruntime is exact: its "reduced range"
@@ -224,7 +225,7 @@ def test_zero_points_count_on_both_sides_and_a_relu_cuts_at_that_of_the_next_lay
 def test_it_classifies_as_the_network_that_imitates_it_in_floats(bits, granularity):
     data = load_data("mnist")
     model = quantize(load_model("lenet-300-100", "mnist"), bits, granularity=granularity, activation_bits=8,
-                     calibration=data.train.x[:256])  # fmt: skip
+                     calibration=take(data.train, 256))  # fmt: skip
     network = integer_only(model)
     x = data.validation.x[:1_000]
     assert (predict(network, x) != predict(model, x)).sum() <= 1

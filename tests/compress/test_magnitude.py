@@ -12,14 +12,14 @@ from torch.nn.utils import prune as oracle
 
 from labkit.compress import _weights
 from labkit.compress.magnitude import (
+    GradualPruning,
+    KeepZeros,
     apply_masks,
-    crowded_importance,
+    clustered_importance,
     cubic_sparsity,
     keep_mask,
-    keep_zeros,
     masks_of,
     prune,
-    prune_gradually,
     random_importance,
     sparsity_of,
 )
@@ -200,7 +200,7 @@ def test_global_equals_torch_bit_for_bit(amount):
 
 def test_keep_zeros_holds_them_through_fine_tuning(trained, digits):
     pruned = prune(trained, 0.9)
-    tuned, _ = fit(pruned, digits.train, epochs=3, lr=5e-3, after_step=keep_zeros(pruned), progress=False)
+    tuned, _ = fit(pruned, digits.train, epochs=3, lr=5e-3, after_step=KeepZeros(pruned), progress=False)
     for name, mask in masks_of(pruned).items():
         assert not tuned.state_dict()[name][~mask].any()
         assert not tuned.state_dict()[name][mask].equal(pruned.state_dict()[name][mask])
@@ -220,14 +220,13 @@ def test_cubic_sparsity_is_zhu_and_guptas_formula(t, initial, final):
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_gradual_pruning_follows_the_schedule(mlp, digits, scope):
-    hook = prune_gradually(0.9, initial_sparsity=0.2, until=0.5, every=4, scope=scope)
+    hook = GradualPruning(0.9, initial_sparsity=0.2, until=0.5, every=4, scope=scope)
     seen = []
 
-    def watched(model, progress):
-        hook(model, progress)
-        seen.append((progress, sparsity_of(model)))
+    def watched(model, step):
+        seen.append((step.progress, sparsity_of(model)))
 
-    model, _ = fit(mlp, digits.train, epochs=4, lr=5e-3, batch_size=100, after_step=watched, progress=False)
+    model, _ = fit(mlp, digits.train, epochs=4, lr=5e-3, batch_size=100, after_step=[hook, watched], progress=False)
     for i, (progress, achieved) in enumerate(seen):
         renewed = seen[i - i % 4][0] if i < len(seen) - 1 else 1
         assert achieved == pytest.approx(cubic_sparsity(min(1, renewed / 0.5), 0.2, 0.9), abs=1e-3), progress
@@ -236,7 +235,7 @@ def test_gradual_pruning_follows_the_schedule(mlp, digits, scope):
 
 
 def test_gradual_pruning_reaches_the_end_though_the_last_renewal_is_missed(mlp, digits):
-    hook = prune_gradually(0.95, until=1.0, every=1_000)
+    hook = GradualPruning(0.95, until=1.0, every=1_000)
     model, _ = fit(mlp, digits.train, epochs=1, lr=1e-3, after_step=hook, progress=False)
     assert sparsity_of(model) == pytest.approx(0.95, abs=1e-3)
 
@@ -285,26 +284,26 @@ def test_prune_refuses_what_is_no_network(mlp, refuses):
 @pytest.mark.parametrize(
     ("settings", "error", "said"),
     [
-        ({"final_sparsity": 1}, ValueError, "final_sparsity is 1; allowed: a number in [0, 1)"),
+        ({"sparsity": 1}, ValueError, "sparsity is 1; allowed: a number in [0, 1)"),
         (
-            {"final_sparsity": 0.5, "initial_sparsity": 0.6},
+            {"sparsity": 0.5, "initial_sparsity": 0.6},
             ValueError,
             "initial_sparsity is 0.6; allowed: a number in [0, 0.5]",
         ),
-        ({"final_sparsity": 0.5, "until": 0}, ValueError, "until is 0; allowed: a number in (0, 1]"),
-        ({"final_sparsity": 0.5, "every": 0}, ValueError, "every is 0; allowed: a whole number from 1 to 1000000"),
-        ({"final_sparsity": 0.5, "scope": "?"}, ValueError, "scope is '?'; allowed: 'layer', 'global'"),
+        ({"sparsity": 0.5, "until": 0}, ValueError, "until is 0; allowed: a number in (0, 1]"),
+        ({"sparsity": 0.5, "every": 0}, ValueError, "every is 0; allowed: a whole number from 1 to 1000000"),
+        ({"sparsity": 0.5, "scope": "?"}, ValueError, "scope is '?'; allowed: 'layer', 'global'"),
     ],
 )
-def test_prune_gradually_refuses(refuses, settings, error, said):
-    refuses(error, said, prune_gradually, **settings)
+def test_gradual_pruning_refuses(refuses, settings, error, said):
+    refuses(error, said, GradualPruning, **settings)
 
 
-def test_crowded_importance_is_magnitude_without_pull_and_fills_fewer_rows_with_it(trained):
-    plain, crowded = (prune(trained, 0.9, importance=crowded_importance(pull)) for pull in (0, 1))
+def test_clustered_importance_is_magnitude_at_strength_0_and_fills_fewer_rows_with_it(trained):
+    plain, clustered = (prune(trained, 0.9, importance=clustered_importance(strength)) for strength in (0, 1))
     assert plain[1].weight.equal(prune(trained, 0.9)[1].weight)
-    rows, fewer = (int((m[1].weight != 0).any(1).sum() + (m[1].weight != 0).any(0).sum()) for m in (plain, crowded))
+    rows, fewer = (int((m[1].weight != 0).any(1).sum() + (m[1].weight != 0).any(0).sum()) for m in (plain, clustered))
     assert fewer < 0.9 * rows
     w = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
     expected = w.abs() * (torch.tensor([[12.5], [0.5]]).sqrt() * torch.tensor([[4.5, 8.5]]).sqrt() / 6.5) ** 0.5
-    assert torch.allclose(crowded_importance(0.5)(w), expected)
+    assert torch.allclose(clustered_importance(0.5)(w), expected)

@@ -11,6 +11,7 @@ from labkit.compress.magnitude import prune
 from labkit.compress.parts import Plain, Quantized, assemble, parts
 from labkit.compress.quantize import quantize
 from labkit.models import build
+from tests.unlabelled import unlabelled
 
 
 def convnet(seed=0):
@@ -38,7 +39,7 @@ VARIANTS = {
     "3 bits affine by channel": lambda model: quantize(model, 3, symmetric=False, granularity="channel"),
     "3 bits affine by group": lambda model: quantize(model, 3, symmetric=False, granularity="group", group_size=3),
     "one layer": lambda model: quantize(model, 4, layers=["4"]),
-    "activations": lambda model: quantize(model, 4, activation_bits=5, calibration=IMAGES),
+    "activations": lambda model: quantize(model, 4, activation_bits=5, calibration=unlabelled(IMAGES)),
     "pruned after quantizing": lambda model: prune(quantize(model, 4), 0.5),
     "quantized twice": lambda model: quantize(quantize(model, 8), 2),
 }
@@ -136,7 +137,7 @@ def test_a_buffer_that_is_not_persistent_is_a_part_and_may_be_missing():
 def test_a_bare_layer_with_its_activations():
     torch.manual_seed(0)
     layer, x = nn.Linear(6, 2), torch.rand(9, 6)
-    model = quantize(layer, 4, activation_bits=4, calibration=x)
+    model = quantize(layer, 4, activation_bits=4, calibration=unlabelled(x))
     again = assemble(nn.Linear(6, 2), parts(model))
     assert again(x).equal(model(x))
 

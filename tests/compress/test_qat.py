@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from labkit.compress import _weights
-from labkit.compress.magnitude import keep_zeros, masks_of, prune
+from labkit.compress.magnitude import KeepZeros, masks_of, prune
 from labkit.compress.parts import parts
 from labkit.compress.qat import finish_qat, keep_grids, prepare_qat, straight_through
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize
@@ -217,5 +217,5 @@ def test_what_does_not_go_together_is_refused(mlp, digits, refuses):
     refuses(ValueError, "1.weight trains for a grid; a file holds what finish_qat makes of it", parts, prepared)
     said = "a weight that trains for a grid cannot be set: prune before prepare_qat; its zeros stay without a hook"
     refuses(ValueError, said, prune, prepared, 0.5)
-    hook = keep_zeros(prepared)
+    hook = KeepZeros(prepared)
     refuses(ValueError, said, fit, prepared, digits.train, epochs=1, lr=1e-3, progress=False, after_step=hook)

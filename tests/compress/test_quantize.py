@@ -13,7 +13,9 @@ from labkit.compress import _weights
 from labkit.compress import quantize as quantization
 from labkit.compress.magnitude import masks_of, prune, sparsity_of
 from labkit.compress.quantize import choose_grid, fake_quantize, quantize, quantize_inputs, to_floats, to_integers
+from labkit.data import take
 from labkit.train import count_correct
+from tests.unlabelled import unlabelled
 
 finite = st.floats(-1e6, 1e6, width=32, allow_subnormal=False).filter(lambda v: v == 0 or abs(v) > 1e-20)
 rows = st.lists(st.lists(finite, min_size=3, max_size=3), min_size=1, max_size=8).map(torch.tensor)
@@ -291,7 +293,7 @@ def test_quantizing_then_pruning_stays_on_the_grid(mlp):
 
 def test_activations_are_rounded_as_by_hand(mlp, digits):
     x, images = digits.test.x[:50], digits.train.x[:200]
-    model = quantize(mlp, 4, activation_bits=3, calibration=images, percentile=99.0)
+    model = quantize(mlp, 4, activation_bits=3, calibration=unlabelled(images), percentile=99.0)
     plain = quantize(mlp, 4, percentile=99.0)
 
     def rounded(values, seen):
@@ -305,8 +307,8 @@ def test_activations_are_rounded_as_by_hand(mlp, digits):
 
 def test_inputs_alone_are_rounded_as_beside_the_weights(mlp, digits):
     images = digits.train.x[:200]
-    alone = quantize_inputs(mlp, 3, images, percentile=99.0)
-    beside = quantize(mlp, 8, activation_bits=3, calibration=images, percentile=99.0)
+    alone = quantize_inputs(mlp, 3, calibration=unlabelled(images), percentile=99.0)
+    beside = quantize(mlp, 8, activation_bits=3, calibration=unlabelled(images), percentile=99.0)
     for layer in (1, 3):
         assert alone[layer].weight.equal(mlp[layer].weight)
         assert alone[layer].input_quantizer.scale.equal(beside[layer].input_quantizer.scale)
@@ -316,7 +318,7 @@ def test_inputs_alone_are_rounded_as_beside_the_weights(mlp, digits):
 
 
 def test_inputs_of_named_layers_only(mlp, digits):
-    model = quantize_inputs(mlp, 2, digits.train.x[:50], layers=["3"])
+    model = quantize_inputs(mlp, 2, calibration=take(digits.train, 50), layers=["3"])
     assert hasattr(model[3], "input_quantizer")
     assert not hasattr(model[1], "input_quantizer")
 
@@ -330,14 +332,14 @@ def test_inputs_of_named_layers_only(mlp, digits):
     ],
 )
 def test_quantize_inputs_refuses(mlp, refuses, settings, said):
-    refuses(ValueError, said, lambda: quantize_inputs(mlp, calibration=torch.zeros(1, 64), **settings))
+    refuses(ValueError, said, lambda: quantize_inputs(mlp, calibration=unlabelled(torch.zeros(1, 64)), **settings))
 
 
 def test_calibration_sees_evaluation_mode_and_leaves_the_model_as_it_was(digits):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.5), nn.Linear(64, 10)).train()
     before = copy.deepcopy(model.state_dict())
-    first, again = (quantize(model, 8, activation_bits=8, calibration=digits.train.x) for _ in range(2))
+    first, again = (quantize(model, 8, activation_bits=8, calibration=digits.train) for _ in range(2))
     assert first.training
     assert model.training
     assert not hasattr(model[3], "input_quantizer")
@@ -349,8 +351,8 @@ def test_calibration_sees_evaluation_mode_and_leaves_the_model_as_it_was(digits)
 
 
 def test_calibrating_again_replaces_the_rounding(mlp, digits):
-    once = quantize(mlp, 8, activation_bits=2, calibration=digits.train.x)
-    twice = quantize(once, 8, activation_bits=8, calibration=digits.train.x)
+    once = quantize(mlp, 8, activation_bits=2, calibration=digits.train)
+    twice = quantize(once, 8, activation_bits=8, calibration=digits.train)
     assert len(twice[1]._forward_pre_hooks) == 1
     assert int(twice[1].input_quantizer.bits) == 8
     assert int(once[1].input_quantizer.bits) == 2
@@ -365,7 +367,7 @@ def test_a_layer_that_is_used_twice_is_calibrated_on_both_uses():
         def forward(self, x):
             return self.fc(self.fc(100 * x) / 1_000)
 
-    model = quantize(Twice(), 8, activation_bits=8, calibration=torch.rand(10, 4))
+    model = quantize(Twice(), 8, activation_bits=8, calibration=unlabelled(torch.rand(10, 4)))
     assert model.fc.input_quantizer.scale * 255 > 50
 
 
@@ -418,7 +420,9 @@ def test_any_module_with_its_activations(kind):
     torch.manual_seed(0)
     build, x = ANY[kind]
     model = build().eval()
-    assert torch.allclose(small(quantize(model, 8, activation_bits=8, calibration=x), x), small(model, x), atol=0.05)
+    assert torch.allclose(
+        small(quantize(model, 8, activation_bits=8, calibration=unlabelled(x)), x), small(model, x), atol=0.05
+    )
 
 
 def test_tied_weights_are_quantized_together_and_stay_tied():

@@ -11,7 +11,15 @@ from torch import nn
 
 import labkit as lk
 from labkit.compress._channels import FIXED, Use, channels, families
-from labkit.compress.structured import CRITERIA, SCOPES, held, importance, least_important, prune_channels, remove
+from labkit.compress.structured import (
+    IMPORTANCES,
+    SCOPES,
+    held,
+    least_important,
+    prune_channels,
+    remove,
+    unit_importance,
+)
 from labkit.data import Split
 from labkit.models import LeNet5, LeNet300100, ResNet20
 
@@ -131,7 +139,7 @@ def masked(model, small):
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.6, 0.99])
 def test_what_is_left_computes_what_the_masked_network_computes(kind, scope, sparsity):
     model, x = net(kind)
-    small = prune_channels(model, x[:2], sparsity, scope=scope)
+    small = prune_channels(model, sparsity, example=x[:2], scope=scope)
     if kind == "depthwise":  # the gate of a silent channel is not 0, but what it multiplies is
         torch.testing.assert_close(small(x), masked(model, small)(x), atol=1e-5, rtol=1e-4)
     else:
@@ -155,7 +163,7 @@ def test_any_units_may_leave_not_only_the_least_important(kind):
 def test_behind_a_sigmoid_removed_means_that_readers_hear_nothing():
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 3)), torch.randn(5, 6)
-    small = prune_channels(model, x, 0.5)
+    small = prune_channels(model, 0.5, example=x, scope="layer")
     kept = [i for i, b in enumerate(model[0].bias.tolist()) if b in small[0].bias.tolist()]
     by_hand = torch.sigmoid(F.linear(x, model[0].weight[kept], model[0].bias[kept]))
     torch.testing.assert_close(small(x), F.linear(by_hand, model[2].weight[:, kept], model[2].bias))
@@ -165,7 +173,7 @@ def test_behind_a_sigmoid_removed_means_that_readers_hear_nothing():
 def test_the_input_is_not_changed_and_the_logits_stay(kind):
     model, x = net(kind)
     before = copy.deepcopy(model.state_dict())
-    small = prune_channels(model, x[:2], 0.5)
+    small = prune_channels(model, 0.5, example=x[:2], scope="layer")
     for p in small.parameters():
         p.data.zero_()
     assert all(v.equal(before[k]) for k, v in model.state_dict().items())
@@ -176,7 +184,7 @@ def test_the_input_is_not_changed_and_the_logits_stay(kind):
 def test_it_trains_is_measured_and_comes_back_from_its_file(kind, tmp_path):
     model, x = net(kind)
     split = Split(x, torch.tensor([0, 1, 2, 3]))
-    small = prune_channels(model, x[:2], 0.5)
+    small = prune_channels(model, 0.5, example=x[:2], scope="layer")
     before, after = (lk.measure(m, split) for m in (model, small))
     assert all(after[k] < before[k] for k in ("parameters", "macs", "size_bytes"))
     lk.save(small, tmp_path / "small.lk")
@@ -189,7 +197,7 @@ def test_it_trains_is_measured_and_comes_back_from_its_file(kind, tmp_path):
 
 def test_macs_of_lenet_5_by_hand():
     model, x = net("lenet-5")
-    small = prune_channels(model, x[:2], 0.5)
+    small = prune_channels(model, 0.5, example=x[:2], scope="layer")
     assert shapes(small)["conv1.weight"] == (10, 1, 5, 5)
     assert shapes(small)["conv2.weight"] == (25, 10, 5, 5)
     assert shapes(small)["fc1.weight"] == (250, 25 * 16)
@@ -244,7 +252,7 @@ def test_zeros_of_a_fixed_number_hold_their_channels():
     model = Padded()
     uses = {(use.layer, use.side): use.units.tolist() for use in channels(model, IMAGES)}
     assert uses["b", "out"] == [FIXED, *uses["a", "out"], FIXED]
-    small = prune_channels(model, IMAGES, 0.5)
+    small = prune_channels(model, 0.5, example=IMAGES, scope="layer")
     assert (small.a.out_channels, small.b.out_channels) == (2, 4)
     torch.testing.assert_close(small(IMAGES), masked(model, small)(IMAGES))
 
@@ -262,7 +270,7 @@ def test_a_layer_that_is_called_twice_has_its_units_once():
     model, x = Twice(), torch.randn(4, 6)
     uses = {(use.layer, use.side): use.units.tolist() for use in channels(model, x)}
     assert uses["a", "out"] == uses["b", "in"] == uses["b", "out"] == uses["c", "in"]
-    small = prune_channels(model, x, 0.5)
+    small = prune_channels(model, 0.5, example=x, scope="layer")
     assert small.b.weight.shape == (4, 4)
     torch.testing.assert_close(small(x), masked(model, small)(x))
 
@@ -349,8 +357,8 @@ def test_l1_and_l2_by_hand(mlp):
     uses = channels(mlp, torch.randn(2, 1, 8, 8))
     units = next(use.units for use in uses if (use.layer, use.side) == ("1", "out"))
     weight = mlp[1].weight.detach()
-    torch.testing.assert_close(importance(mlp, uses, "l1")[units], weight.abs().sum(1))
-    torch.testing.assert_close(importance(mlp, uses, "l2")[units], weight.norm(dim=1))
+    torch.testing.assert_close(unit_importance(mlp, uses, "l1")[units], weight.abs().sum(1))
+    torch.testing.assert_close(unit_importance(mlp, uses, "l2")[units], weight.norm(dim=1))
 
 
 def test_coupled_filters_are_ranked_by_their_sum():
@@ -359,17 +367,17 @@ def test_coupled_filters_are_ranked_by_their_sum():
     units = next(use.units for use in uses if (use.layer, use.side) == ("conv2", "out"))
     banks = [model.conv2.weight, model.shortcut.weight, model.conv4.weight]
     torch.testing.assert_close(
-        importance(model, uses, "l1")[units], sum(w.detach().abs().sum((1, 2, 3)) for w in banks)
+        unit_importance(model, uses, "l1")[units], sum(w.detach().abs().sum((1, 2, 3)) for w in banks)
     )
     expected = sum(w.detach().square().sum((1, 2, 3)) for w in banks).sqrt()
-    torch.testing.assert_close(importance(model, uses, "l2")[units], expected)
+    torch.testing.assert_close(unit_importance(model, uses, "l2")[units], expected)
 
 
 def test_activation_is_what_readers_hear(trained, digits):
     uses = channels(trained, digits.train.x[:2])
     units = next(use.units for use in uses if (use.layer, use.side) == ("1", "out"))
     heard = trained[2](trained[1](digits.train.x.flatten(1))).detach()
-    ranks = importance(trained, uses, "activation", digits.train)
+    ranks = unit_importance(trained, uses, "activation", digits.train)
     torch.testing.assert_close(ranks[units], heard.abs().mean(0))
 
 
@@ -379,7 +387,7 @@ def test_taylor_is_the_slope_of_the_loss_when_a_unit_is_turned_down(kind):
     model, x = model.double(), x.double()
     split, step = Split(x, torch.tensor([0, 1, 2, 3])), 1e-6
     uses = channels(model, x)
-    ranks = importance(model, uses, "taylor", split)
+    ranks = unit_importance(model, uses, "taylor", split)
     for unit in [family[i].item() for family in families(uses) for i in (0, -1)]:
         losses = []
         for gain in (1 + step, 1 - step):
@@ -393,21 +401,25 @@ def test_taylor_is_the_slope_of_the_loss_when_a_unit_is_turned_down(kind):
         assert ranks[unit].item() == pytest.approx(slope, rel=1e-3, abs=1e-7)
 
 
-@pytest.mark.parametrize("criterion", ["l1", "l2"])
-def test_a_criterion_beats_the_seeded_baseline(trained, digits, criterion):
+@pytest.mark.parametrize("importance", ["l1", "l2"])
+def test_a_importance_beats_the_seeded_baseline(trained, digits, importance):
     x = digits.train.x[:2]
-    small = prune_channels(trained, x, 0.5, criterion=criterion)
-    by_lot = [prune_channels(trained, x, 0.5, criterion="random", seed=seed) for seed in range(5)]
-    lots = [lk.accuracy(m, digits.test)["accuracy"] for m in by_lot]
+    small = prune_channels(trained, 0.5, example=x, scope="layer", importance=importance)
+    at_random = [
+        prune_channels(trained, 0.5, example=x, scope="layer", importance="random", seed=seed) for seed in range(5)
+    ]
+    lots = [lk.accuracy(m, digits.test)["accuracy"] for m in at_random]
     assert lk.accuracy(small, digits.test)["accuracy"] > sum(lots) / len(lots) + 0.03
-    assert by_lot[0][1].weight.equal(prune_channels(trained, x, 0.5, criterion="random")[1].weight)
-    assert not by_lot[0][1].weight.equal(by_lot[1][1].weight)
+    assert at_random[0][1].weight.equal(
+        prune_channels(trained, 0.5, example=x, scope="layer", importance="random")[1].weight
+    )
+    assert not at_random[0][1].weight.equal(at_random[1][1].weight)
 
 
 def test_a_wrong_sign_would_be_noticed(trained, digits):
     """The most important half taken away is worse than the least important half."""
     uses = channels(trained, digits.train.x[:2])
-    ranks = importance(trained, uses, "l1")
+    ranks = unit_importance(trained, uses, "l1")
     good, bad = (remove(trained, uses, least_important(r, families(uses), 0.5, "layer")) for r in (ranks, -ranks))
     assert lk.accuracy(good, digits.test)["accuracy"] > lk.accuracy(bad, digits.test)["accuracy"] + 0.1
 
@@ -435,14 +447,14 @@ def test_one_unit_of_every_family_always_stays(scope, sparsity):
 
 def test_layers_names_those_whose_units_may_leave():
     model, x = net("lenet-5")
-    small = prune_channels(model, x, 0.5, layers=["fc1"])
+    small = prune_channels(model, 0.5, example=x, layers=["fc1"])
     changed = {name for name, shape in shapes(small).items() if shape != shapes(model)[name]}
     assert changed == {"fc1.weight", "fc1.bias", "fc2.weight"}
 
 
 def test_a_quantized_network_becomes_the_floats_it_stands_for(trained, digits):
     coarse = lk.quantize(trained, 4)
-    small = prune_channels(coarse, digits.train.x[:2], 0.5)
+    small = prune_channels(coarse, 0.5, example=digits.train.x[:2], scope="layer")
     assert set(small[1].weight.flatten().tolist()) <= set(coarse[1].weight.flatten().tolist())
     assert small[1].weight.shape == (16, 64)
 
@@ -462,16 +474,16 @@ def test_a_use_is_plain_data():
         ({"sparsity": 1.0}, ValueError, "sparsity is 1.0; allowed: a number in [0, 1)"),
         ({"sparsity": "half"}, TypeError, "sparsity is 'half'; allowed: a number in [0, 1)"),
         ({"scope": "all"}, ValueError, "scope is 'all'; allowed: 'layer', 'global'"),
-        ({"criterion": "size"}, ValueError, f"criterion is 'size'; allowed: {', '.join(map(repr, CRITERIA))}"),
+        ({"importance": "size"}, ValueError, f"importance is 'size'; allowed: {', '.join(map(repr, IMPORTANCES))}"),
         ({"layers": ["conv"]}, ValueError, "layers names 'conv'; allowed: 1.weight, 3.weight"),
-        ({"criterion": "taylor"}, ValueError,
-         "criterion 'taylor' looks at images; give a Split of them as calibration"),
+        ({"importance": "taylor"}, ValueError,
+         "importance 'taylor' looks at images; give a Split of them as calibration"),
         ({"layers": ["3"]}, ValueError,
          "model Sequential has no unit to prune in 3: they are outputs of the network, its logits"),
     ],
 )  # fmt: skip
 def test_prune_channels_refuses(mlp, refuses, settings, error, said):
-    refuses(error, said, prune_channels, mlp, torch.randn(2, 1, 8, 8), **({"sparsity": 0.5} | settings))
+    refuses(error, said, prune_channels, mlp, example=torch.randn(2, 1, 8, 8), **({"sparsity": 0.5} | settings))
 
 
 class Wired(nn.Module):
@@ -522,7 +534,7 @@ END = "; reader: they are outputs of the network, its logits"
 )  # fmt: skip
 def test_what_holds_all_channels_is_named_with_its_cause(refuses, between, reader, said):
     refuses(ValueError, f"model Wired has no unit to prune in conv: {said}{END}", prune_channels,
-            Wired(between, reader), IMAGES, 0.5)  # fmt: skip
+            Wired(between, reader), 0.5, example=IMAGES, scope="layer")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -540,7 +552,7 @@ def test_what_used_to_be_refused_is_followed(between, reader):
     model = Wired(between, reader)
     if isinstance(between, nn.GroupNorm):
         between.bias.data.normal_()
-    small = prune_channels(model, IMAGES, 0.5)
+    small = prune_channels(model, 0.5, example=IMAGES, scope="layer")
     assert small.conv.out_channels == 2
     torch.testing.assert_close(small(IMAGES), masked(model, small)(IMAGES))
 
@@ -551,7 +563,7 @@ def test_where_no_unit_that_may_leave_arrives_any_operation_is_allowed():
         Wired(nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1)), nn.Flatten(), nn.Linear(128, 6), nn.Linear(6, 3)
     )
     model[0].between.bias.data.normal_()
-    small = prune_channels(model, IMAGES, 0.5, layers=["2"])
+    small = prune_channels(model, 0.5, example=IMAGES, layers=["2"])
     assert shapes(small)["2.weight"] == (3, 128)
     torch.testing.assert_close(small(IMAGES), masked(model, small)(IMAGES))
 
@@ -564,10 +576,18 @@ def test_what_cannot_be_traced_or_run_is_refused(refuses):
     model = nn.Sequential(nn.Linear(4, 4), Branching(), nn.Linear(4, 2))
     said = ("1 (Branching) reads a value that depends on the input (__bool__); allowed: a forward that takes the same "
             "path for every input")  # fmt: skip
-    refuses(ValueError, said, prune_channels, model, torch.randn(2, 4), 0.5)
+    refuses(ValueError, said, prune_channels, model, 0.5, example=torch.randn(2, 4), scope="layer")
     with pytest.raises(ValueError, match=r"^model Sequential does not take the example \(\(2, 5\)\): mat1 and mat2"):
-        prune_channels(model, torch.randn(2, 5), 0.5)
-    refuses(TypeError, "model is a str; allowed: a torch.nn.Module", prune_channels, "lenet", torch.randn(2, 5), 0.5)
+        prune_channels(model, 0.5, example=torch.randn(2, 5), scope="layer")
+    refuses(
+        TypeError,
+        "model is a str; allowed: a torch.nn.Module",
+        prune_channels,
+        "lenet",
+        0.5,
+        example=torch.randn(2, 5),
+        scope="layer",
+    )
 
 
 def test_tied_layers_are_held(refuses):
@@ -575,7 +595,7 @@ def test_tied_layers_are_held(refuses):
     model[2].weight = model[0].weight
     tied = "they reach linear in 0, where 0.weight and 2.weight are one tensor"
     said = f"model Sequential has no unit to prune in 0: {tied}; 4: they are outputs of the network, its logits"
-    refuses(ValueError, said, prune_channels, model, torch.randn(2, 4), 0.5)
+    refuses(ValueError, said, prune_channels, model, 0.5, example=torch.randn(2, 4), scope="layer")
 
 
 # what used to be silently wrong
@@ -606,7 +626,7 @@ def test_halves_of_the_channels_lose_the_same_units(cut):
     units = next(use.units for use in channels(model, IMAGES) if (use.layer, use.side) == ("a", "out"))
     assert units[:4].equal(units[4:])
     assert len(units.unique()) == 4
-    small = prune_channels(model, IMAGES, 0.5, layers=["a"])
+    small = prune_channels(model, 0.5, example=IMAGES, layers=["a"])
     assert (small.a.out_channels, small.left.in_channels, small.right.in_channels) == (4, 2, 2)
     kept = [i for i, b in enumerate(model.a.bias.tolist()) if b in small.a.bias.tolist()]
     assert kept[2:] == [i + 4 for i in kept[:2]]
@@ -622,7 +642,7 @@ def test_batchnorm_over_tokens_is_not_cut_with_the_neurons(size):
     torch.manual_seed(0)
     model = alive(nn.Sequential(nn.Linear(5, size), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(size, 3)))
     x = torch.randn(4, 8, 5)
-    small = prune_channels(model, x, 0.5)
+    small = prune_channels(model, 0.5, example=x, scope="layer")
     assert (small[0].out_features, small[1].num_features) == (size // 2, 8)
     kept = [i for i, b in enumerate(model[0].bias.tolist()) if b in small[0].bias.tolist()]
     with torch.no_grad():
@@ -631,15 +651,17 @@ def test_batchnorm_over_tokens_is_not_cut_with_the_neurons(size):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_other_kinds_of_floats(dtype, criterion):
+@pytest.mark.parametrize("importance", IMPORTANCES)
+def test_other_kinds_of_floats(dtype, importance):
     model, x = net("lenet-5")
     images = Split(x.to(dtype), torch.tensor([0, 1, 2, 3]))
     ranks = {}
     for kind in (torch.float32, dtype):
         part = Split(x.to(kind), images.y)
-        small = prune_channels(model.to(kind), part.x[:2], 0.5, criterion=criterion, calibration=part)
-        ranks[kind] = importance(model, channels(model, part.x[:2]), criterion, part)
+        small = prune_channels(
+            model.to(kind), 0.5, example=part.x[:2], scope="layer", importance=importance, calibration=part
+        )
+        ranks[kind] = unit_importance(model, channels(model, part.x[:2]), importance, part)
     assert small.conv1.weight.dtype == dtype
     assert shapes(small)["fc2.weight"] == (10, 250)
     tolerance = 1e-4 if dtype == torch.float64 else 0.3
@@ -650,7 +672,7 @@ def test_frozen_weights_stay_frozen():
     model, x = net("concatenation")
     for p in (model.left.weight, model.bn.bias, model.fc.bias):
         p.requires_grad_(False)
-    small = prune_channels(model, x, 0.5)
+    small = prune_channels(model, 0.5, example=x, scope="layer")
     assert small.bn.bias.shape != model.bn.bias.shape
     frozen = {name: p.requires_grad for name, p in model.named_parameters()}
     assert {name: p.requires_grad for name, p in small.named_parameters()} == frozen
@@ -663,7 +685,7 @@ def test_weights_that_an_older_rule_computes_become_ordinary_and_are_cut(rule):
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), rule(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 3)).eval()
     x = torch.randn(5, 6)
     before = model(x)
-    small = prune_channels(model, x[:2], 0.5)
+    small = prune_channels(model, 0.5, example=x[:2], scope="layer")
     assert [tuple(p.shape) for p in small.parameters()] == [(4, 6), (4,), (4,), (4, 4), (3, 4), (3,)]
     first, second = ((small[i].bias[:, None] == model[i].bias[None]).any(0) for i in (0, 2))  # the units that are left
     inner = model[2](model[1](model[0](x)) * first).relu()
@@ -677,7 +699,7 @@ def test_layers_that_are_named_are_not_skipped_in_silence(refuses):
         "2": "they reach softmax in 3, which mixes them with one another"
     }
     said = "model Sequential has no unit to prune in 2: they reach softmax in 3, which mixes them with one another"
-    refuses(ValueError, said, prune_channels, model, torch.randn(2, 6), 0.5, layers=["0", "2"])
+    refuses(ValueError, said, prune_channels, model, 0.5, example=torch.randn(2, 6), scope="layer", layers=["0", "2"])
 
 
 def test_the_example_and_the_model_are_left_alone():
@@ -693,7 +715,7 @@ def test_the_example_and_the_model_are_left_alone():
 
     model, x = Inplace(), torch.randn(2, 6)
     before = x.clone()
-    small = prune_channels(model, x, 0.5)
+    small = prune_channels(model, 0.5, example=x, scope="layer")
     assert x.equal(before)
     assert not hasattr(model, "last")
     assert not hasattr(x, "_units")

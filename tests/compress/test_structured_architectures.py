@@ -28,7 +28,7 @@ def kept(weight, sparsity):
 @torch.no_grad()
 def test_hidden_channels_of_an_inverted_residual_leave_all_three_layers():
     model, x = built("mobilenet"), torch.randn(4, 3, 32, 32)
-    small = prune_channels(model, x[:2], 0.5, layers=["blocks.1.expand"])
+    small = prune_channels(model, 0.5, example=x[:2], layers=["blocks.1.expand"])
     block = small.blocks[1]
     stay = kept(model.blocks[1].expand.weight, 0.5)
     assert (block.expand.out_channels, block.depthwise.groups, block.project.in_channels) == (48, 48, 48)
@@ -41,7 +41,7 @@ def test_hidden_channels_of_an_inverted_residual_leave_all_three_layers():
 
 def test_every_width_of_a_mobilenet_may_shrink():
     model, x = built("mobilenet"), torch.randn(2, 3, 32, 32)
-    small = prune_channels(model, x, 0.5)
+    small = prune_channels(model, 0.5, example=x, scope="layer")
     assert small(x).shape == (2, 10)
     assert [b.project.out_channels for b in small.blocks] == [12, 20, 20, 32, 32]
     assert sum(p.numel() for p in small.parameters()) < 0.3 * sum(p.numel() for p in model.parameters())
@@ -50,7 +50,7 @@ def test_every_width_of_a_mobilenet_may_shrink():
 @torch.no_grad()
 def test_hidden_neurons_of_a_transformer_leave_both_layers():
     model, x = built("vit"), torch.randn(4, 1, 28, 28)
-    small = prune_channels(model, x[:2], 0.5, layers=[f"blocks.{i}.fc1" for i in range(4)])
+    small = prune_channels(model, 0.5, example=x[:2], layers=[f"blocks.{i}.fc1" for i in range(4)])
     for block, whole in zip(small.blocks, model.blocks, strict=True):
         stay = kept(whole.fc1.weight, 0.5)
         assert block.fc1.weight.equal(whole.fc1.weight[stay])
@@ -64,7 +64,7 @@ def test_hidden_neurons_of_a_transformer_leave_both_layers():
 @torch.no_grad()
 def test_hidden_neurons_of_a_network_of_text_leave_both_layers():
     model, x = built("char-transformer"), torch.randint(65, (4, 48))
-    small = prune_channels(model, x[:2], 0.5, layers=["blocks.2.fc1"])
+    small = prune_channels(model, 0.5, example=x[:2], layers=["blocks.2.fc1"])
     stay = kept(model.blocks[2].fc1.weight, 0.5)
     assert small.blocks[2].fc1.weight.equal(model.blocks[2].fc1.weight[stay])
     silent = torch.ones(160, dtype=torch.bool)
@@ -86,13 +86,13 @@ def test_hidden_neurons_of_a_network_of_text_leave_both_layers():
 def test_the_stream_of_a_transformer_and_what_is_summed_over_is_held(name, layer, said):
     x = torch.randint(65, (2, 48)) if name == "char-transformer" else torch.randn(2, 1, 28, 28)
     with pytest.raises(ValueError, match=f"has no unit to prune in {layer}: .*{said}"):
-        prune_channels(built(name), x, 0.5, layers=[layer])
+        prune_channels(built(name), 0.5, example=x, layers=[layer])
 
 
 @torch.no_grad()
 def test_the_values_of_every_head_get_narrower_together():
     model, x = built("vit"), torch.randn(4, 1, 28, 28)
-    small = prune_channels(model, x[:2], 0.5, layers=["blocks.0.attention.v"])
+    small = prune_channels(model, 0.5, example=x[:2], layers=["blocks.0.attention.v"])
     attention, whole = small.blocks[0].attention, model.blocks[0].attention
     assert (attention.v.out_features, attention.proj.in_features, attention.q.out_features) == (32, 32, 64)
     kept = [i for i, bias in enumerate(whole.v.bias.tolist()) if bias in attention.v.bias.tolist()]

@@ -67,7 +67,7 @@ def tried(name, sparsity):
     model, example = build(name)
     before = copy.deepcopy(model.state_dict())
     try:
-        small = prune_channels(model, example, sparsity)
+        small = prune_channels(model, sparsity, example=example, scope="layer")
     except ValueError as error:
         return "refused", str(error)
     found, expected = run(small, example), run(masked(model, small), example)
@@ -161,7 +161,7 @@ def test_layers_end_as_narrow_as_those_of_torch_pruning(name, ignored):
     torch_pruning.pruner.MagnitudePruner(
         other, example, torch_pruning.importance.MagnitudeImportance(p=1), pruning_ratio=0.5, ignored_layers=[last]
     ).step()
-    small = prune_channels(model, example, 0.5)
+    small = prune_channels(model, 0.5, example=example, scope="layer")
     assert {k: v.shape for k, v in small.state_dict().items()} == {k: v.shape for k, v in other.state_dict().items()}
 
 
@@ -363,7 +363,7 @@ def outcome(operation, reader=None):
         return f"refused: {error}"
     if cause:
         return f"held: {cause}"
-    small = prune_channels(model, IMAGES, 0.5, layers=["made"])
+    small = prune_channels(model, 0.5, example=IMAGES, layers=["made"])
     assert small.made.out_channels < 8
     torch.testing.assert_close(run(small, IMAGES), run(masked(model, small), IMAGES), atol=1e-5, rtol=1e-5)
     return "followed"

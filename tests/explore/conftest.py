@@ -6,7 +6,7 @@ from torch import nn
 
 from labkit.data import Data
 from labkit.live import compression, training
-from labkit.live.baseline import Baseline, own
+from labkit.live.baseline import Baseline, from_user
 from labkit.live.panel import Panel
 from labkit.topics.knowledge_distillation import students
 from labkit.topics.order_matters import panel as order_panel
@@ -27,7 +27,7 @@ def every_step(monkeypatch):
     """A training shows a picture after every step, however long a step takes."""
 
     def paced(picture, seconds):
-        return lambda model, progress: picture(model, progress) if progress < 1 else None
+        return lambda model, step: picture(model, step.progress) if step.progress < 1 else None
 
     for module in (training, compression, students, order_panel):
         if hasattr(module, "paced"):
@@ -48,4 +48,4 @@ def conv(digits: Data) -> nn.Module:
 @pytest.fixture(scope="session")
 def mine(conv: nn.Module, digits: Data) -> Baseline:
     """That network as the baseline of a panel."""
-    return own(conv, digits)
+    return from_user(conv, digits)

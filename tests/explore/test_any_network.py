@@ -10,7 +10,7 @@ from torch import nn
 from labkit import explore
 from labkit.data import Data, Split
 from labkit.live import words as _words
-from labkit.live.baseline import own
+from labkit.live.baseline import from_user
 from labkit.live.score import Score, scores
 from labkit.topics.learning_rate import panel as learning_rate_panel
 from labkit.topics.optimizers import race
@@ -202,7 +202,7 @@ def test_what_is_scored_is_what_the_network_says(network):
     build, shape = NETWORKS[network]
     torch.manual_seed(0)
     model, data = build().eval(), data_of(shape)
-    *_, score = scores(own(model, data).model, data.validation)
+    *_, score = scores(from_user(model, data).model, data.validation)
     assert score.predicted.equal(model(data.validation.x).argmax(1))
 
 
@@ -224,7 +224,7 @@ def test_the_overview_shows_any_number_of_channels(channels, words):
     assert not live.status.startswith("⚠")
     assert ("grey: mean of" in live.alt) is bool(words)
     assert words in live.alt
-    view = Overview(own(model, data))
+    view = Overview(from_user(model, data))
     view.draw(*[p for p in view.results(sparsity=0.0, bits=32) if p.read_back])
     assert view.strip.get_visible()
     assert words in view.strip_axes.get_title(loc="left")
@@ -234,7 +234,7 @@ def test_the_overview_shows_any_number_of_channels(channels, words):
 def test_what_is_no_image_is_told_in_words(network):
     torch.manual_seed(0)
     build, shape = NETWORKS[network]
-    view = Overview(own(build(), data_of(shape)))
+    view = Overview(from_user(build(), data_of(shape)))
     data, shown = view.own.data, Score(view.own.score.predicted.roll(1), 0, 300, 300, "examples")
     *_, point = view.results(sparsity=0.0, bits=32)
     truth = (
@@ -244,7 +244,7 @@ def test_what_is_no_image_is_told_in_words(network):
     point = replace(point, dense=dense, score=shown)
     view.draw(point)
     assert not view.strip.get_visible()
-    words, lost = view.tell(point), torch.nonzero(truth != truth.roll(1)).flatten().tolist()
+    words, lost = view.summarize(point), torch.nonzero(truth != truth.roll(1)).flatten().tolist()
     assert "scored on all 300 validation examples" in words.status
     assert f"examples lost / won {len(lost)} / 0" in words.alt
     assert "image" not in words.alt + words.status + view.strip_axes.get_title(loc="left")

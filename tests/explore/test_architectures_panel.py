@@ -36,6 +36,7 @@ from labkit.topics.other_architectures.experiment import (
 )
 from labkit.topics.other_architectures.panel import Architectures, lost_beside
 from labkit.zoo import load_model
+from tests.unlabelled import unlabelled
 
 LENET = ("lenet-300-100", "fashion-mnist")
 
@@ -57,8 +58,8 @@ def test_squeeze_is_prune_then_quantize_then_the_inputs(conv, digits):
     images = digits.train.x[:50]
     by_hand = lk.quantize(lk.prune(conv, 0.5), 3, granularity="channel")
     assert lk.encode(squeeze(conv, 0.5, 3, granularity="channel")) == lk.encode(by_hand)
-    assert lk.encode(squeeze(conv, 0.5, 3, 4, granularity="channel", calibration=images)) == lk.encode(
-        quantize_inputs(by_hand, 4, images)
+    assert lk.encode(squeeze(conv, 0.5, 3, 4, granularity="channel", calibration=unlabelled(images))) == lk.encode(
+        quantize_inputs(by_hand, 4, calibration=unlabelled(images))
     )
     assert lk.encode(squeeze(conv)) == lk.encode(conv)
 
@@ -75,7 +76,9 @@ def test_a_point_is_what_labkit_measures(conv, digits, point):
 
 def test_activation_bits_reach_the_network(conv, digits, mine):
     coarse = points(mine, activation_bits=2)[-1]
-    by_hand = quantize_inputs(lk.quantize(lk.prune(conv, 0.5), 3), 2, digits.train.x[:CALIBRATION_IMAGES])
+    by_hand = quantize_inputs(
+        lk.quantize(lk.prune(conv, 0.5), 3), 2, calibration=take(digits.train, CALIBRATION_IMAGES)
+    )
     assert coarse.score.correct == lk.accuracy(by_hand, digits.validation)["correct"]
     assert coarse.size_bytes == len(lk.encode(by_hand))
 
@@ -103,7 +106,7 @@ def test_a_kind_alone_is_all_its_layers_at_once(conv, digits, mine, point):
                 mixed.get_parameter(layer).data = weight.clone()
         pairs = lk.compare(conv, mixed, digits.validation)
         assert whole.facts[name] == difference(pairs["lost"], pairs["won"], 300)
-    words = Architectures(mine).tell(whole)
+    words = Architectures(mine).summarize(whole)
     weakest = max(whole.facts, key=lambda name: whole.facts[name][0])
     d, low, high = (100 * v for v in whole.facts[weakest])
     assert words.cards[3][:2] == ("weakest kind loses", f"{d:.1f} points")
@@ -118,10 +121,10 @@ def test_layers_come_one_by_one_behind_the_settled_score(mine):
     assert all(p.score.settled for p in found if p.facts)
     assert not found[0].facts
     view = Architectures(mine)
-    assert view.tell(found[0]).cards[3][1] == "…"
-    assert "layers alone, summed: …" in view.tell(found[-2]).alt
-    assert view.tell(found[-2]).status == "scored on all 300 validation images; layer 2 of 3 tried alone"
-    assert view.tell(found[-1]).status == "scored on all 300 validation images; every layer tried alone"
+    assert view.summarize(found[0]).cards[3][1] == "…"
+    assert "layers alone, summed: …" in view.summarize(found[-2]).alt
+    assert view.summarize(found[-2]).status == "scored on all 300 validation images; layer 2 of 3 tried alone"
+    assert view.summarize(found[-1]).status == "scored on all 300 validation images; every layer tried alone"
 
 
 def test_star_and_bars_show_the_point(mine, point):
@@ -163,7 +166,7 @@ def test_the_axis_reaches_as_far_as_the_star(mine):
 
 
 def test_the_alt_text_states_the_figures(mine, point):
-    words = Architectures(mine).tell(point)
+    words = Architectures(mine).summarize(point)
     start = (
         "Sequential, 50 % of the weights pruned, weights rounded to 3 bits, activations rounded to 32 (float) bits, "
         "one scale per layer (tensor), each layer tried alone: accuracy "
@@ -185,7 +188,7 @@ def test_one_scale_or_many_changes_nothing_while_no_weight_is_rounded(mine):
     tensor, channel = (points(mine, bits=32, activation_bits=4, granularity=g)[-1] for g in ("tensor", "channel"))
     assert (tensor.size_bytes, tensor.facts) == (channel.size_bytes, channel.facts)
     assert tensor.score.predicted.equal(channel.score.predicted)
-    assert "scale" not in view.tell(tensor).alt
+    assert "scale" not in view.summarize(tensor).alt
 
 
 @pytest.mark.parametrize("chosen", [setting(granularity="channel"), setting(0.3, 6, 4), setting(0.9, 32, by="kinds")])

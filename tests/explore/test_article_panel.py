@@ -129,10 +129,10 @@ def test_a_run_streams_and_words_agree_with_it(digits, monkeypatch):
     assert [s.run.moments[-1].step for s in running] == list(range(1, EPOCHS * 120))
     assert all(len(s.ghosts) == 1 and s.ghosts[0].moments[-1].step == s.run.moments[-1].step for s in running)
     assert all(s.pruned is None for s in running)
-    assert view.tell(running[60]).status == "training: 17% done; scored on all 300 validation images"
-    assert view.tell(running[60]).title == "the check fails"
-    assert view.tell(running[60]).progress == pytest.approx(0.75 * 61 / 360)
-    words = view.tell(shown[-1])
+    assert view.summarize(running[60]).status == "training: 17% done; scored on all 300 validation images"
+    assert view.summarize(running[60]).title == "the check fails"
+    assert view.summarize(running[60]).progress == pytest.approx(0.75 * 61 / 360)
+    words = view.summarize(shown[-1])
     assert words.progress is None
     assert words.title == f"the check fails, the loss falls, accuracy {shown[-1].run.accuracy:.1%}"
     assert "trained: 360 steps; scored on all 300 validation images; retrained: 100% of 1 epoch" in words.status
@@ -190,11 +190,11 @@ def test_two_networks_race_on_the_same_batches(digits, monkeypatch):
 
 def test_the_code_as_printed_stops_and_says_why_while_the_mended_one_runs(digits):
     view = ArticleMLP(digits)
-    first = view.tell(next(view.results(**SETTINGS | dict(code="A1 unknown"))))
+    first = view.summarize(next(view.results(**SETTINGS | dict(code="A1 unknown"))))
     assert first.status == "this code stops at its first step: NameError: name 'A1' is not defined"
     end = trained(view, code="A1 unknown")[-1]
     view.draw(end)
-    words = view.tell(end)
+    words = view.summarize(end)
     assert words.status == first.status + "; beside it the mended network, scored on all 300 validation images"
     assert words.cards[0] == ("gradient check", "does not run", "NameError: name 'A1' is not defined")
     assert [value for _, value, _ in words.cards[1:]] == ["–"] * 4
@@ -205,8 +205,8 @@ def test_a_loss_that_rises_is_called_divergence(digits):
     view = ArticleMLP(digits)
     for code, lr, diverged in (("sum, not mean", 1.0, True), ("mended", 0.3, False)):
         end = trained(view, code=code, lr=lr)[-1]
-        assert ("diverged: the loss rose from" in view.tell(end).status) == diverged
-        assert (", the loss rises, " in view.tell(end).title) == diverged
+        assert ("diverged: the loss rose from" in view.summarize(end).status) == diverged
+        assert (", the loss rises, " in view.summarize(end).title) == diverged
         assert (end.run.moments[-1].loss > end.run.moments[0].loss) == diverged
 
 
@@ -230,7 +230,7 @@ def test_a_threshold_is_what_labkit_prunes_at_and_shows_at_once(digits, flat):
         f"{seen.pruned.size_bytes:,} B",
         f"{dense / seen.pruned.size_bytes:.1f}× smaller · dense {dense:,} B",
     )
-    assert view.tell(seen).cards[4] == said
+    assert view.summarize(seen).cards[4] == said
     view.draw(seen)
     assert view.star.get_xdata() == [0.35]
     assert view.star.get_ydata() == seen.pruned.accuracy
@@ -252,7 +252,7 @@ def test_retraining_holds_the_zeros_and_is_that_of_the_routine(digits, flat):
     assert end.retrained.accuracy == accuracy(again, flat)
     assert end.retrained.left == end.pruned.left
     assert (end.retraining, end.settings.threshold, end.size_bytes) == (1, 0.3, end.pruned.size_bytes)
-    assert f"retrained {end.retrained.accuracy:.2%}" in view.tell(end).cards[3][2]
+    assert f"retrained {end.retrained.accuracy:.2%}" in view.summarize(end).cards[3][2]
 
 
 def test_an_overtaken_retraining_stops(digits):
@@ -282,7 +282,7 @@ def test_the_threshold_is_idle_where_nothing_can_be_pruned(digits):
     view = ArticleMLP(digits)
     idle = {code: view.idle(SETTINGS | dict(code=code)) for _, code in CODES}
     assert {code: names for code, names in idle.items() if names} == {"A1 unknown": {"threshold"}}
-    words = [view.tell(next(view.results(**SETTINGS | dict(code="A1 unknown", threshold=t)))) for t in (0.1, 0.4)]
+    words = [view.summarize(next(view.results(**SETTINGS | dict(code="A1 unknown", threshold=t)))) for t in (0.1, 0.4)]
     assert words[0] == words[1]
 
 

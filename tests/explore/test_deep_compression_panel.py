@@ -42,7 +42,7 @@ def test_words_and_picture_follow_the_setting(mine):
     pictures = []
     for sparsity in (0.5, 0.95):
         point = drawn(view, sparsity=sparsity, bits=4, coder="range coder")
-        words = view.tell(point)
+        words = view.summarize(point)
         small = lk.quantize(lk.prune(mine.model, sparsity), 4)
         size, left = len(lk.encode(small, coders=["range"])), sum(int((small[i].weight != 0).sum()) for i in (0, 3, 6))
         cards = {label: (value, note) for label, value, note in words.cards}
@@ -81,7 +81,7 @@ def test_retraining_beats_one_shot_and_ends_with_a_settled_point(mine, every_ste
     assert end.score.correct == lk.accuracy(end.model, mine.data.validation)["correct"]
     assert end.score.correct > one_shot.score.correct
     assert end.left == one_shot.left
-    assert view.tell(end).status.startswith("100% of 3 epochs trained; ")
+    assert view.summarize(end).status.startswith("100% of 3 epochs trained; ")
     # each picture is of the file that would be: weights on a grid, and ever fewer of them
     levels = [len(point.model[3].weight.unique()) for point in shown]
     assert max(levels) <= 8

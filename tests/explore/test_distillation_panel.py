@@ -66,11 +66,11 @@ def test_the_bars_are_the_softened_softmax(view, conv, digits, temperature):
     assert list(view.sharp.get_xdata()) == pytest.approx(softmax(z), abs=1e-5)
     assert [text.get_text() for text in view.shares] == [share(v) for v in p]
     entropy = -(p * np.log2(p)).sum()
-    label, value, note = view.tell(lesson).cards[0]
+    label, value, note = view.summarize(lesson).cards[0]
     assert (label, value) == (f"entropy at T = {temperature}", f"{entropy:.2f} bits")
     sharp = -(softmax(z) * np.log2(softmax(z))).sum()
     assert note == f"like {2**entropy:.1f} equal classes; at T = 1: {sharp:.2f} bits"
-    assert view.tell(lesson).title == f"as uncertain as {2**entropy:.1f} equal classes"
+    assert view.summarize(lesson).title == f"as uncertain as {2**entropy:.1f} equal classes"
 
 
 @pytest.mark.parametrize(("temperature", "alpha"), [(1, 0.0), (4, 0.9), (20, 1.0)])
@@ -122,7 +122,7 @@ def test_a_share_at_the_end_of_a_bar(p, text):
 
 def test_the_words_state_the_figures(view, mine, conv, digits):
     lesson = lesson_of(view, width=16)
-    words = view.tell(lesson)
+    words = view.summarize(lesson)
     size = len(lk.encode(lk.models.mlp(64, 16, 10)))
     label, value, note = words.cards[-1]
     assert (label, value) == ("file of the student", f"{size:,} B")
@@ -172,7 +172,7 @@ def test_before_a_training_the_measured_pair_is_shown_and_named(swept, labels, m
     view, records = swept
     lesson = lesson_of(view, width=16, labels=labels)
     view.draw(lesson)
-    words = view.tell(lesson)
+    words = view.summarize(lesson)
     at = [records[(records["width"] == 16) & (records["method"] == m)]["accuracy"] for m in methods]
     for seeds, mark, (_, value, note) in zip(at, view.marks, words.cards[1:3], strict=True):
         assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (16, pytest.approx(seeds.mean()))
@@ -196,7 +196,7 @@ def test_a_width_that_was_not_measured_has_no_marks(swept):
     view, _ = swept
     lesson = lesson_of(view, width=4)
     view.draw(lesson)
-    assert [card[1] for card in view.tell(lesson).cards[1:3]] == ["–", "–"]
+    assert [card[1] for card in view.summarize(lesson).cards[1:3]] == ["–", "–"]
     assert all(np.isnan(mark.get_ydata()).all() for mark in view.marks)
     assert view.points.get_text() == "not measured"
 
@@ -211,8 +211,8 @@ def test_a_trained_pair_takes_the_place_of_the_sweep_at_its_settings_only(swept)
         assert view.shows(lesson) == shows
         view.draw(lesson)
         assert view.students.get_visible()
-    assert "measured" not in view.tell(here).status + view.tell(here).title
-    assert view.tell(there).cards[1][2].startswith("measured")
+    assert "measured" not in view.summarize(here).status + view.summarize(here).title
+    assert view.summarize(there).cards[1][2].startswith("measured")
 
 
 def test_the_shipped_teachers_open_with_measured_students():
@@ -220,7 +220,7 @@ def test_the_shipped_teachers_open_with_measured_students():
     lesson = next(view.results())
     rows = lk.sweep.shipped_sweep("distillation", "lenet-5", "fashion-mnist").query("width == 32")
     means = rows.groupby("method")["accuracy"].mean()
-    values = [card[1] for card in view.tell(lesson).cards[1:3]]
+    values = [card[1] for card in view.summarize(lesson).cards[1:3]]
     assert values == [f"{means['few labels']:.2%}", f"{means['teacher, no labels']:.2%}"]
     assert view.networks[0] == ("lenet-5", "fashion-mnist")
     view.draw(lesson)
@@ -260,7 +260,7 @@ def test_both_students_are_those_that_labkit_trains(view, conv, digits, labels):
     how = dict(lr=3e-3, progress=False)
     alone, _ = lk.fit(untrained(64, 8, 10), few, epochs=2 * BUDGET, **how)
     if labels == "few":
-        taught, _ = distill(conv, untrained(64, 8, 10), few, temperature=2, alpha=0.9, epochs=2 * BUDGET, **how)
+        taught, _ = distill(untrained(64, 8, 10), few, teacher=conv, temperature=2, alpha=0.9, epochs=2 * BUDGET, **how)
     else:
         loss = losses.distillation(conv, 2, alpha=1.0)
         taught, _ = lk.fit(untrained(64, 8, 10), digits.train, loss=loss, epochs=BUDGET, **how)
@@ -269,7 +269,7 @@ def test_both_students_are_those_that_labkit_trains(view, conv, digits, labels):
     assert [s.score.correct for s in last.students] == pytest.approx(expected, abs=2)  # sums in another order
     assert [s.size_bytes for s in last.students] == [len(lk.encode(m)) for m in (alone, taught)]
     paired = lk.compare(alone, taught, digits.validation)
-    words = view.tell(last)
+    words = view.summarize(last)
     label, value, note = words.cards[2]
     assert (label, value) == ("student distilled", f"{last.students[1].score.accuracy:.2%}")
     lost, won = re.search(r"lost / won (\d+) / (\d+)$", note).groups()
@@ -292,12 +292,12 @@ def test_the_curves_are_streamed_and_end_at_the_score(view, every_step):
     assert x[-1] == 100
     assert y[-1] == pytest.approx(float(shown[-1].students[1].score.accuracy))
     unfinished = next(lesson for lesson in shown if len(lesson.students) == 2 and lesson.students[1].done < 1)
-    words = view.tell(unfinished)
+    words = view.summarize(unfinished)
     assert "lost" not in words.cards[2][2]  # that would compare one that is trained with one that is not
     assert words.title == "two students in training"
-    progress = [view.tell(lesson).progress for lesson in shown[:-1]]
+    progress = [view.summarize(lesson).progress for lesson in shown[:-1]]
     assert progress == sorted(progress)
-    assert view.tell(shown[-1]).progress is None
+    assert view.summarize(shown[-1]).progress is None
     assert shown[0].doing == "student alone: starting"
     assert shown[1].doing.startswith("student alone: ")
     assert any(lesson.doing.startswith("evaluating the teacher on 598 images") for lesson in shown)
@@ -335,7 +335,7 @@ def test_students_stay_when_a_control_moves_and_earlier_ones_fade(view):
     view.draw(lesson)
     drawn = [len(ghost.get_data()[0]) > 0 for ghost in view.ghosts]
     assert drawn == [True] * 4 + [False] * (2 * GHOSTS - 4)
-    assert view.tell(lesson).cards[1][1] == f"{pairs[-1][0].score.accuracy:.2%}"
+    assert view.summarize(lesson).cards[1][1] == f"{pairs[-1][0].score.accuracy:.2%}"
     for temperature in (1, 2, 3)[:GHOSTS]:
         trained(view, width=4, temperature=temperature)
     assert len(lesson_of(view).ghosts) == 2 * GHOSTS

@@ -13,6 +13,7 @@ from labkit.live.panel import Panel
 from labkit.live.picture import LiveFigure
 from labkit.live.training import Curves, Run, stream
 from labkit.models import mlp
+from labkit.optim import Step
 from labkit.train import count_correct
 
 DOT, ALL = 1_000, 3_000
@@ -72,7 +73,7 @@ def test_dots_of_streamed_panels(larger, net, often, name):
     assert {run.score.images for run in runs if not run.ended} == {DOT}
     assert {run.score.images for run in runs if run.ended} == {ALL}
     assert all(round(DOT * m.accuracy, 6).is_integer() for m in runs[-1].moments), "a share of other images"
-    before, after = (view.tell(next(t for t in shown if t.run.ended is ended)) for ended in (False, True))
+    before, after = (view.summarize(next(t for t in shown if t.run.ended is ended)) for ended in (False, True))
     assert "each dot is scored on the first 1,000 validation images" in before.status
     assert "each dot is scored on the first 1,000 validation images" in before.alt
     said = "scored on all 3,000 validation images, each dot on the first 1,000"
@@ -98,7 +99,7 @@ def test_dots_that_are_scored_on_all_of_validation(larger, net, often, name):
     view.train(panel.settings(), shown.append, never)
     points = shown if name == "order" else [student for lesson in shown for student in lesson.students]
     assert {p.score.images for p in points} == {ALL}
-    assert "scored on all 3,000 validation images" in view.tell(shown[-2]).status
+    assert "scored on all 3,000 validation images" in view.summarize(shown[-2]).status
 
 
 def test_a_small_validation_split_is_scored_whole(digits, net, often):
@@ -137,6 +138,6 @@ def test_a_slow_score_takes_half_of_the_time_at_most(monkeypatch):
     look = _training.paced(picture, 3)
     for steps in range(1, 101):
         now[0] += 1
-        look(None, steps / 100)
+        look(None, Step(steps, 100, 1, False, 0.1))
     assert len(shown) > 5
     assert {b - a for a, b in zip(shown, shown[1:], strict=False)} == {11}

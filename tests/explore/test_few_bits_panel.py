@@ -70,7 +70,7 @@ def test_the_run_and_its_control_run_are_those_that_fit_does(view, conv, digits,
     assert last.run.ended
     assert last.run.score.correct == lk.accuracy(model, digits.validation)["correct"]
     assert last.size_bytes == len(lk.encode(model))
-    assert view.tell(last).progress is None
+    assert view.summarize(last).progress is None
     if other is None:
         assert last.control is None
     else:
@@ -123,7 +123,7 @@ def test_nearest_rounding_leaves_more_gradients_at_zero_for_good(view):
 
 def test_the_words_state_the_figures(view, mine):
     last = trained(view, bits=2)[-1]
-    words = view.tell(last)
+    words = view.summarize(last)
     by = {label: (value, note) for label, value, note in words.cards}
     assert by["accuracy"][0] == f"{last.run.score.accuracy:.2%}"
     assert f"dense {mine.score.accuracy:.2%}" in by["accuracy"][1]
@@ -150,7 +150,7 @@ def test_the_words_state_the_figures(view, mine):
 
 def test_the_words_state_the_gradients(view):
     last = trained(view, gradient_bits=3)[-1]
-    words = view.tell(last)
+    words = view.summarize(last)
     by = {label: (value, note) for label, value, note in words.cards}
     assert by["gradients 0 in every step"] == (
         f"{last.gradients.still:.1%}",
@@ -163,13 +163,13 @@ def test_the_words_state_the_gradients(view):
 
 
 def test_before_the_run_the_cards_say_so(view):
-    words = view.tell(setting(view, bits=1, gradient_bits=3))
+    words = view.summarize(setting(view, bits=1, gradient_bits=3))
     assert [value for _, value, _ in words.cards] == ["–"] * 4
     assert words.cards[1][0] == "control run: to the nearest"
     assert "weight bits 1, rounded straight through (QAT), gradient bits 3, rounded stochastically" in words.alt
     assert words.status == "starting …"
     assert words.title == "the training starts when the controls rest"
-    assert view.tell(setting(view)).cards[1:] == [("control run", "–", "nothing is rounded")]
+    assert view.summarize(setting(view)).cards[1:] == [("control run", "–", "nothing is rounded")]
 
 
 def test_the_picture_follows_the_run(view, every_step):
@@ -179,16 +179,16 @@ def test_the_picture_follows_the_run(view, every_step):
     assert all(t.gradients is not None and t.size_bytes for t in during)
     beside = [t for t in shown if t.run.ended and t.control and not t.control.run.ended]
     assert len(beside) >= 3
-    assert "; control run training: " in view.tell(beside[1]).status
-    *shares, end = [view.tell(t).progress for t in shown]
+    assert "; control run training: " in view.summarize(beside[1]).status
+    *shares, end = [view.summarize(t).progress for t in shown]
     assert end is None
     assert shares == sorted(shares)
-    assert max(view.tell(t).progress for t in during) <= 0.5 <= view.tell(beside[0]).progress
+    assert max(view.summarize(t).progress for t in during) <= 0.5 <= view.summarize(beside[0]).progress
     view.draw(setting(view, gradient_bits=6))
     assert len(view.star.star.get_xdata()) == len(view.control.star.get_xdata()) == 0
     last = setting(view, gradient_bits=4)
     view.draw(last)
-    assert view.tell(last).progress is None
+    assert view.summarize(last).progress is None
     place = GRADIENT_BITS.index(4)
     assert np.array(view.star.star.get_data()).ravel() == pytest.approx([place, last.run.score.accuracy])
     assert np.array(view.control.star.get_data()).ravel() == pytest.approx([place, last.control.run.score.accuracy])
@@ -281,7 +281,7 @@ def test_known_runs_are_shown_again_and_others_stay_as_ghosts(view, monkeypatch)
     again = setting(view, bits=2, straight=False)
     assert (again.run, again.control.run) == (first.control.run, first.run)
     half = replace(again, run=replace(again.run, ended=False, moments=again.run.moments[:1]))
-    assert view.tell(half).progress == again.run.moments[0].progress  # the control run needs no time
+    assert view.summarize(half).progress == again.run.moments[0].progress  # the control run needs no time
     assert (again.size_bytes, again.control.size_bytes) == (first.control.size_bytes, first.size_bytes)
     for bits in (3, 4, 5):
         trained(view, bits=bits)
@@ -306,7 +306,7 @@ def test_a_diverged_run_is_said_to(view, changes):
     last = trained(view, optimizer="SGD", lr=1e30, **changes)[-1]
     assert last.run.diverged
     view.draw(last)
-    words = view.tell(last)
+    words = view.summarize(last)
     assert words.status.startswith("diverged: the loss is ")
     assert "diverged" in words.title
     assert last.size_bytes == 0

@@ -9,7 +9,7 @@ import torch
 import labkit as lk
 from labkit import explore, optim
 from labkit.data import Data, take
-from labkit.live.baseline import own, shipped
+from labkit.live.baseline import from_user, shipped
 from labkit.live.score import Score
 from labkit.live.training import GHOSTS, Moment, Run
 from labkit.models import reinitialized
@@ -55,8 +55,8 @@ def test_the_run_is_fits_own(view, conv, digits, settings, schedule, more):
     assert last.facts.path[-1] == (1.0, schedule(1.0))
     smaller = lk.prune(expected, 0.9), lk.quantize(expected, 3)
     assert last.facts.after == tuple(lk.accuracy(m, digits.validation)["accuracy"] for m in smaller)
-    assert view.tell(last).cards[0][1] == f"{last.run.score.accuracy:.2%}"
-    assert view.tell(last).status.endswith("scored on all 300 validation images")
+    assert view.summarize(last).cards[0][1] == f"{last.run.score.accuracy:.2%}"
+    assert view.summarize(last).status.endswith("scored on all 300 validation images")
 
 
 def test_plateau_is_fits_own_and_its_past_is_drawn(view, conv, digits):
@@ -97,7 +97,7 @@ def test_the_point_moves_along_the_schedule(view, every_step):
 
 def test_a_run_that_diverges_is_drawn_at_the_edge_and_named(view):
     shown = trained(view, lr=10.0, schedule="constant", batch_size=32)
-    words = view.tell(shown[-1]).status
+    words = view.summarize(shown[-1]).status
     assert "diverged" in words or "the loss rose to" in words
     assert max(m.loss for m in shown[-1].run.moments) > view.losses.get_ylim()[1] or shown[-1].run.diverged
     view.draw(shown[-1])
@@ -108,8 +108,8 @@ def test_a_run_that_diverges_is_drawn_at_the_edge_and_named(view):
 def test_a_loss_no_better_than_guessing_is_said(view):
     last = trained(view, lr=1e-4, schedule="constant")[-1]
     assert last.run.moments[-1].loss > 2.25
-    assert "it learns nothing: guessing has 2.30" in view.tell(last).status
-    assert "learns nothing" not in view.tell(trained(view)[-1]).status
+    assert "it learns nothing: guessing has 2.30" in view.summarize(last).status
+    assert "learns nothing" not in view.summarize(trained(view)[-1]).status
 
 
 def test_infinite_weights_are_not_pruned(conv, digits):
@@ -150,7 +150,7 @@ def test_the_range_test_comes_first_by_itself_and_once(view, conv, digits):
     assert list(smoothed.get_xdata()) == expected["lr"].tolist()
     assert max(smoothed.get_ydata()) <= plots.HIGHEST
     assert [dot.get_xdata()[0] for dot in dots] == list(suggested_lrs(expected).values())
-    label, value, note = view.tell(last).cards[4]
+    label, value, note = view.summarize(last).cards[4]
     assert (label, value) == ("steepest at", f"{suggested_lrs(expected)['steepest']:.2g}")
     assert note.startswith(f"min ÷ 10: {suggested_lrs(expected)['tenth of minimum']:.2g} · ")
     assert "diverged at" in note
@@ -159,8 +159,8 @@ def test_the_range_test_comes_first_by_itself_and_once(view, conv, digits):
     raw, smoothed, dots = view.tested
     assert [len(np.atleast_1d(line.get_xdata())) for line in (raw, smoothed, *dots)] == [0, 0, 0, 0]
     blank = next(view.results(**SETTINGS | dict(batch_size=32)))
-    assert view.tell(blank).cards[4][1] == "–"
-    assert view.tell(blank).status.startswith("range test: 100 steps, the learning rate from 1e-5 to 10")
+    assert view.summarize(blank).cards[4][1] == "–"
+    assert view.summarize(blank).status.startswith("range test: 100 steps, the learning rate from 1e-5 to 10")
 
 
 @pytest.mark.parametrize("calls", [0, 3, 40, 150])
@@ -178,13 +178,15 @@ def test_an_overtaken_run_leaves_nothing(view, calls):
 
 def test_nothing_is_said_of_learning_before_the_end(view):
     shown = trained(view, lr=1e-4, schedule="constant")
-    assert not any("learns nothing" in view.tell(t).status + view.tell(t).title for t in shown if not t.run.ended)
-    assert view.tell(shown[-1]).title == "peak 1e-4, constant: it learns nothing"
+    assert not any(
+        "learns nothing" in view.summarize(t).status + view.summarize(t).title for t in shown if not t.run.ended
+    )
+    assert view.summarize(shown[-1]).title == "peak 1e-4, constant: it learns nothing"
 
 
 def test_a_diverged_run_is_told_without_nan(view, digits):
     run = Run("0.1 cosine", (Moment(0.5, 7, float("nan"), 0.1, 0.1),), Score(torch.zeros(300), 30, 300, 300), True)
-    words = view.tell(replace(next(view.results(**SETTINGS)), run=run))
+    words = view.summarize(replace(next(view.results(**SETTINGS)), run=run))
     assert words.title == "peak 0.1, cosine: diverged at step 7"
     assert words.cards[1][:2] == ("training loss", "diverged")
     assert "nan" not in words.alt + words.title
@@ -227,7 +229,7 @@ def test_measured_points_say_what_the_sweep_says_and_lead_there():
 
 def test_a_small_set_offers_no_larger_batch(conv, digits):
     few = Data(**{**vars(digits), "train": take(digits.train, 100)})
-    view = LearningRate(own(conv, few))
+    view = LearningRate(from_user(conv, few))
     assert view.controls()["batch_size"].values == [32, 64]
     assert next(view.results(batch_size=128)).settings.batch_size == 100
 

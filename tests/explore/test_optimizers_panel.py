@@ -52,7 +52,7 @@ def test_every_walk_is_torchs(view, name):
     np.testing.assert_allclose(np.stack(view.lines[name][1].get_data(), 1), steps[::MARKED])
     assert off_the_line(view.lines[name][0], steps) < 1
     assert view.texts[name].get_text() == f"{name}: {ending(walks, name, short=True)}"
-    assert f"; {name}: loss {walks.losses[name][-1]:.3g}" in view.tell(walks).alt
+    assert f"; {name}: loss {walks.losses[name][-1]:.3g}" in view.summarize(walks).alt
 
 
 def off_the_line(line, places):
@@ -76,7 +76,7 @@ def test_divergence_is_drawn_at_the_edge_and_said(view):
     assert len(view.ends["SGD"].get_xdata()) == 0
     assert [-1.445, -FRAME] in np.round(np.stack(view.crosses.get_data(), 1), 6).tolist()
     assert view.lines["SGD"][1].get_ydata()[-1] == view.curves.get_ylim()[1]
-    words = view.tell(walks)
+    words = view.summarize(walks)
     assert words.cards[3] == ("diverged", "2", "SGD, Nesterov")
     assert words.title.endswith("; SGD and Nesterov diverged")
     assert "SGD: diverged, out at step 1" in words.alt
@@ -84,10 +84,10 @@ def test_divergence_is_drawn_at_the_edge_and_said(view):
 
 def test_the_limit_of_plain_descent_is_told_by_the_curvature(view):
     for condition, angle, lr, told in ((20, 0, 0.05, "below"), (50, 30, 0.05, "above"), (200, 45, 0.02, "above")):
-        card = view.tell(walked(view, condition=condition, angle=angle, lr=lr)).cards[2]
+        card = view.summarize(walked(view, condition=condition, angle=angle, lr=lr)).cards[2]
         assert card[:2] == ("2 ÷ curvature at the start", f"{2 / condition:.3g}")
         assert card[2].endswith(f"is {told} it")
-    assert view.tell(walked(view, surface="saddle", x=0.0, y=0.0)).cards[2][1] == "2"
+    assert view.summarize(walked(view, surface="saddle", x=0.0, y=0.0)).cards[2][1] == "2"
 
 
 def test_who_is_first_is_first_for_good(view):
@@ -96,7 +96,7 @@ def test_who_is_first_is_first_for_good(view):
     since = {name: next(i for i in range(STEPS + 1) if (v[i:] <= goal).all()) for name, v in walks.losses.items()
              if v[-1] <= goal}  # fmt: skip
     best = min(since, key=since.get)
-    label, value, note = view.tell(walks).cards[1]
+    label, value, note = view.summarize(walks).cards[1]
     assert (label, value) == ("first to stay below 1 %", best)
     assert note.startswith(f"from step {since[best]} on")
 
@@ -106,10 +106,10 @@ def test_only_ticked_optimizers_walk_and_none_is_fine(view):
     assert list(walks.places) == ["Adam"]
     assert list(view.ways) == list(view.texts) == ["Adam"]  # the others are not on screen
     none = walked(view, **dict.fromkeys(EVERY, False))
-    assert view.tell(none).cards[0] == ("lowest at the end", "–", "tick an optimizer")
+    assert view.summarize(none).cards[0] == ("lowest at the end", "–", "tick an optimizer")
     assert view.ways == {}
-    assert "nan" not in view.tell(none).alt
-    assert view.tell(none).title == "tick an optimizer"
+    assert "nan" not in view.summarize(none).alt
+    assert view.summarize(none).title == "tick an optimizer"
     assert view.code(SETTINGS) == ""
 
 
@@ -118,7 +118,7 @@ def test_every_surface_is_drawn_and_told(view, surface):
     walks = walked(view, surface=surface, lr=0.001)
     assert view.live.pixels(72).size[0] > 500
     form = " κ 20, turned by 0°" if surface == "ravine" else ""
-    assert view.tell(walks).alt.startswith(f"{surface}{form}, from (-1.7, 1.2), lr 0.001, momentum 0.9: ")
+    assert view.summarize(walks).alt.startswith(f"{surface}{form}, from (-1.7, 1.2), lr 0.001, momentum 0.9: ")
     assert len(walks.losses["Adam"]) == STEPS + 1
 
 

@@ -74,7 +74,7 @@ def test_the_other_order_is_measured_beside_this_one(digits, mine):
     assert accuracy == lk.accuracy(other, digits.validation)["accuracy"]
     small = lk.prune(lk.quantize(mine.model, 1), 0.85)
     assert differ == sum(int((small[i].weight != other[i].weight).sum()) for i in (0, 3, 6)) > 0
-    words = view.tell(point)
+    words = view.summarize(point)
     assert f"{accuracy:.2%} (this: {point.score.accuracy:.2%} · {differ:,} differ)" in words.alt
     found = f"{point.score.accuracy:.1%}; swapped: {accuracy:.1%}"
     assert words.title == f"distil, quantize, then prune, one-shot: {found}"
@@ -84,11 +84,11 @@ def test_where_the_order_makes_no_difference_it_says_so(mine):
     view = Order(mine)
     point = last(view.results(**settings("prune", "quantize", sparsity=0.0)))
     assert point.facts.swap == (point.score.accuracy, 0)
-    assert "the same, weight for weight" in view.tell(point).alt
-    assert view.tell(point).title.endswith("swapped: the same network, weight for weight")
+    assert "the same, weight for weight" in view.summarize(point).alt
+    assert view.summarize(point).title.endswith("swapped: the same network, weight for weight")
     alone = last(view.results(**settings("prune", "distil")))
     assert alone.facts.swap is None
-    assert "needs a prune and a quantize" in view.tell(alone).alt
+    assert "needs a prune and a quantize" in view.summarize(alone).alt
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def test_the_training_streams_and_ends_as_compose_does(digits, mine, every_step)
     assert [at for _, at in end.facts.path] == [place(p) for p in shown]
     assert [steps[number] for number, _ in end.facts.path] == [step(p) for p in shown]
     assert place(end.facts.one_shot) == place(last(Order(mine).results(**settings(*steps))))
-    words = view.tell(end)
+    words = view.summarize(end)
     assert words.status.startswith("trained: 6 epochs of 1,197 images")
     assert words.progress is None
-    halfway = view.tell(shown[len(shown) // 2])
+    halfway = view.summarize(shown[len(shown) // 2])
     assert halfway.status.endswith("now distil; scored on all 300 validation images")
     assert halfway.progress == shown[len(shown) // 2].training
 
@@ -246,7 +246,7 @@ def test_the_picture_follows_every_control_and_the_words_state_it(mine):
     for one in (settings("prune"), settings("quantize"), settings("quantize", bits=2), settings("prune", sparsity=0.5)):
         point = last(view.results(**one))
         view.draw(point)
-        words = view.tell(point)
+        words = view.summarize(point)
         assert view.star.star.get_xdata()[0] == point.size_bytes
         assert f"{point.score.accuracy:.2%}" in words.alt
         assert words.status.startswith("one-shot, nothing trained; scored on all 300 validation images")

@@ -86,7 +86,7 @@ def test_the_picture_shows_the_point(mine):
 
 def test_the_words_state_the_figures(mine):
     point = point_of(mine, layer="3.weight", bits=3, granularity="channel", percentile=99.0)
-    words = Quantization(mine).tell(point)
+    words = Quantization(mine).summarize(point)
     cards = {label: (value, note) for label, value, note in words.cards}
     worst = max(point.facts.error, key=point.facts.error.get)
     assert cards["accuracy"][0] == f"{point.score.accuracy:.2%}"

@@ -33,10 +33,10 @@ def test_a_race_is_fits_own_run(mine, conv, digits, name):
     assert last.facts["accuracy_90_sparse"] == lk.accuracy(lk.prune(expected, 0.9), digits.validation)["accuracy"]
     assert last.facts["accuracy_3_bits"] == lk.accuracy(lk.quantize(expected, 3), digits.validation)["accuracy"]
     view.draw(last)
-    cards = dict((label, value) for label, value, _ in view.tell(last).cards)
+    cards = dict((label, value) for label, value, _ in view.summarize(last).cards)
     assert cards["accuracy"] == f"{last.run.score.accuracy:.2%}"
     assert cards["at 90 % zeros"] == f"{last.facts['accuracy_90_sparse']:.1%}"
-    assert view.tell(last).status == "trained: 300 steps; scored on all 300 validation images"
+    assert view.summarize(last).status == "trained: 300 steps; scored on all 300 validation images"
 
 
 def test_a_race_that_is_overtaken_leaves_no_ghost_and_ended_ones_stay(mine):
@@ -54,12 +54,12 @@ def test_a_race_that_is_overtaken_leaves_no_ghost_and_ended_ones_stay(mine):
 def test_a_race_that_learns_nothing_or_diverges_says_so(mine):
     view = Race(mine)
     last = raced(view, optimizer="SGD", lr=1e-9, size="all images, 1 pass")[-1]
-    assert "; it learns nothing: guessing has a loss of 2.30; scored on all 300" in view.tell(last).status
+    assert "; it learns nothing: guessing has a loss of 2.30; scored on all 300" in view.summarize(last).status
     wild = raced(view, optimizer="momentum", lr=1e30)[-1]
     view.draw(wild)
     assert wild.run.diverged
-    assert view.tell(wild).status.startswith("diverged: the loss is ")
-    assert view.tell(wild).cards[2][1] == "–"
+    assert view.summarize(wild).status.startswith("diverged: the loss is ")
+    assert view.summarize(wild).cards[2][1] == "–"
 
 
 def test_torchs_default_learning_rates_are_what_we_say():
@@ -77,8 +77,8 @@ def test_the_picture_and_the_title_follow_the_run(mine):
     last = raced(view)[-1]
     view.draw(last)
     assert np.array(view.star.star.get_data()).ravel() == pytest.approx([0.1, last.run.accuracy])
-    assert view.tell(last).title == f"momentum, lr 0.1, seed 1: {last.run.accuracy:.1%}"
-    assert "momentum, lr 0.1, few images, 25 passes, seed 1: accuracy " in view.tell(last).alt
+    assert view.summarize(last).title == f"momentum, lr 0.1, seed 1: {last.run.accuracy:.1%}"
+    assert "momentum, lr 0.1, few images, 25 passes, seed 1: accuracy " in view.summarize(last).alt
     rows = [artist.get_text() for artist in view.live.moving if hasattr(artist, "get_text")]
     assert rows[:2] == [f"momentum, lr 0.1, seed {i}: {one.run.accuracy:.1%}" for i, one in ((1, last), (0, first))]
 
@@ -98,7 +98,7 @@ def test_points_and_title_are_those_of_the_sweep():
             assert f": {means[to['optimizer'], to['lr']]:.2%}\n" in words
     best = means["momentum"]
     ended = raced(Race(), lr=0.3)[-1]
-    assert view.tell(ended).title == (
+    assert view.summarize(ended).title == (
         f"momentum, lr 0.3: {ended.run.accuracy:.1%}; best measured rate, {best.idxmax():g}: {best.max():.1%}"
     )
     view.draw(next(view.results(**RACE | dict(size="all images, 1 pass"))))

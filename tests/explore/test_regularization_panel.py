@@ -13,7 +13,7 @@ import labkit as lk
 from labkit import explore, losses
 from labkit.augment import affine
 from labkit.data import take
-from labkit.live.baseline import own, shipped
+from labkit.live.baseline import from_user, shipped
 from labkit.live.training import GHOSTS, Moment
 from labkit.models import mlp
 from labkit.topics.regularization import panel as regularization_panel
@@ -37,7 +37,7 @@ OFF = dict(images=200, penalty="none", lam=1e-3, smoothing=0.0, augmentation=0.0
 def mine(digits):
     """A network of the user's own, with dropout."""
     torch.manual_seed(7)
-    return own(mlp(64, 32, 10, dropout=0.2), digits)
+    return from_user(mlp(64, 32, 10, dropout=0.2), digits)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ SMOOTH = losses.label_smoothing(0.1)
         (dict(penalty="L1"), dict(optimizer=PLAIN, loss=losses.with_l1(1e-3))),
         (dict(penalty="L2", smoothing=0.1), dict(optimizer=PLAIN, loss=losses.with_l2(1e-3, SMOOTH))),
         (dict(penalty="weight decay", lam=0.3), dict(optimizer=DECAYED)),
-        (dict(penalty="proximal L1", lam=0.1), dict(optimizer=PLAIN, after_step=losses.proximal_l1(0.1, 1e-3))),
+        (dict(penalty="proximal L1", lam=0.1), dict(optimizer=PLAIN, after_step=losses.ProximalL1(0.1))),
         (dict(augmentation=0.5), dict(optimizer=PLAIN, augment=partial(affine, strength=0.5))),
         (dict(images=500, dropout=0.5), dict(optimizer=PLAIN)),
     ],
@@ -121,7 +121,7 @@ def test_the_histogram_counts_every_weight_once():
 
 def test_the_words_state_the_figures(view, digits):
     last = trained(view, penalty="proximal L1", lam=1.0)[-1]
-    words = view.tell(last)
+    words = view.summarize(last)
     by = {label: (value, note) for label, value, note in words.cards}
     assert by["accuracy"][0] == f"{last.run.score.accuracy:.2%}"
     gap = 100 * (last.facts.train_accuracy - last.run.score.accuracy)
@@ -138,7 +138,7 @@ def test_the_words_state_the_figures(view, digits):
 
 
 def test_before_the_run_the_cards_say_so(view):
-    words = view.tell(setting(view))
+    words = view.summarize(setting(view))
     assert [value for _, value, _ in words.cards] == ["–"] * 5
     assert words.status == "starting …"
 
@@ -188,7 +188,7 @@ def test_a_diverged_run_is_said_to_and_is_not_pruned(view):
     assert last.run.diverged
     assert last.facts.pruned == ()
     view.draw(last)
-    assert view.tell(last).status.startswith("diverged: the loss is ")
+    assert view.summarize(last).status.startswith("diverged: the loss is ")
 
 
 def test_labels_fit_the_key_and_runs_have_about_as_many_steps(view, mine):
@@ -279,7 +279,7 @@ def test_the_title_states_gap_and_cost(view):
     accuracy, kept = last.run.accuracy, last.facts.pruned[3].accuracy
     gap, cost = 100 * (last.facts.train_accuracy - accuracy), 100 * (accuracy - kept)
     said = f"the gap is {gap:.1f} points; 90 % zeros cost {cost:.1f} points: L1 0.001"
-    assert view.tell(last).title == said
+    assert view.summarize(last).title == said
 
 
 # the panel

@@ -21,7 +21,7 @@ TRAINING = dict(what="training", sampler="tpe", images=200, trials=30)
 def shown(view, **settings):
     (found,) = view.results(**settings)
     view.draw(found)
-    return found, view.tell(found)
+    return found, view.summarize(found)
 
 
 def never():
@@ -182,8 +182,10 @@ def test_a_search_in_the_panel_is_that_of_labkit(view, digits):
     assert [len(found.rows) for found in seen] == [0, 1, 2, 3, 3]
     assert [row["accuracy"] for row in seen[-1].rows] == pytest.approx(table["accuracy"].tolist())
     assert [row["fresh"] for row in seen[-1].rows] == pytest.approx(table["fresh"].tolist())
-    assert "1 of 3 trials done" in view.tell(seen[1]).status
-    assert view.tell(seen[-1]).status == "3 trials by random, each scored on all 50 judges and on 240 unseen images"
+    assert "1 of 3 trials done" in view.summarize(seen[1]).status
+    assert (
+        view.summarize(seen[-1]).status == "3 trials by random, each scored on all 50 judges and on 240 unseen images"
+    )
 
 
 def test_a_search_goes_on_where_it_stopped_and_then_begins_anew(view):
@@ -243,8 +245,14 @@ def test_the_last_search_stays_in_sight_until_the_new_one_has_a_trial(view):
     view.train(HERE, seen.append, never)
     assert [len(found.rows) for found in seen] == [3, 1, 2, 3, 3]
     assert [row["lr"] for row in seen[0].rows] == [row["lr"] for row in first]
-    assert view.tell(seen[0]).status.startswith("searching, seed 2 …; until its first trial ends")
-    assert [view.tell(found).progress for found in seen] == [0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1, None]
+    assert view.summarize(seen[0]).status.startswith("searching, seed 2 …; until its first trial ends")
+    assert [view.summarize(found).progress for found in seen] == [
+        0,
+        pytest.approx(1 / 3),
+        pytest.approx(2 / 3),
+        1,
+        None,
+    ]
     view.train(HERE, lambda found: None, lambda: True)  # stopped before its first trial: the last stays
     assert [row["lr"] for row in view.latest(("training", "random"))] == [row["lr"] for row in seen[-1].rows]
 

@@ -10,7 +10,7 @@ import torch
 
 import labkit as lk
 from labkit import explore
-from labkit.compress.codebook import k_means, share
+from labkit.compress.codebook import k_means, share_weights
 from labkit.compress.quantize import choose_grid, fake_quantize
 from labkit.live.baseline import shipped
 from labkit.topics.shared_weights.panel import COLOURS, Sharing, levels, means
@@ -43,7 +43,7 @@ def colour_at(view):
 
 @pytest.mark.parametrize(("bits", "init", "sparsity"), [(1, "linear", 0.0), (3, "density", 0.6), (8, "random", 0.9)])
 def test_a_point_is_what_labkit_measures(conv, digits, mine, bits, init, sparsity):
-    small = share(lk.prune(conv, sparsity), bits, init=init)
+    small = share_weights(lk.prune(conv, sparsity), bits, init=init)
     point, expected = point_of(mine, bits=bits, init=init, sparsity=sparsity), lk.accuracy(small, digits.validation)
     assert point.size_bytes == len(lk.encode(small))
     assert (point.score.correct, point.score.images) == (expected["correct"], 300)
@@ -98,7 +98,7 @@ def test_pruning_leaves_the_axes_where_they_are(mine):
 
 def test_the_words_state_the_figures(mine):
     point = point_of(mine, sparsity=0.5)
-    words = Sharing(mine).tell(point)
+    words = Sharing(mine).summarize(point)
     cards = {label: (value, note) for label, value, note in words.cards}
     assert cards["accuracy"][0] == f"{point.score.accuracy:.2%}"
     assert cards["file"][0] == f"{point.size_bytes:,} B"
@@ -128,7 +128,7 @@ def test_the_button_trains_centroids_and_leaves_the_colours(mine):
     assert places(view.lines) == pytest.approx(end.facts.codebook.tolist())
     assert view.star.star.get_data() == star
     assert view.star.trained.get_data() == ([end.size_bytes], [end.score.accuracy])
-    assert f"100% of {Sharing.epochs} epochs trained" in view.tell(end).status
+    assert f"100% of {Sharing.epochs} epochs trained" in view.summarize(end).status
     far = replace(end.facts, codebook=end.facts.codebook + 0.2)  # however far they go
     view.draw(replace(end, facts=far))
     assert colour_at(view)[0].tolist() == colours.tolist()

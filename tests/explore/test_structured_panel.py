@@ -27,8 +27,8 @@ def last(results):
     return result
 
 
-def settings(sparsity=0.5, criterion="l1", scope="layer"):
-    return dict(sparsity=sparsity, criterion=criterion, scope=scope)
+def settings(sparsity=0.5, importance="l1", scope="layer"):
+    return dict(sparsity=sparsity, importance=importance, scope=scope)
 
 
 def points(dense, *chosen):
@@ -36,18 +36,18 @@ def points(dense, *chosen):
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
-@pytest.mark.parametrize("criterion", ["l1", "l2", "taylor", "activation", "random"])
-def test_a_point_is_what_labkit_measures(conv, digits, mine, criterion, scope):
-    point = last(points(mine, 0.5, criterion, scope))
+@pytest.mark.parametrize("importance", ["l1", "l2", "taylor", "activation", "random"])
+def test_a_point_is_what_labkit_measures(conv, digits, mine, importance, scope):
+    point = last(points(mine, 0.5, importance, scope))
     facts = point.facts
     few = take(digits.train, CALIBRATION)
-    small = lk.prune_channels(conv, few.x[:2], 0.5, criterion=criterion, scope=scope, calibration=few)
+    small = lk.prune_channels(conv, 0.5, example=few.x[:2], importance=importance, scope=scope, calibration=few)
     measured = lk.measure(small, digits.validation)
     assert (point.score.correct, point.score.settled) == (measured["correct"], True)
     assert (point.size_bytes, facts.macs) == (measured["size_bytes"], measured["macs"])
     assert facts.widths == {"0": small[0].out_channels, "3": small[3].out_channels}
     assert facts.units == (sum(facts.widths.values()), 6 + 12)
-    assert f"{measured['parameters']:,}" in Structured(mine).tell(point).alt
+    assert f"{measured['parameters']:,}" in Structured(mine).summarize(point).alt
     assert facts.ranked.macs == lk.measure(conv, digits.validation)["macs"]
 
 
@@ -59,12 +59,15 @@ def test_only_the_last_result_is_timed(mine):
     dense, small = end.facts.latency
     assert min(dense, small) > 0
     view = Structured(mine)
-    label, value, note = view.tell(end).cards[-1]
+    label, value, note = view.summarize(end).cards[-1]
     assert (label, value) == ("100 images take", f"{small:.2f} ms")
     assert note.startswith(f"one thread · dense {dense:.2f} ms")
-    assert view.tell(before[-1]).cards[-1] == ("100 images take", "…", "timed when the controls rest")
-    assert ("faster" in view.tell(end).title, "slower" in view.tell(end).title) == (dense >= small, dense < small)
-    assert "ster" not in view.tell(before[-1]).title
+    assert view.summarize(before[-1]).cards[-1] == ("100 images take", "…", "timed when the controls rest")
+    assert ("faster" in view.summarize(end).title, "slower" in view.summarize(end).title) == (
+        dense >= small,
+        dense < small,
+    )
+    assert "ster" not in view.summarize(before[-1]).title
 
 
 @pytest.mark.parametrize(("times", "said"), [([3.0, 2.0], "1.5× faster"), ([2.0, 3.0], "1.5× slower")])
@@ -123,7 +126,7 @@ def test_the_cut_is_the_importance_above_which_units_stay(mine):
 
 def test_the_alt_text_states_the_figures(mine):
     point = last(points(mine))
-    words = Structured(mine).tell(point)
+    words = Structured(mine).summarize(point)
     start = "Sequential, 50 % of the units removed, by L1: sum of |weights|, layer: same fraction each: accuracy "
     assert words.alt.startswith(start)
     assert all(f"{label} {value} ({note})" in words.alt for label, value, note in words.cards)
@@ -150,7 +153,7 @@ def test_the_code_gives_the_figures_of_the_panel(conv, digits, chosen, own):
     panel.set(**chosen)
     until(lambda: panel.cards[0][0] == "accuracy")
     names, code = dict(model=conv, data=digits) if own else {}, panel.frame["code"]
-    assert code.count("\n") == 3 + (chosen["criterion"] == "taylor")
+    assert code.count("\n") == 3 + (chosen["importance"] == "taylor")
     *lines, figures = code.split("\n")
     exec("\n".join([*lines, f"accuracy, size = {figures}"]), names)  # noqa: S102
     assert [panel.cards[0][1], panel.cards[3][1]] == [f"{names['accuracy']:.2%}", f"{names['size']:,} B"]
@@ -163,7 +166,7 @@ def test_training_heals_at_the_same_widths_and_streams(digits, mine):
     assert (end.training, end.facts.widths, end.facts.macs) == (1.0, one_shot.facts.widths, one_shot.facts.macs)
     assert end.score.correct > one_shot.score.correct
     assert end.score.correct == lk.accuracy(end.model, digits.validation)["correct"]
-    assert "100% of 1 epoch trained" in view.tell(end).status
+    assert "100% of 1 epoch trained" in view.summarize(end).status
     assert [p.training for p in shown] == sorted(p.training for p in shown)
     assert len(shown) >= 2
     view.draw(one_shot)
@@ -189,7 +192,7 @@ def test_an_overtaken_training_stops_at_once(mine):
 def test_the_panel_opens_on_the_shipped_networks_and_changes_them():
     panel = explore.structured()
     assert panel.alt.startswith("lenet-300-100 on mnist, 50 % of the units removed, by L1: ")
-    panel.controls["criterion"].value = "random"
+    panel.controls["importance"].value = "random"
     assert panel.alt.startswith("lenet-300-100 on mnist, 50 % of the units removed, by random: ")
     panel.controls["checkpoint"].value = ("lenet-5", "mnist")
     assert panel.alt.startswith("lenet-5 on mnist, ")
@@ -222,24 +225,24 @@ def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
 
 
 def test_what_cannot_be_followed_is_told_in_the_panel(monkeypatch):
-    def refuse(dense, criterion):
-        if criterion == "l2":
+    def refuse(dense, importance):
+        if importance == "l2":
             raise ValueError("channels cannot be followed through permute")
-        return ranked(dense, criterion)
+        return ranked(dense, importance)
 
     ranked = structured_panel.ranked
     monkeypatch.setattr(structured_panel, "ranked", refuse)
     panel = explore.structured()
-    panel.controls["criterion"].value = "l2"
+    panel.controls["importance"].value = "l2"
     assert panel.status == "⚠ ValueError: channels cannot be followed through permute"
 
 
 @pytest.mark.parametrize(
-    ("criterion", "missing"), [("l1", []), ("l2", ["fine-tuned"]), ("random", ["one-shot", "fine-tuned"])]
+    ("importance", "missing"), [("l1", []), ("l2", ["fine-tuned"]), ("random", ["one-shot", "fine-tuned"])]
 )
-def test_the_lines_of_a_criterion_stand_beside_random_and_from_scratch(criterion, missing):
+def test_the_lines_of_a_criterion_stand_beside_random_and_from_scratch(importance, missing):
     view = Structured()
-    view.draw(next(view.results(LENET, criterion=criterion)))
+    view.draw(next(view.results(LENET, importance=importance)))
     labels = [text.get_text() for text in view.curves.get_legend().get_texts()]
     assert sorted(labels) == sorted(set(plots.UNIT_METHODS) - set(missing) | {"dense"})
     lines = {line.get_label(): line for line in view.curves.lines}

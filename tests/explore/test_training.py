@@ -18,7 +18,7 @@ from labkit.live.panel import Panel
 from labkit.live.picture import LiveFigure
 from labkit.live.score import Score
 from labkit.live.training import GHOSTS, Curves, Moment, Run, stream, training_set
-from labkit.live.view import View, Words
+from labkit.live.view import Summary, View
 from labkit.models import mlp
 from labkit.train import count_correct, fit
 from tests.waiting import PATIENCE, until
@@ -61,8 +61,8 @@ class Trains(View):
         self.curves.show(shown.run, shown.ghosts)
         self.drawn.append(shown)
 
-    def tell(self, shown):
-        return Words([("lr", f"{shown.lr:g}", shown.run.words)], shown.run.words, shown.run.words)
+    def summarize(self, shown):
+        return Summary([("lr", f"{shown.lr:g}", shown.run.words)], shown.run.words, shown.run.words)
 
     def train(self, settings, show, overtaken):
         ghosts, answers = tuple(self.ghosts), []

@@ -15,7 +15,7 @@ from labkit import explore, store
 from labkit.data import Data, Split
 from labkit.live import network
 from labkit.live import words as _words
-from labkit.live.baseline import own, shipped
+from labkit.live.baseline import from_user, shipped
 from labkit.live.plane import COMPONENTS
 from labkit.live.score import Score
 from labkit.measure import mcnemar
@@ -67,7 +67,7 @@ def test_a_shipped_network_comes_with_its_measured_sweeps():
 def test_the_users_network_is_left_alone_and_may_be_trained_on(conv, digits):
     model = copy.deepcopy(conv).train()
     model[1].eval()
-    dense = own(model, digits)
+    dense = from_user(model, digits)
     modes = [m.training for m in model.modules()]
     assert modes == [True, True, False, True, True, True, True, True]
     before = dense.model[6].weight.clone()
@@ -197,7 +197,7 @@ def test_everything_may_be_pruned_and_nothing(mine):
         point = last(pruned_points(mine, "threshold", 0, threshold, "global"))
         view.draw(point)
         assert point.left[0] == left
-        assert f"weights left {left:,}" in view.tell(point).alt
+        assert f"weights left {left:,}" in view.summarize(point).alt
 
 
 @pytest.mark.parametrize("method", ["fine-tuned", "gradual"])
@@ -213,7 +213,7 @@ def test_training_heals_at_the_same_sparsity_and_streams(digits, mine, method):
     assert end.size_bytes == len(lk.encode(end.model))
     assert [p.training for p in shown] == sorted(p.training for p in shown)
     assert len(shown) >= 2
-    assert "100% of 2 epochs trained" in view.tell(end).status
+    assert "100% of 2 epochs trained" in view.summarize(end).status
     if method == "fine-tuned":
         small = lk.prune(mine.model, 0.85)
         assert all(((end.model[i].weight == 0) >= (small[i].weight == 0)).all() for i in (0, 3, 6))
@@ -326,7 +326,7 @@ def test_a_perfect_and_a_hopeless_network_lie_inside():
         data = Data("made up", split, split, split, tuple("abcdefghij"), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
         model = nn.Sequential(nn.Flatten(), nn.Linear(10, 10, bias=False))
         model[1].weight = nn.Parameter(torch.eye(10) * 3 + torch.rand(10, 10) * 0.1)
-        dense = own(model, data)
+        dense = from_user(model, data)
         assert dense.score.accuracy == share
         for kind, view in ((k, v(dense)) for k, v in VIEWS.items()):
             layer = {"layer": "1.weight"} if kind == "quantization" else {}
@@ -461,7 +461,7 @@ def test_a_panel_opens_in_a_scene(refuses, kind):
 def test_the_alt_text_states_the_figures(mine, kind):
     view = VIEWS[kind](mine)
     result = last(view.results(**EXTREMES[kind][1]))
-    words = view.tell(result)
+    words = view.summarize(result)
     numbers = [f"{result.score.accuracy:.2%}", f"{mine.score.accuracy:.2%}", f"{result.size_bytes:,} B"]
     assert [n for n in numbers if n not in words.alt] == []
     assert all(f"{label} {value} ({note})" in words.alt for label, value, note in words.cards)

@@ -12,7 +12,7 @@ from labkit.live.ahead import GivenUp, give_up_if_overtaken
 from labkit.live.controls import Control
 from labkit.live.panel import Panel
 from labkit.live.picture import LiveFigure
-from labkit.live.view import View, Words
+from labkit.live.view import Summary, View
 from tests.waiting import PATIENCE, until
 
 INSTANCES = widgets.widgets.widget._instances
@@ -41,7 +41,7 @@ class FakeView(View):
         self.live.move([self.dot])
         self.measured = []
         self.drawn, self.first, self.second = [], {}, {}
-        self.fails_to_draw = self.fails_to_tell = False
+        self.fails_to_draw = self.fails_to_summarize = False
 
     def results(self, value, other=0):
         self.measured.append((value, other))
@@ -60,11 +60,11 @@ class FakeView(View):
         self.dot.set_xdata([result[0]])
         self.dot.set_markerfacecolor("white" if result[2] == "preview" else "black")
 
-    def tell(self, result):
-        if self.fails_to_tell:
+    def summarize(self, result):
+        if self.fails_to_summarize:
             raise RuntimeError("cannot tell")
         value, other, stage = result
-        return Words([("value", str(value), f"other {other}")], f"dot at {value}, {stage}", stage)
+        return Summary([("value", str(value), f"other {other}")], f"dot at {value}, {stage}", stage)
 
 
 def picture(value, stage="settled"):
@@ -592,7 +592,7 @@ def test_a_picture_that_is_being_drawn_does_not_take_stopped_back(training, monk
 
     def slow(result):
         gate()
-        return tell(result)
+        return summarize(result)
 
     monkeypatch.setattr(panel.view, "tell", slow)
     job.step.release()

@@ -5,6 +5,7 @@ from torch import nn
 
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
+from tests.unlabelled import unlabelled
 
 
 def tiny(seed: int = 0) -> nn.Module:
@@ -17,5 +18,5 @@ def tiny(seed: int = 0) -> nn.Module:
 
 def small(seed: int = 0) -> nn.Module:
     """`tiny`, pruned and quantized, activations too."""
-    net = quantize(prune(tiny(seed), 0.8), 3, activation_bits=8, calibration=torch.randn(8, 1, 6, 6))
+    net = quantize(prune(tiny(seed), 0.8), 3, activation_bits=8, calibration=unlabelled(torch.randn(8, 1, 6, 6)))
     return net.eval()

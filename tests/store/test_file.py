@@ -21,6 +21,7 @@ from labkit.compress.quantize import Grid, install, quantize
 from labkit.models import build
 from labkit.store import check_equal, container, decode, encode, load, save
 from tests.store.nets import small, tiny
+from tests.unlabelled import unlabelled
 
 INPUTS = {"lenet-300-100": (4, 1, 28, 28), "lenet-5": (4, 1, 28, 28), "resnet-20": (2, 3, 32, 32)}
 
@@ -69,7 +70,7 @@ def test_every_grid_comes_back(bits: int, symmetric: bool, shared: dict, sparsit
 @pytest.mark.parametrize("activation_bits", [2, 8])
 def test_input_quantizers_come_back(activation_bits: int) -> None:
     dense, x = build("lenet-300-100"), torch.rand(16, 1, 28, 28)
-    model = quantize(dense, 4, activation_bits=activation_bits, calibration=x)
+    model = quantize(dense, 4, activation_bits=activation_bits, calibration=unlabelled(x))
     raw = returns(model, dense, x)
     returns(decode(raw, model), model, x)  # `into` may already round its inputs
     check_equal(dense, decode(encode(dense), model))  # and loses that if the file does not say so

@@ -10,7 +10,8 @@ from torch import nn
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.models import build
-from labkit.store import COMPONENTS, comparison, compression_ratio, encode, encode_with_ledger, ledger
+from labkit.store import COMPONENTS, compression_ratio, encode, encode_with_ledger, ledger, size_table
+from tests.unlabelled import unlabelled
 
 
 def blank_border(lenet: nn.Module) -> nn.Module:
@@ -24,7 +25,7 @@ def networks() -> dict[str, nn.Module]:
     torch.manual_seed(0)
     lenet, resnet = build("lenet-300-100"), build("resnet-20")
     rounded = quantize(lenet, 4, symmetric=False, granularity="channel", activation_bits=8,
-                       calibration=torch.rand(8, 1, 28, 28))  # fmt: skip
+                       calibration=unlabelled(torch.rand(8, 1, 28, 28)))  # fmt: skip
     return {
         "dense": lenet,
         "pruned": prune(lenet, 0.9),
@@ -71,7 +72,7 @@ def test_scales_of_groups_are_counted_as_those_of_channels() -> None:
         rows = ledger(small).set_index("component")["bytes"]
         assert 4 * 40 * 4 <= rows["scales"] <= 4 * 40 * 4 + zero_points
         assert rows.sum() == len(encode(small))
-        theory = comparison(small).set_index("what")["bytes"]["theory: entropy of mask and values"]
+        theory = size_table(small).set_index("what")["bytes"]["theory: entropy of mask and values"]
         assert theory < rows["values"] + rows["biases"] + 100
 
 
@@ -100,7 +101,7 @@ def test_a_pruned_layer_says_how_it_is_stored() -> None:
 def test_comparison_knows_sizes_worked_by_hand() -> None:
     net = nn.Linear(8, 4, bias=False)
     net.weight.data = torch.tensor([[0.0] * 6 + [1.0, -1.0]] * 4)
-    sizes = comparison(quantize(net, 1)).set_index("what")["bytes"]
+    sizes = size_table(quantize(net, 1)).set_index("what")["bytes"]
     # 32 places of which 8 are kept: 32 · H(1/4) bits for the mask, one bit a sign
     assert sizes["theory: entropy of mask and values"] == -(-(32 * 0.8112781 + 8) // 8)
     assert sizes["raw float32, 4 bytes a parameter"] == 4 * 32
@@ -108,7 +109,7 @@ def test_comparison_knows_sizes_worked_by_hand() -> None:
 
 
 def test_comparison_sets_our_file_beside_the_usual_ones() -> None:
-    sizes = comparison(NETWORKS["pruned, 4 bits"]).set_index("what")["bytes"]
+    sizes = size_table(NETWORKS["pruned, 4 bits"]).set_index("what")["bytes"]
     buffer = io.BytesIO()
     torch.save(NETWORKS["pruned, 4 bits"].state_dict(), buffer)
     assert sizes["torch.save of the state_dict"] == len(buffer.getvalue())
@@ -118,7 +119,7 @@ def test_comparison_sets_our_file_beside_the_usual_ones() -> None:
 
 
 def test_buffers_are_not_parameters() -> None:
-    sizes = comparison(NETWORKS["ResNet"]).set_index("what")["bytes"]
+    sizes = size_table(NETWORKS["ResNet"]).set_index("what")["bytes"]
     assert sizes["raw float32, 4 bytes a parameter"] == 4 * sum(p.numel() for p in build("resnet-20").parameters())
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from labkit.compress.codebook import initial_centroids, k_means, share
+from labkit.compress.codebook import initial_centroids, k_means, share_weights
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.store import check_equal, decode, encode, packing, save
@@ -26,8 +26,8 @@ KINDS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "4 bits": lambda model: quantize(model, 4),
     "pruned, 4 bits": lambda model: quantize(prune(model, 0.9), 4),
     "pruned, affine, by channel": lambda model: quantize(prune(model, 0.6), 5, symmetric=False, granularity="channel"),
-    "shared": lambda model: share(model, 4),
-    "pruned, shared": lambda model: share(prune(model, 0.8), 3),
+    "shared": lambda model: share_weights(model, 4),
+    "pruned, shared": lambda model: share_weights(prune(model, 0.8), 3),
 }
 
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from test_hostile import put_together, record, refuses, taken_apart, with_checksum
 from torch import nn
 
-from labkit.compress.codebook import install, share
+from labkit.compress.codebook import install, share_weights
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
 from labkit.models import build
-from labkit.store import _wire, check_equal, comparison, decode, encode, ledger
+from labkit.store import _wire, check_equal, decode, encode, ledger, size_table
 
 
 def tiny(seed: int = 0) -> nn.Module:
@@ -21,13 +21,13 @@ def tiny(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3)).eval()
 
 
-SHARED = encode(share(prune(tiny(), 0.6), 2))
+SHARED = encode(share_weights(prune(tiny(), 0.6), 2))
 
 
 def test_theory_counts_the_indices_and_the_codebook():
     net = nn.Linear(4, 2, bias=False)
     install(net, "weight", torch.tensor([[0, 0, 0, 0], [1, 1, 2, 2]], dtype=torch.int16), torch.tensor([-1.0, 0.5]))
-    sizes = comparison(net).set_index("what")["bytes"]
+    sizes = size_table(net).set_index("what")["bytes"]
     assert sizes["theory: entropy of mask and values"] == (8 + 4 + 2 * 32 + 4) // 8  # 8 bits of mask, 4 of indices
 
 
@@ -37,7 +37,7 @@ def test_theory_counts_the_indices_and_the_codebook():
 def test_every_codebook_comes_back(bits, sparsity, init):
     torch.manual_seed(bits)
     dense = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Flatten(), nn.Linear(96, 40))
-    model = share(prune(dense, sparsity), bits, init=init)
+    model = share_weights(prune(dense, sparsity), bits, init=init)
     raw = encode(model)
     for into in (dense, model, quantize(dense, 3)):
         again = decode(raw, into)
@@ -54,19 +54,19 @@ def test_odd_codebooks_come_back():
     tied["b"].weight = tied["a"].weight
     signed = nn.Linear(2, 2)
     install(signed, "weight", torch.tensor([[0, 1], [2, 1]], dtype=torch.int16), torch.tensor([-0.0, float("inf")]))
-    for model, into in ((share(empty, 3), empty), (share(tied, 1), tied), (signed, nn.Linear(2, 2))):
+    for model, into in ((share_weights(empty, 3), empty), (share_weights(tied, 1), tied), (signed, nn.Linear(2, 2))):
         check_equal(model, decode(encode(model), into))
-    wide = share(nn.Linear(20, 20).double(), 8)
+    wide = share_weights(nn.Linear(20, 20).double(), 8)
     check_equal(wide, decode(encode(wide), nn.Linear(20, 20)))
 
 
 def test_check_equal_sees_indices_and_centroids():
-    one, other = share(tiny(), 2), share(tiny(), 2)
+    one, other = share_weights(tiny(), 2), share_weights(tiny(), 2)
     check_equal(one, other)
     other[3].parametrizations.weight[0].codebook.data[0] += 1e-6
     with pytest.raises(ValueError, match="3.weight is not the same in the two models"):
         check_equal(one, other)
-    other = share(tiny(), 2)
+    other = share_weights(tiny(), 2)
     other[0].parametrizations.weight.original.data[0, 0, 0, 0] = 0
     with pytest.raises(ValueError, match="0.weight is not the same"):
         check_equal(one, other)
@@ -74,14 +74,14 @@ def test_check_equal_sees_indices_and_centroids():
 
 def test_the_ledger_names_the_codebook_and_sums_to_the_file():
     torch.manual_seed(0)
-    model = share(prune(build("lenet-300-100"), 0.9), 4)
+    model = share_weights(prune(build("lenet-300-100"), 0.9), 4)
     table, raw = ledger(model), encode(model)
     by = table.groupby("component")["bytes"].sum()
     assert by.sum() == len(raw)
     centroids = sum(len(m.codebook) for m in model.modules() if hasattr(m, "codebook"))
     assert by["codebook"] == 4 * centroids
     assert by["biases"] == 4 * 410
-    theory = comparison(model).set_index("what")["bytes"]["theory: entropy of mask and values"]
+    theory = size_table(model).set_index("what")["bytes"]["theory: entropy of mask and values"]
     assert theory - 50 < len(raw) < 1.02 * theory + 250
 
 

@@ -23,6 +23,7 @@ from labkit.live.plane import PlaneView
 from labkit.live.score import Scoring, scores
 from labkit.live.training import batch_size
 from labkit.live.view import Card
+from labkit.optim import Hook
 from labkit.topics.deep_compression import plots
 
 CODERS = {"fixed width": (), "Huffman": ("huffman",), "range coder": ("range",), "context (seconds)": store.CODERS}
@@ -105,9 +106,7 @@ class DeepCompression(PlaneView):
             ("bits per kept weight", cost, f"of the file; values have {point.settings.bits}"),
         ]
 
-    def retrain(
-        self, point: Compressed, after_step: Callable[[nn.Module, float], None], cancel: Callable[[], bool]
-    ) -> nn.Module:
+    def retrain(self, point: Compressed, after_step: Hook, cancel: Callable[[], bool]) -> nn.Module:
         """Prune and round the dense network again, with training in each step."""
         train, how = point.dense.data.train, point.settings
         model, _ = deep_compress(

@@ -13,14 +13,14 @@ from torch import nn
 
 from labkit import _check
 from labkit._files import replace
-from labkit.compress.magnitude import keep_zeros, prune
+from labkit.compress.magnitude import KeepZeros, prune
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, load_data, partial, publish, take, verified
-from labkit.measure import accuracy, right, size_bytes
+from labkit.measure import accuracy, size_bytes
 from labkit.models import mlp
 from labkit.search import Cancelled, Objective, Space, finished, fit_trial, row, search
 from labkit.sweep import run_and_ship, shipped_sweep
-from labkit.train import fit
+from labkit.train import correct_mask, fit
 from labkit.zoo import load_model
 
 TRAINING: Space = {
@@ -100,7 +100,7 @@ def training_objective(
 
     def objective(trial: optuna.Trial, **settings: Any) -> dict[str, float]:
         model = train_mlp(trial, train, validation, settings, cancel=cancel)
-        hits = right(model, data.validation).numpy()
+        hits = correct_mask(model, data.validation).numpy()
         keep(trial.number, hits)
         return dict(accuracy=float(hits[:images].mean()), fresh=float(hits[-len(fresh) :].mean()))
 
@@ -121,7 +121,7 @@ def recipe(
 ) -> nn.Module:
     """Prune to `density` = 1 - sparsity, fine-tune the other weights, round them to `bits` bits. Raises Cancelled."""
     small = prune(model, 1 - density)
-    how: dict[str, Any] = dict(epochs=epochs, lr=lr, after_step=keep_zeros(small), progress=False, cancel=cancel)
+    how: dict[str, Any] = dict(epochs=epochs, lr=lr, after_step=KeepZeros(small), progress=False, cancel=cancel)
     small, history = fit(small, train, **how)
     if history.attrs["cancelled"]:
         raise Cancelled

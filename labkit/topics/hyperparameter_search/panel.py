@@ -17,7 +17,7 @@ from labkit.live.baseline import Baseline, at_least, given
 from labkit.live.controls import Control
 from labkit.live.network import NetworkView, panel_of
 from labkit.live.panel import Panel
-from labkit.live.view import Card, Words
+from labkit.live.view import Card, Summary
 from labkit.measure import wilson
 from labkit.search import Objective, finished, row
 from labkit.topics.hyperparameter_search import experiment as experiments
@@ -203,7 +203,7 @@ class Search(NetworkView):
         if not shares:
             self.shares[2].set_text("needs 8 complete trials")
 
-    def tell(self, found: Found) -> Words:
+    def summarize(self, found: Found) -> Summary:
         """The search in words."""
         what, sampler = found.key
         cards = training_cards(found) if what == "training" else recipe_cards(found)
@@ -213,7 +213,7 @@ class Search(NetworkView):
         scored = f"each scored on all {found.images:,} judges and on {found.fresh_images:,} unseen images"
         status = f"{len(found.rows)} trials by {label}, {scored}" if found.rows else "no trials yet: press search"
         alt = f"{setting}: " + "; ".join(f"{a} {b} ({c})" for a, b, c in cards)
-        return Words(cards, alt, found.doing or status, finding(found), found.progress)
+        return Summary(cards, alt, found.doing or status, finding(found), found.progress)
 
     def train(self, settings: dict[str, Any], show: Callable[[Found], None], overtaken: Callable[[], bool]) -> None:
         """Search until the requested number of trials is reached: resume a stopped search, or start another."""

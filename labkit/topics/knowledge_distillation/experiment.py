@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from labkit import _check
-from labkit.compress.distill import Hint, answers, best_offset, distill, raise_logit
+from labkit.compress.distill import Hint, best_offset, distill, raise_logit, teacher_outputs
 from labkit.data import Split, load_data, take
 from labkit.losses import check_distillation
 from labkit.measure import accuracy, size_bytes
@@ -29,7 +29,7 @@ STUDENT: dict[str, Any] = dict(lr=3e-3, progress=False)
 def distillation_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Students 784-width-10, with and without a checkpoint as teacher, in equal steps; T = 4, 3 seeds, validation."""
     data = load_data(data_name)
-    logits = answers(load_model(model_name, data_name), data.train.x)
+    logits = teacher_outputs(load_model(model_name, data_name), data.train.x)
 
     def run(method: str, width: int, seed: int) -> dict[str, Any]:
         train = take(data.train, FEW) if method.startswith("few") else data.train
@@ -52,7 +52,7 @@ TEMPERATURE_GRID = {
 def temperature_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Students 784-32-10 of a checkpoint at every temperature and α; steps as above, 3 seeds, validation."""
     data = load_data(data_name)
-    logits = answers(load_model(model_name, data_name), data.train.x)
+    logits = teacher_outputs(load_model(model_name, data_name), data.train.x)
 
     def run(labels: str, temperature: float, alpha: float, seed: int) -> dict[str, Any]:
         train = take(data.train, FEW) if labels == "few" else data.train
@@ -76,7 +76,7 @@ def student_of(
     student, settings = mlp(784, width, 10), STUDENT | dict(epochs=round(BUDGET * images / len(train)), seed=seed)
     if logits is None:
         return fit(student, train, **settings)[0]
-    return distill(logits[: len(train)], student, train, temperature=temperature, alpha=alpha, **settings)[0]
+    return distill(student, train, teacher=logits[: len(train)], temperature=temperature, alpha=alpha, **settings)[0]
 
 
 UNSEEN_GRID = {"temperature": (None, 1, 2, 4, 8, 20), "seed": (0, 1, 2)}  # None: without a teacher
@@ -91,7 +91,7 @@ def unseen_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     data = load_data(data_name)
     seen = data.train.y != UNSEEN
     train, half = Split(data.train.x[seen], data.train.y[seen]), len(data.validation) // 2
-    teacher_logits, truth = answers(load_model(model_name, data_name), train.x), data.validation.y
+    teacher_logits, truth = teacher_outputs(load_model(model_name, data_name), train.x), data.validation.y
     how = STUDENT | dict(epochs=BUDGET, lr=2e-3)
 
     def run(temperature: float | None, seed: int) -> dict[str, Any]:
@@ -100,8 +100,10 @@ def unseen_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         if temperature is None:
             student, _ = fit(student, train, seed=seed, **how)
         else:
-            student, _ = distill(teacher_logits, student, train, temperature=temperature, alpha=1.0, seed=seed, **how)
-        logits = answers(student, data.validation.x)
+            student, _ = distill(
+                student, train, teacher=teacher_logits, temperature=temperature, alpha=1.0, seed=seed, **how
+            )
+        logits = teacher_outputs(student, data.validation.x)
         offset = best_offset(logits[:half], truth[:half], UNSEEN, torch.arange(0, 30, 0.25))
         before, after = (_unseen(raise_logit(logits, UNSEEN, by)[half:], truth[half:]) for by in (0.0, offset))
         return before | {f"{name}_raised": share for name, share in after.items()} | dict(offset=offset)
@@ -130,13 +132,13 @@ def hint_weight_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """
     data, teacher = load_data(data_name), load_model(model_name, data_name)
     few = take(data.train, FEW)
-    teacher_logits, target = answers(teacher, few.x), answers(teacher, few.x, layer="fc1")
+    teacher_logits, target = teacher_outputs(teacher, few.x), teacher_outputs(teacher, few.x, layer="fc1")
 
     def run(labels: str, method: str, seed: int, weight: float) -> dict[str, Any]:
         torch.manual_seed(seed)
         untrained, alpha = mlp(784, 32, 10), 0.9 if method == "hint, soft" else 0.0
         how = STUDENT | dict(temperature=2, alpha=alpha, epochs=HINT_EPOCHS, seed=seed)
-        student, _ = distill(teacher_logits, untrained, few, hint=Hint(target, "1", weight), **how)
+        student, _ = distill(untrained, few, teacher=teacher_logits, hint=Hint(target, "1", weight), **how)
         return accuracy(student, data.validation)
 
     return run_and_ship(run, HINT_WEIGHT_GRID, "hint-weight", model_name, data_name)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import drawing
-from labkit.compress.distill import answers
+from labkit.compress.distill import teacher_outputs
 from labkit.data import Data
 from labkit.live import words
 from labkit.live.baseline import OF_IMAGES, Baseline, at_least, given
@@ -19,7 +19,7 @@ from labkit.live.controls import choice, real, steps
 from labkit.live.network import BESIDE, NetworkView, panel_of
 from labkit.live.panel import Panel
 from labkit.live.score import Score
-from labkit.live.view import Card, Words
+from labkit.live.view import Card, Summary
 from labkit.losses import mixed_loss
 from labkit.topics.knowledge_distillation import plots
 from labkit.topics.knowledge_distillation.students import (
@@ -100,7 +100,7 @@ class Lesson:
 
 def teacher_logits(dense: Baseline) -> Tensor:
     """The teacher's logits for every validation image."""
-    return answers(dense.model, dense.data.validation.x)
+    return teacher_outputs(dense.model, dense.data.validation.x)
 
 
 def entropy_bits(p: Tensor) -> float:
@@ -259,7 +259,7 @@ class Distillation(NetworkView):
         self.gap.set_data([width] * len(means), means)
         self.points.set_text(f"width {width}: {100 * (means[1] - means[0]):+.1f} points" if means else "not measured")
 
-    def tell(self, lesson: Lesson) -> Words:
+    def summarize(self, lesson: Lesson) -> Summary:
         """The summary of the lesson."""
         dense, unsure = lesson.dense, entropy_bits(lesson.softened)
         teacher = f"teacher {drawing.kilobytes(dense.size_bytes)}, {dense.score.accuracy:.2%}"
@@ -280,7 +280,7 @@ class Distillation(NetworkView):
         doing = f"{lesson.doing}; " if lesson.doing else ""
         done = sum(student.done for student in lesson.students) / 2
         progress = done if lesson.doing and done < 1 else None
-        return Words(cards, words.sentence(setting, cards), doing + status, finding(lesson), progress)
+        return Summary(cards, words.sentence(setting, cards), doing + status, finding(lesson), progress)
 
     def train(self, settings: dict[str, Any], show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> None:
         """Train the student alone, then distilled, in equally many steps, unless both are trained already."""
@@ -325,7 +325,7 @@ class Distillation(NetworkView):
                 return None
             if key not in self._cached:
                 show(replace(lesson, doing=f"evaluating the teacher on {len(x):,} images: {key[1] / len(pieces):.0%}"))
-                self._cached[key] = answers(lesson.dense.model, piece)
+                self._cached[key] = teacher_outputs(lesson.dense.model, piece)
         return torch.cat([self._cached[key] for key in keys])
 
     def code(self, settings: Mapping[str, Any]) -> str:

@@ -95,5 +95,7 @@ def train_student(
     if teacher_logits is None:
         model, history = fit(student, train, **how)
     else:
-        model, history = distill(teacher_logits, student, train, temperature=settings.temperature, alpha=alpha, **how)
+        model, history = distill(
+            student, train, teacher=teacher_logits, temperature=settings.temperature, alpha=alpha, **how
+        )
     return None if history.attrs["cancelled"] else at(model, 1.0)

@@ -136,15 +136,13 @@ class LearningRate(TrainingView):
         schedule = schedule_of(chosen.schedule, chosen.warmup, plateau)
         path: list[tuple[float, float]] = []
 
-        def after_step(model: nn.Module, progress: float) -> None:
-            if chosen.schedule == "plateau":
-                plateau.look(model, progress)
-            path.append((progress, schedule(progress)))
+        def note(model: nn.Module, step: optim.Step) -> None:
+            path.append((step.progress, schedule(step.progress)))
 
         ended = stream(
             model, train, data.validation, trial.run.label,
             lambda run, model: show(replace(trial, run=run, facts=Facts(tuple(path)))), overtaken,
-            after_step=after_step, epochs=EPOCHS, lr=chosen.lr, schedule=schedule, **how,
+            after_step=[plateau.look, note], epochs=EPOCHS, lr=chosen.lr, schedule=schedule, **how,
         )  # fmt: skip
         if not ended:
             return None

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from labkit.compress.magnitude import keep_zeros, prune, prune_gradually, random_importance
+from labkit.compress.magnitude import GradualPruning, KeepZeros, prune, random_importance
 from labkit.data import load_data
 from labkit.measure import accuracy
 from labkit.sweep import run_and_ship
@@ -25,12 +25,12 @@ def pruning_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
     def run(method: str, sparsity: float, seed: int) -> dict[str, Any]:
         if method == "gradual":
-            pruned, _ = fit(model, data.train, after_step=prune_gradually(sparsity), seed=seed, **FINE_TUNE)
+            pruned, _ = fit(model, data.train, after_step=GradualPruning(sparsity), seed=seed, **FINE_TUNE)
         else:
             importance = random_importance(seed) if method.startswith("random") else torch.abs
             pruned = prune(model, sparsity, importance=importance)
         if method.endswith("fine-tuned"):
-            pruned, _ = fit(pruned, data.train, after_step=keep_zeros(pruned), seed=seed, **FINE_TUNE)
+            pruned, _ = fit(pruned, data.train, after_step=KeepZeros(pruned), seed=seed, **FINE_TUNE)
         return accuracy(pruned, data.validation)
 
     return run_and_ship(run, PRUNING_GRID, "pruning", model_name, data_name)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from labkit import drawing
 from labkit.compress._weights import weights
-from labkit.compress.magnitude import keep_zeros, prune, prune_gradually
+from labkit.compress.magnitude import GradualPruning, KeepZeros, prune
 from labkit.data import Data
 from labkit.live import words
 from labkit.live.baseline import Baseline
@@ -20,6 +20,7 @@ from labkit.live.network import BESIDE, Star, open_panel
 from labkit.live.panel import Panel
 from labkit.live.training import batch_size
 from labkit.live.view import Card
+from labkit.optim import Hook
 from labkit.topics.magnitude_pruning import plots
 from labkit.train import fit
 
@@ -154,25 +155,20 @@ class Pruning(CompressionView):
             words.file_card(point.size_bytes, point.dense.size_bytes),
         ]
 
-    def retrain(
-        self, point: Compressed, after_step: Callable[[nn.Module, float], None], cancel: Callable[[], bool]
-    ) -> nn.Module:
+    def retrain(self, point: Compressed, after_step: Hook, cancel: Callable[[], bool]) -> nn.Module:
         """Fine-tune the pruned network with its zeros kept, or prune the dense one gradually."""
         settings, train = point.settings, point.dense.data.train
-        model, hook = point.model, keep_zeros(point.model)
+        model: nn.Module = point.model
+        hook: Hook = KeepZeros(model)
         if settings.method == "gradual":
             often = min(50, self.epochs * len(train) // batch_size(train) // 20 + 1)  # at least about 20 times
             layers = [settings.layer] if settings.layer else None
             model = point.dense.model
-            hook = prune_gradually(target(point), every=often, scope=settings.scope, layers=layers)
-
-        def both(model: nn.Module, progress: float) -> None:
-            hook(model, progress)
-            after_step(model, progress)
+            hook = GradualPruning(target(point), every=often, scope=settings.scope, layers=layers)
 
         model, _ = fit(
-            model, train, epochs=self.epochs, lr=1e-3, batch_size=batch_size(train), after_step=both, progress=False,
-            cancel=cancel,
+            model, train, epochs=self.epochs, lr=1e-3, batch_size=batch_size(train), after_step=[hook, after_step],
+            progress=False, cancel=cancel,
         )  # fmt: skip
         return model
 

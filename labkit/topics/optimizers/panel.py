@@ -14,7 +14,7 @@ from labkit.live import words
 from labkit.live.controls import Control, choice, real, steps
 from labkit.live.network import BESIDE, NetworkView, panel_of
 from labkit.live.panel import Panel
-from labkit.live.view import Card, Words
+from labkit.live.view import Card, Summary
 from labkit.optim import RULES
 from labkit.surfaces import FRAME, Surface, fitted, paths, ravine, rosenbrock, saddle, walker
 from labkit.sweep import shipped_sweep
@@ -208,7 +208,7 @@ class Optimizers(NetworkView):
         self.crosses.set_data(*np.array(crosses).reshape(-1, 2).T)
         self.origin.set_data([walks.settings.x], [walks.settings.y])
 
-    def tell(self, walks: Walks) -> Words:
+    def summarize(self, walks: Walks) -> Summary:
         """The walks in words."""
         s, idle = walks.settings, "" if walks.places else " (no optimizer is ticked)"
         cards = [best_card(walks), fast_card(walks), curvature_card(walks), diverged_card(walks)]
@@ -218,7 +218,7 @@ class Optimizers(NetworkView):
         )
         alt = words.sentence(setting, cards) + "".join(f"; {n}: {ending(walks, n)}" for n in walks.places)
         status = f"{words.count(len(walks.places), 'optimizer')}, {STEPS} steps each, just computed"
-        return Words(cards, alt, status, found(walks))
+        return Summary(cards, alt, status, found(walks))
 
     def code(self, settings: Mapping[str, Any]) -> str:
         """Build the surface, bind the rules, walk."""

@@ -22,7 +22,7 @@ from labkit.live.network import Star, open_panel
 from labkit.live.panel import Panel
 from labkit.live.score import scores, workers
 from labkit.live.training import batch_size, paced, training_set
-from labkit.live.view import Card, Words
+from labkit.live.view import Card, Summary
 from labkit.topics.order_matters import plots
 from labkit.topics.order_matters.experiment import EPOCHS, IMAGES, ORDERS, POINTS
 
@@ -201,9 +201,9 @@ class Order(CompressionView):
             swap_card(point),
         ]
 
-    def tell(self, point: Compressed) -> Words:
+    def summarize(self, point: Compressed) -> Summary:
         """The composition in words."""
-        share, steps, said = point.training, ORDERS[point.settings.order], super().tell(point)
+        share, steps, said = point.training, ORDERS[point.settings.order], super().summarize(point)
         status, title = "one-shot, nothing trained", said.title
         if share is not None:
             now = (steps or ("fine-tune",))[stage(share, len(steps))]

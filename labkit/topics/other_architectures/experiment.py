@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from torch import Tensor, nn
+from torch import nn
 
 from labkit import _check
 from labkit.compress._weights import weights
 from labkit.compress.magnitude import prune, random_importance
 from labkit.compress.quantize import quantize, quantize_inputs
-from labkit.data import load_data, manifest, take
-from labkit.measure import Change, accuracy, against, difference, kinds, right, size_bytes
+from labkit.data import Split, load_data, manifest, take
+from labkit.measure import Change, accuracy, accuracy_vs, difference, kinds, size_bytes
 from labkit.sweep import run_and_ship, shipped_sweep, sweep_path
+from labkit.train import correct_mask
 from labkit.zoo import load_model
 
 NETWORKS = (
@@ -35,7 +36,7 @@ def squeeze(
     activation_bits: int = 32,
     *,
     granularity: str = "tensor",
-    calibration: Tensor | None = None,
+    calibration: Split | None = None,
     layers: list[str] | tuple[str, ...] | None = None,
 ) -> nn.Module:
     """Three settings: prune globally, round the weights, round the inputs of the layers; 32 bits: not rounded.
@@ -46,13 +47,13 @@ def squeeze(
     _check.whole("bits", bits, 1, 32)
     _check.whole("activation_bits", activation_bits, 1, 32)
     _check.one_of("granularity", granularity, ("tensor", "channel"))
-    _check.kind(Tensor | None, calibration=calibration)
+    _check.kind(Split | None, calibration=calibration)
     names = list(layers) if isinstance(layers, tuple) else layers
     small = prune(model, sparsity, layers=names)
     if bits < 32:
         small = quantize(small, bits, granularity=granularity, layers=names)
     if activation_bits < 32 and calibration is not None:
-        small = quantize_inputs(small, activation_bits, calibration, layers=names)
+        small = quantize_inputs(small, activation_bits, calibration=calibration, layers=names)
     return small
 
 
@@ -87,8 +88,8 @@ CHANGES = (
 )  # fmt: skip
 
 
-def changes(images: Tensor) -> dict[str, Change]:
-    """The changes that a scan applies to a part, by name; `images` set the ranges of activations."""
+def changes(train: Split) -> dict[str, Change]:
+    """The changes that a scan applies to a part, by name; images of `train` set the ranges of activations."""
     made: list[Change] = [
         functools.partial(prune, sparsity=0.8),
         *(functools.partial(_prune_at_random, seed=seed) for seed in MASKS),
@@ -96,7 +97,7 @@ def changes(images: Tensor) -> dict[str, Change]:
         functools.partial(quantize, bits=4, percentile=99),
         functools.partial(quantize, bits=4, granularity="channel"),
         functools.partial(quantize, bits=2, granularity="channel"),
-        functools.partial(quantize_inputs, bits=4, calibration=images[:CALIBRATION_IMAGES]),
+        functools.partial(quantize_inputs, bits=4, calibration=take(train, CALIBRATION_IMAGES)),
     ]
     return dict(zip(CHANGES, made, strict=True))
 
@@ -127,14 +128,14 @@ def scan_sweep(by: str, model_name: str, data_name: str) -> pd.DataFrame:
     `by` is a key of PARTS: "layers", each weight tensor alone, or "kinds", all weights of a kind at once.
     """
     model, data = load_model(model_name, data_name), load_data(data_name)
-    split, made = take(data.validation, SCANNED), changes(data.train.x)
-    every, before, kind = weights(model), right(model, split), kinds(model)
+    split, made = take(data.validation, SCANNED), changes(data.train)
+    every, before, kind = weights(model), correct_mask(model, split), kinds(model)
     parts = PARTS[by](model)
 
     def run(part: str, change: str) -> dict[str, Any]:
         layers = parts[part]
         about = dict(kind=kind[layers[0]], weights=sum(every[layer].numel() for layer in layers))
-        return about | against(before, made[change](model, layers=layers), split)
+        return about | accuracy_vs(before, made[change](model, layers=layers), split)
 
     return run_and_ship(run, {"part": tuple(parts), "change": CHANGES}, by, model_name, data_name)
 
@@ -170,8 +171,9 @@ def calibration_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     split = take(data.validation, SCANNED)
 
     def run(activation_bits: int, percentile: float, seed: int) -> dict[str, Any]:
-        images = data.train.x[seed * CALIBRATION_IMAGES :][:CALIBRATION_IMAGES]
-        return accuracy(quantize_inputs(model, activation_bits, images, percentile=percentile), split)
+        first, last = seed * CALIBRATION_IMAGES, (seed + 1) * CALIBRATION_IMAGES
+        images = Split(data.train.x[first:last], data.train.y[first:last])
+        return accuracy(quantize_inputs(model, activation_bits, calibration=images, percentile=percentile), split)
 
     return run_and_ship(run, CALIBRATION_GRID, "calibration", model_name, data_name)
 

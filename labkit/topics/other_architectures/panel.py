@@ -19,7 +19,8 @@ from labkit.live.controls import bits, choice, share, steps
 from labkit.live.network import BESIDE, open_panel
 from labkit.live.panel import Panel
 from labkit.live.score import Score, Scoring, scores, workers
-from labkit.live.view import Card, Words
+from labkit.live.training import training_set
+from labkit.live.view import Card, Summary
 from labkit.measure import difference, kinds
 from labkit.sweep import sweep_path
 from labkit.topics.other_architectures import plots
@@ -83,7 +84,7 @@ class Architectures(CompressionView):
     def compress(self, dense: Baseline, settings: Settings, layers: list[str] | None = None) -> nn.Module:
         """Prune globally, round the weights, round the inputs; of all layers, or of `layers`."""
         knobs = {name: value for name, value in asdict(settings).items() if name != "by"}
-        return squeeze(dense.model, **knobs, calibration=dense.data.train.x[:CALIBRATION_IMAGES], layers=layers)
+        return squeeze(dense.model, **knobs, calibration=training_set(dense.data, CALIBRATION_IMAGES), layers=layers)
 
     def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> dict[str, Lost]:
         """What every part loses alone; none is tried yet."""
@@ -148,9 +149,9 @@ class Architectures(CompressionView):
         before, file = point.dense.score, words.file_card(point.size_bytes, point.dense.size_bytes)
         return [words.accuracy_card(point.score, before), file, lost_card(point), weakest_card(point)]
 
-    def tell(self, point: Compressed) -> Words:
+    def summarize(self, point: Compressed) -> Summary:
         """The point in words; the status shows how many parts were tried."""
-        told, one = super().tell(point), ONE[point.settings.by]
+        told, one = super().summarize(point), ONE[point.settings.by]
         done, every = len(point.facts), len(parts_of(point))
         scan = f"; {one} {done} of {every} tried alone" if done < every else f"; every {one} tried alone"
         return told._replace(status=told.status + scan * point.score.settled)
@@ -158,7 +159,7 @@ class Architectures(CompressionView):
     def code(self, settings: Mapping[str, Any]) -> str:
         """Apply the settings, score, write."""
         knobs = ", ".join(str(settings[name]) for name in ("sparsity", "bits", "activation_bits"))
-        how = f'granularity="{settings["granularity"]}", calibration=data.train.x[:{CALIBRATION_IMAGES}]'
+        how = f'granularity="{settings["granularity"]}", calibration=lk.data.take(data.train, {CALIBRATION_IMAGES})'
         squeezed = f"small = squeeze(model, {knobs}, {how})"
         imported = "from labkit.topics.other_architectures.experiment import squeeze"
         return "\n".join([*self.loaded(settings), imported, squeezed, self.scored])

@@ -18,6 +18,7 @@ from labkit.live.compression import Compressed, CompressionView
 from labkit.live.controls import bits, choice, layer_menu, steps
 from labkit.live.network import BESIDE, Star, open_panel
 from labkit.live.panel import Panel
+from labkit.live.training import training_set
 from labkit.live.view import Card
 from labkit.topics.quantization import plots
 
@@ -91,7 +92,7 @@ class Quantization(CompressionView):
         """Round the weights, and the inputs of the layers."""
         inputs: dict[str, Any] = {}
         if settings.activation_bits < 32:
-            inputs = dict(activation_bits=settings.activation_bits, calibration=dense.data.train.x[:CALIBRATION])
+            inputs = dict(activation_bits=settings.activation_bits, calibration=training_set(dense.data, CALIBRATION))
         return quantize(dense.model, settings.bits, **settings.grid, **inputs)
 
     def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> Facts:
@@ -177,7 +178,9 @@ class Quantization(CompressionView):
         how = f'symmetric={settings["symmetric"]}, granularity="{settings["granularity"]}"'
         how += f", percentile={settings['percentile']}" if settings["percentile"] < 100 else ""
         if settings["activation_bits"] < 32:
-            how += f", activation_bits={settings['activation_bits']}, calibration=data.train.x[:{CALIBRATION}]"
+            how += (
+                f", activation_bits={settings['activation_bits']}, calibration=lk.data.take(data.train, {CALIBRATION})"
+            )
         return "\n".join(
             [*self.loaded(settings), f"small = lk.quantize(model, {settings['bits']}, {how})", self.scored]
         )

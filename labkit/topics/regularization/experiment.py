@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from labkit import _check, augment, losses, optim
-from labkit.compress.magnitude import keep_zeros, prune
+from labkit.compress.magnitude import KeepZeros, prune
 from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, load_data, take, working_on
 from labkit.measure import accuracy, counts
@@ -56,7 +56,7 @@ def regularizers(
         optimizer=functools.partial(torch.optim.AdamW, weight_decay=decay),
     )
     if penalty == "proximal L1":
-        settings["after_step"] = losses.proximal_l1(lam, lr)
+        settings["after_step"] = losses.ProximalL1(lam)
     if augmentation:
         settings["augment"] = functools.partial(augment.affine, strength=augmentation)
     return settings
@@ -177,7 +177,7 @@ def penalty_sweep(data_name: str) -> pd.DataFrame:
         row = described(model, data.train, data.validation)
         for sparsity in SPARSITIES if then else ():
             small = prune(model, sparsity)
-            small, _ = fit(small, data.train, epochs=1, after_step=keep_zeros(small), **how, **settings_of("none", 0))
+            small, _ = fit(small, data.train, epochs=1, after_step=KeepZeros(small), **how, **settings_of("none", 0))
             row[f"accuracy_at_{sparsity:g}"] = accuracy(small, data.validation)["accuracy"]
         return row
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from labkit.compress.codebook import share
+from labkit.compress.codebook import share_weights
 from labkit.compress.quantize import quantize
 from labkit.data import load_data
 from labkit.measure import accuracy, size_bytes
@@ -27,11 +27,11 @@ def sharing_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
     def run(method: str, bits: int, seed: int) -> dict[str, Any]:
         if method == "codebook, then fine-tuned":
-            small, _ = fit(share(model, bits), data.train, seed=seed, **FINE_TUNE)
+            small, _ = fit(share_weights(model, bits), data.train, seed=seed, **FINE_TUNE)
         elif method == "fine-tuned, then codebook":
-            small = share(fine_tuned(seed), bits)
+            small = share_weights(fine_tuned(seed), bits)
         else:
-            small = quantize(model, bits) if method == "grid" else share(model, bits)
+            small = quantize(model, bits) if method == "grid" else share_weights(model, bits)
         return accuracy(small, data.validation) | dict(size_bytes=size_bytes(small))
 
     return run_and_ship(run, SHARING_GRID, "sharing", model_name, data_name)

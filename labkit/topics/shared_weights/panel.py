@@ -78,7 +78,7 @@ class Sharing(CompressionView):
 
     def compress(self, dense: Baseline, settings: Settings) -> nn.Module:
         """Prune, then let the remaining weights share values."""
-        return codebook.share(pruned(dense, settings), settings.bits, init=settings.init)
+        return codebook.share_weights(pruned(dense, settings), settings.bits, init=settings.init)
 
     def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> Facts:
         """Errors, and the shown layer: its centroids now and before they were trained."""
@@ -174,7 +174,7 @@ class Sharing(CompressionView):
     def code(self, settings: Mapping[str, Any]) -> str:
         """Prune, share, score, write."""
         first = ["model"] if not settings["sparsity"] else [f"lk.prune(model, {settings['sparsity']})"]
-        line = f'small = lk.share({first[0]}, {settings["bits"]}, init="{settings["init"]}")'
+        line = f'small = lk.share_weights({first[0]}, {settings["bits"]}, init="{settings["init"]}")'
         return "\n".join([*self.loaded(settings), line, self.scored])
 
 

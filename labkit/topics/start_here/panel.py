@@ -17,7 +17,7 @@ from labkit.live.controls import bits, share
 from labkit.live.network import open_panel
 from labkit.live.panel import Panel
 from labkit.live.plane import PlaneView
-from labkit.live.view import Card, Words
+from labkit.live.view import Card, Summary
 
 FLIPS = 6
 
@@ -97,9 +97,9 @@ class Overview(PlaneView):
             words.flips_card(point.dense.score, point.score, point.dense.data.validation.y),
         ]
 
-    def tell(self, point: Compressed) -> Words:
+    def summarize(self, point: Compressed) -> Summary:
         """The summary; its alt text also tells how grey pictures were made."""
-        summary, grey = super().tell(point), words.grey_of(point.dense.data)
+        summary, grey = super().summarize(point), words.grey_of(point.dense.data)
         return summary._replace(alt=f"{summary.alt}; pictures in {grey}") if grey else summary
 
     def code(self, settings: Mapping[str, Any]) -> str:

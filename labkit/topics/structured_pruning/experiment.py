@@ -40,10 +40,10 @@ def structured_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     few, settings = take(data.train, CALIBRATION), RECIPES[model_name, data_name].settings
 
     def run(method: str, sparsity: float, seed: int) -> dict[str, Any]:
-        criterion, _, then = method.partition(", ")
-        scratch = criterion == "from scratch"
-        how: dict[str, Any] = dict(criterion="l1" if scratch else criterion, calibration=few, seed=seed)
-        small = prune_channels(model, few.x[:2], sparsity, **how)
+        importance, _, then = method.partition(", ")
+        scratch = importance == "from scratch"
+        how: dict[str, Any] = dict(importance="l1" if scratch else importance, calibration=few, seed=seed)
+        small = prune_channels(model, sparsity, example=few.x[:2], **how)
         if then == "fine-tuned":
             small, _ = fit(small, data.train, epochs=1, lr=1e-3, progress=False, seed=seed)
         if scratch:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labkit import drawing
 from labkit.compress._channels import FIXED, Use, channels, families
-from labkit.compress.structured import importance, least_important, remove
+from labkit.compress.structured import least_important, remove, unit_importance
 from labkit.data import Data, take
 from labkit.live import words
 from labkit.live.ahead import give_up_if_overtaken
@@ -21,14 +21,14 @@ from labkit.live.controls import choice, share
 from labkit.live.network import Star, open_panel
 from labkit.live.panel import Panel
 from labkit.live.score import Scoring, scores, workers
-from labkit.live.view import Card, Words
+from labkit.live.view import Card, Summary
 from labkit.measure import latency_ms, macs
 from labkit.topics.structured_pruning import plots
 from labkit.topics.structured_pruning.experiment import CALIBRATION
 
 TIMED = 100  # images in the batch whose latency is measured
 ROUNDS = 7  # of latency, dense and pruned alternately
-CRITERIA = [
+IMPORTANCES = [
     ("L1: sum of |weights|", "l1"), ("L2: norm of the weights", "l2"), ("Taylor: |activation × gradient|", "taylor"),
     ("activation: mean |a|", "activation"), ("random: the baseline", "random"),
 ]  # fmt: skip
@@ -41,7 +41,7 @@ class Settings:
     sparsity: float = share(
         "sparsity", 0.5, high=0.95, note="fraction of neurons and channels to remove", word="{} of the units removed"
     )
-    criterion: str = choice("importance", CRITERIA, "l1", note="the smallest are removed first", word="by {}")
+    importance: str = choice("importance", IMPORTANCES, "l1", note="the smallest are removed first", word="by {}")
     scope: str = choice(
         "scope", [("layer: same fraction each", "layer"), ("global: one ranking", "global")], "layer",
         note="remove the same fraction of each layer, or rank the units of all layers together", word="{}",
@@ -74,11 +74,11 @@ class Ranked:
         return next(i for i, family in enumerate(self.families) if torch.isin(units, family).any())
 
 
-def ranked(dense: Baseline, criterion: str) -> Ranked:
+def ranked(dense: Baseline, importance: str) -> Ranked:
     """Trace a network and compute the importance of its units."""
     data = dense.data.train
     uses = channels(dense.model, data.x[:2])
-    ranks = importance(dense.model, uses, criterion, take(data, min(CALIBRATION, len(data))))
+    ranks = unit_importance(dense.model, uses, importance, take(data, min(CALIBRATION, len(data))))
     return Ranked(uses, ranks, families(uses), macs(dense.model, data.x[0]))
 
 
@@ -109,16 +109,16 @@ def race(models: list[nn.Module], images: Tensor) -> list[float]:
 
 
 class Structured(CompressionView):
-    """The view: importance with the cut, widths of the layers, accuracy against multiply-adds."""
+    """The view: importance with the cut, widths of the layers, accuracy accuracy_vs multiply-adds."""
 
     name, settings_type = "structured", Settings
     epochs = 1
     button = "fine-tune 1 epoch"
     scenes = {
-        "the whole network": dict(sparsity=0.0, criterion="l1", scope="layer"),
-        "half of every layer": dict(sparsity=0.5, criterion="l1", scope="layer"),
-        "half, drawn at random": dict(sparsity=0.5, criterion="random", scope="layer"),
-        "a tenth left, by one ranking": dict(sparsity=0.9, criterion="taylor", scope="global"),
+        "the whole network": dict(sparsity=0.0, importance="l1", scope="layer"),
+        "half of every layer": dict(sparsity=0.5, importance="l1", scope="layer"),
+        "half, drawn at random": dict(sparsity=0.5, importance="random", scope="layer"),
+        "a tenth left, by one ranking": dict(sparsity=0.9, importance="taylor", scope="global"),
     }
 
     def __init__(self, own: Baseline | None = None) -> None:
@@ -132,16 +132,16 @@ class Structured(CompressionView):
 
     def gone(self, dense: Baseline, settings: Settings) -> Tensor:
         """The units to remove."""
-        ranks = self.ranked(dense, settings.criterion)
+        ranks = self.ranked(dense, settings.importance)
         return least_important(ranks.importance, ranks.families, settings.sparsity, settings.scope)
 
     def compress(self, dense: Baseline, settings: Settings) -> nn.Module:
         """Remove the least important units."""
-        return remove(dense.model, self.ranked(dense, settings.criterion).uses, self.gone(dense, settings))
+        return remove(dense.model, self.ranked(dense, settings.importance).uses, self.gone(dense, settings))
 
     def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> Facts:
         """Units and widths that are left, and multiply-adds."""
-        ranks, modules = self.ranked(dense, settings.criterion), dict(small.named_modules())
+        ranks, modules = self.ranked(dense, settings.importance), dict(small.named_modules())
         widths = {name: len(modules[name].weight) for name in ranks.widths}
         return Facts(ranks, self.gone(dense, settings), widths, macs(small, dense.data.validation.x[0]))
 
@@ -157,11 +157,11 @@ class Structured(CompressionView):
 
     def still_for(self, point: Compressed) -> Any:
         """The still part depends on the ranking."""
-        return point.dense, point.settings.criterion
+        return point.dense, point.settings.importance
 
     def background(self, point: Compressed) -> None:
         """The units in their order, a bar for each layer, the measured sweep."""
-        ranks, dense, criterion = point.facts.ranked, point.dense, point.settings.criterion
+        ranks, dense, importance = point.facts.ranked, point.dense, point.settings.importance
         names, records = list(ranks.widths), dense.sweep("structured")
         self._arrange(max(map(len, drawing.short_names(names))), bool(len(records)))
         colours = plots.family_colours(len(ranks.families))
@@ -169,9 +169,9 @@ class Structured(CompressionView):
         self.ranking.set_title("importance ÷ layer's mean", fontsize=11, loc="left")
         self.bars, self.numbers = plots.width_bars(self.layers, names, [colours[ranks.family(name)] for name in names])
         self.layers.set_title("units left", fontsize=11, loc="left")
-        plots.macs_curves(self.curves, records, ranks.macs, dense.score.accuracy, criterion)
+        plots.macs_curves(self.curves, records, ranks.macs, dense.score.accuracy, importance)
         self.curves.set_title("◆ dense, ★ now, ✚ fine-tuned", fontsize=11, loc="left")
-        self._offer(records[records["method"].isin(plots.unit_methods(criterion))], criterion)
+        self._offer(records[records["method"].isin(plots.unit_methods(importance))], importance)
         self.star = Star(self.live, self.curves)
         self.live.move([*self.bars, *self.numbers, self.share, self.theta, *self.star.artists])
 
@@ -182,13 +182,15 @@ class Structured(CompressionView):
         self.layers.set_position((left, bottom, 0.15, height))
         self.curves.set_position((left + 0.23, bottom, (0.57 if swept else 0.755) - left, height))
 
-    def _offer(self, records: pd.DataFrame, criterion: str) -> None:
+    def _offer(self, records: pd.DataFrame, importance: str) -> None:
         """Captions of the measured points; a click leads only to untrained networks, not pruned at random."""
         for (method, sparsity), rows in records.groupby(["method", "sparsity"]):
             cost, accuracy = rows[["macs", "accuracy"]].mean()
             caption = f"{method}, sparsity {sparsity:.0%}: {accuracy:.2%}, {drawing.count(cost)} multiply-adds"
             there = (
-                dict(sparsity=sparsity, criterion=criterion, scope="layer") if method == criterion != "random" else {}
+                dict(sparsity=sparsity, importance=importance, scope="layer")
+                if method == importance != "random"
+                else {}
             )
             self.live.offer(
                 self.curves, [(cost, accuracy)], [f"{caption}\nmeasured beforehand, mean of {len(rows)} seeds"], [there]
@@ -222,20 +224,20 @@ class Structured(CompressionView):
             latency_card(facts.latency),
         ]
 
-    def tell(self, point: Compressed) -> Words:
+    def summarize(self, point: Compressed) -> Summary:
         """The summary; its title includes the speed-up as soon as it is known."""
-        summary, latency = super().tell(point), point.facts.latency
+        summary, latency = super().summarize(point), point.facts.latency
         found = summary.title.partition(", 1 in ")[0]  # the title has one line
         return summary._replace(title=f"{faster(latency)}, {found}") if latency else summary
 
     def code(self, settings: Mapping[str, Any]) -> str:
         """Remove units, score, write."""
-        how = f'criterion="{settings["criterion"]}", scope="{settings["scope"]}"'
+        how = f'importance="{settings["importance"]}", scope="{settings["scope"]}"'
         lines = self.loaded(settings)
-        if settings["criterion"] in ("taylor", "activation"):
+        if settings["importance"] in ("taylor", "activation"):
             lines.append(f"seen = lk.data.take(data.train, min({CALIBRATION}, len(data.train)))")
             how += ", calibration=seen"
-        lines.append(f"small = lk.prune_channels(model, data.train.x[:2], {settings['sparsity']}, {how})")
+        lines.append(f"small = lk.prune_channels(model, {settings['sparsity']}, example=data.train.x[:2], {how})")
         return "\n".join([*lines, self.scored])
 
 

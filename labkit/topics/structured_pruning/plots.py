@@ -55,23 +55,25 @@ UNIT_METHODS = {
 }
 
 
-def unit_methods(criterion: str) -> dict[str, str]:
-    """The methods of a sweep that `macs_curves` shows for a criterion, and their names in UNIT_METHODS."""
+def unit_methods(importance: str) -> dict[str, str]:
+    """The methods of a sweep that `macs_curves` shows for an importance, and their names in UNIT_METHODS."""
     random = {"random": "one-shot, random", "random, fine-tuned": "fine-tuned, random"}
     scratch = {name: name for name in UNIT_METHODS if name.startswith("from scratch")}
-    return {criterion: "one-shot", f"{criterion}, fine-tuned": "fine-tuned"} | random | scratch
+    return {importance: "one-shot", f"{importance}, fine-tuned": "fine-tuned"} | random | scratch
 
 
-def macs_curves(ax: Axes, records: pd.DataFrame, dense_macs: int, dense_accuracy: float, criterion: str = "l1") -> None:
-    """Accuracy against multiply-adds: a criterion one-shot and fine-tuned, random pruning, networks from scratch.
+def macs_curves(
+    ax: Axes, records: pd.DataFrame, dense_macs: int, dense_accuracy: float, importance: str = "l1"
+) -> None:
+    """Accuracy against multiply-adds: an importance, one-shot and fine-tuned, random pruning, networks from scratch.
 
     A line is the mean over the seeds, its band spans from the worst to the best; the legend is on the right. `records`
     has the columns method ("l1"; "l1, fine-tuned"; …), sparsity, accuracy, macs (one row per seed) and may be empty.
     """
     _check.table("records", records, "method", "sparsity", "accuracy", "macs", rows=None)
-    names = unit_methods(criterion)
+    names = unit_methods(importance)
     for method, rows in records.groupby("method", sort=False) if len(records) else ():
-        if (name := names.get(str(method))) is None:  # another criterion
+        if (name := names.get(str(method))) is None:  # another importance
             continue
         by = rows.groupby("sparsity")
         seed_band(ax, by["macs"].mean().to_numpy(), by["accuracy"], UNIT_METHODS[name], name, alpha=0.15)

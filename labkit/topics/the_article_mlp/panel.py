@@ -13,7 +13,7 @@ from labkit.live.controls import choice, real, steps
 from labkit.live.network import NetworkView, panel_of
 from labkit.live.panel import Panel
 from labkit.live.training import Curves, Run
-from labkit.live.view import Card, Words
+from labkit.live.view import Card, Summary
 from labkit.topics.the_article_mlp import plots
 from labkit.topics.the_article_mlp.runs import (  # fmt: skip
     EPOCHS,
@@ -176,12 +176,12 @@ class ArticleMLP(NetworkView):
             accuracy = [pruned.accuracy] if pruned else []
             point.set_data([seen.settings.threshold] * len(accuracy), np.array(accuracy))
 
-    def tell(self, seen: Seen) -> Words:
+    def summarize(self, seen: Seen) -> Summary:
         """The network in words."""
         cards = [check_card(seen), loss_card(seen), accuracy_card(seen), *pruned_cards(seen)]
         alt = words.sentence(words.setting(seen.dense, seen.settings, self), cards) + seen.run.scored
         done = (EPOCHS * seen.run.progress + RETRAIN * seen.retraining) / (EPOCHS + RETRAIN)
-        return Words(cards, alt, status(seen), finding(seen), done if 0 < done < 1 else None)
+        return Summary(cards, alt, status(seen), finding(seen), done if 0 < done < 1 else None)
 
     def code(self, settings: Mapping[str, Any]) -> str:
         """Train, prune."""

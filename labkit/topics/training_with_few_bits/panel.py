@@ -16,7 +16,7 @@ from labkit.live.controls import Control
 from labkit.live.network import BESIDE, Star, panel_of
 from labkit.live.panel import Panel
 from labkit.live.training import GHOST_COLOURS, GHOSTS, Curves, Run, TrainingView, batch_size
-from labkit.live.view import Card, Words
+from labkit.live.view import Card, Summary
 from labkit.topics.training_with_few_bits import plots
 from labkit.topics.training_with_few_bits.runs import EDGES, FLOAT, GRADIENT_BITS, USUAL, Settings, Trial, run_trial
 
@@ -185,13 +185,13 @@ class FewBits(TrainingView):
         control = f"; control run {trial.control.run.words}" if trial.run.ended and trial.control else ""
         return str(trial.run.words + control + trial.run.scored)
 
-    def tell(self, trial: Any) -> Words:
+    def summarize(self, trial: Any) -> Summary:
         """The summary; its progress is that of both runs, if both are to be trained."""
         runs = [trial.run, trial.control.run if trial.control else Run("")]
         if trial.settings.control is None or runs[1].ended:
             runs.pop()
         done = sum(1.0 if run.ended else run.progress for run in runs) / len(runs)
-        return super().tell(trial)._replace(progress=done if 0 < done < 1 else None)
+        return super().summarize(trial)._replace(progress=done if 0 < done < 1 else None)
 
     def code(self, settings: Mapping[str, Any]) -> str:
         """Round in every step or after training, score, write."""
