@@ -27,7 +27,25 @@ def pareto_mask(size: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
 
 
 def frontier(records: pd.DataFrame) -> pd.DataFrame:
-    """The non-dominated rows of a table with the columns size_bytes and accuracy, smallest first."""
+    """The non-dominated rows of a table with the columns size_bytes and accuracy, smallest first.
+
+    No other row is at least as small and at least as accurate, and better in one of the two.
+
+    Args:
+        records: at least these two columns; small sizes and large accuracies are better.
+
+    Returns:
+        A new table of these rows, with all columns.
+
+    Raises:
+        ValueError: a column is missing.
+
+    Example:
+        >>> import pandas as pd
+        >>> records = pd.DataFrame(dict(size_bytes=[30, 10, 20], accuracy=[0.9, 0.7, 0.6]))
+        >>> lk.frontier(records).size_bytes.tolist()  # 20 bytes are more than 10, and less accurate
+        [10, 30]
+    """
     _check.table("records", records, "size_bytes", "accuracy")
     best = records[pareto_mask(records["size_bytes"].to_numpy(), records["accuracy"].to_numpy())]
     return best.sort_values("size_bytes", ignore_index=True)

@@ -42,9 +42,25 @@ def wilson(correct: int, images: int, confidence: float = 0.95) -> tuple[float, 
 
 
 def accuracy(model: nn.Module, split: Split, *, diverged: bool = False) -> dict[str, float]:
-    """The fraction of `split` classified correctly: accuracy, accuracy_low and accuracy_high (95 %), correct, images.
+    """The fraction of `split` classified correctly, with its 95 % interval (Wilson 1927; see `wilson`).
 
-    ValueError for logits that are NaN, unless the training may have `diverged`: then they count as class 0.
+    Args:
+        model: returns logits (n, classes); it is scored in evaluation mode.
+        split: the images and labels.
+        diverged: NaN logits, after a training that may have diverged, count as class 0.
+
+    Returns:
+        The record accuracy, accuracy_low and accuracy_high (fractions), correct, images.
+
+    Raises:
+        ValueError: logits are NaN, unless `diverged`.
+
+    Example:
+        >>> score = lk.accuracy(lk.models.mlp(64, 32, 10), lk.load_data("digits").test)
+        >>> list(score), score["images"]
+        (['accuracy', 'accuracy_low', 'accuracy_high', 'correct', 'images'], 300)
+        >>> score["accuracy_low"] <= score["correct"] / 300 <= score["accuracy_high"]
+        True
     """
     _check.flags(diverged=diverged)
     hits = correct_mask(model, split) if diverged else _right("model", model, split)
@@ -180,9 +196,29 @@ def latency_ms(model: nn.Module, images: Tensor, repeats: int = 20) -> float:
 
 
 def measure(model: nn.Module, split: Split, *, latency_batch: int = 1) -> dict[str, float]:
-    """Everything about a model as one flat record, accuracy on `split`, latency on its first `latency_batch` images.
+    """Everything about a model as one flat record: accuracy on `split`, bytes of its file, parameters, MACs, latency.
 
-    Latency is that of this machine with torch's current number of threads, which the record names.
+    Args:
+        model: returns logits (n, classes).
+        split: the images and labels that it is scored on.
+        latency_batch: latency is that of the first `latency_batch` images of `split`, 1 to all.
+
+    Returns:
+        The record of `accuracy`, then parameters, nonzeros, sparsity, size_bytes, macs (for one image; zeros count),
+        latency_ms, latency_batch, threads. Latency is that of this machine with torch's current number of threads,
+        which the record names.
+
+    Raises:
+        ValueError: logits are NaN, a layer multiplies by an operation whose MACs are not known, or `latency_batch` is
+            out of range.
+
+    Example:
+        >>> model = lk.prune(lk.models.mlp(64, 32, 10), sparsity=0.5)  # 1,184 of 2,368 weights are zero
+        >>> record = lk.measure(model, lk.load_data("digits").test)
+        >>> [record[name] for name in ("parameters", "nonzeros", "sparsity", "macs")]
+        [2410, 1226, 0.5, 2368]
+        >>> record["size_bytes"] == len(lk.encode(model))
+        True
     """
     _check.kind(nn.Module, model=model)
     _check.kind(Split, split=split)
@@ -212,9 +248,27 @@ def mcnemar(lost: int, won: int) -> float:
 
 
 def compare(before: nn.Module, after: nn.Module, split: Split) -> dict[str, float]:
-    """Two models on the same images: how many only `before` has correct (lost), only `after` (won), and McNemar's p.
+    """Two models on the same images: McNemar's exact test that they are equally good (McNemar 1947; see `mcnemar`).
 
     The intervals of two accuracies may overlap although one model is clearly worse; the paired test shows it.
+
+    Args:
+        before: a model that returns logits (n, classes).
+        after: another one.
+        split: the images and labels that both are scored on.
+
+    Returns:
+        The record lost (how many images only `before` has correct), won (only `after`), and p, in [0, 1].
+
+    Raises:
+        ValueError: logits of one of them are NaN.
+
+    Example:
+        >>> test, one, other = lk.load_data("digits").test, lk.models.mlp(64, 32, 10), lk.models.mlp(64, 32, 10)
+        >>> lk.compare(one, one, test)
+        {'lost': 0, 'won': 0, 'p': 1.0}
+        >>> lk.compare(one, other, test)["lost"] == lk.compare(other, one, test)["won"]
+        True
     """
     return _pairs(_right("before", before, split), _right("after", after, split))
 
@@ -273,10 +327,27 @@ def sensitivity(
 ) -> pd.DataFrame:
     """Change one part of a network, keep the rest, and score it: one row for each part and change.
 
-    `changes` maps a name to a function that takes `layers`, such as `functools.partial(quantize, bits=4)`; `parts` maps
-    a name to layers; by default every weight is its own part. Columns: part, kind (of its first layer, see `kinds`),
-    weights (how many), change, accuracy with its interval, and lost, won and p, as `compare` with the unchanged
-    network gives them. ValueError for a layer that does not exist.
+    Han et al. (2015) scan the layers of a network in this way to choose how far to prune each.
+
+    Args:
+        model: returns logits (n, classes).
+        split: the images and labels that it is scored on.
+        changes: maps a name to a function that takes `layers`, such as `functools.partial(quantize, bits=4)`.
+        parts: maps a name to layers; by default every weight is its own part.
+
+    Returns:
+        A table with the columns part, kind (of its first layer, see `kinds`), weights (how many), change, accuracy with
+        its interval, and lost, won and p, as `compare` with the unchanged network gives them.
+
+    Raises:
+        ValueError: a layer does not exist, or logits are NaN.
+
+    Example:
+        >>> from functools import partial
+        >>> model, changes = lk.models.mlp(64, 32, 10), {"half": partial(lk.prune, sparsity=0.5)}
+        >>> table = lk.sensitivity(model, lk.load_data("digits").test, changes)
+        >>> table[["part", "kind", "weights", "change"]].to_numpy().tolist()
+        [['1.weight', 'linear', 2048, 'half'], ['3.weight', 'head', 320, 'half']]
     """
     _check.kind(nn.Module, model=model)
     _check.kind(Mapping, changes=changes)

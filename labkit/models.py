@@ -227,7 +227,22 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
 
 
 def build(name: str) -> nn.Module:
-    """A newly initialized architecture by its name (a key of ARCHITECTURES); ValueError for another."""
+    """A newly initialized architecture by its name.
+
+    Args:
+        name: a key of ARCHITECTURES, such as "lenet-300-100", "lenet-5" or "resnet-20".
+
+    Returns:
+        A new model, whose weights torch's global generator draws.
+
+    Raises:
+        ValueError: another name.
+
+    Example:
+        >>> model = lk.build("lenet-5")
+        >>> sum(p.numel() for p in model.parameters()), model(torch.zeros(2, 1, 28, 28)).shape
+        (431080, torch.Size([2, 10]))
+    """
     _check.one_of("name", name, ARCHITECTURES)
     return ARCHITECTURES[name]()
 

@@ -49,20 +49,42 @@ def fit(
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Train a copy of `model` on whole-data-set tensors; return it and its history, one row per epoch.
 
-    `lr` is the peak of `schedule`, which maps progress in [0, 1] to a multiple of it. `optimizer(parameters, lr=lr)`
-    builds the optimizer: bind further arguments with functools.partial. `after_step` is a hook, or several: each is
-    called as hook(model, step) after every optimizer step, in this order (to keep zeros, to raise the sparsity); `step`
-    is an `optim.Step`. `cancel()` is called before every step; if true, `fit` returns what it has, with the finished
-    epochs in the history and `history.attrs["cancelled"]` true.
+    Args:
+        model: returns logits (n, classes), also as "logits" in a dict or an object. Inside DataParallel, an averaged or
+            a compiled model, the wrapped network is trained.
+        train: the images and labels. Labels outside the classes are refused.
+        epochs: passes over `train`, 0 or more.
+        lr: the peak of `schedule`.
+        batch_size: images per step. A single image left over at the end of an epoch joins the batch before it, since
+            BatchNorm needs two.
+        optimizer: optimizer(parameters, lr=lr) builds it: bind further arguments with functools.partial.
+        schedule: maps progress in [0, 1] to a multiple of `lr`.
+        loss: loss(model, x, y) gives a scalar.
+        augment: augment(x, generator) changes the images of each batch.
+        after_step: a hook, or several: each is called as hook(model, step) after every optimizer step, in this order
+            (to keep zeros, to raise the sparsity); `step` is an `optim.Step`.
+        validation: scored after each epoch.
+        seed: draws the order of the images, dropout and augmentation.
+        progress: show a bar.
+        cancel: called before every step; if true, `fit` returns what it has, with the finished epochs in the history
+            and `history.attrs["cancelled"]` true.
 
-    `model` returns logits (n, classes), also as "logits" in a dict or an object; inside DataParallel, an averaged or a
-    compiled model, the wrapped network is trained. A single image left over at the end of an epoch joins the batch
-    before it, since BatchNorm needs two. Labels outside the classes are refused. Ctrl-C raises `Interrupted`, which
-    holds the network and the history so far.
+    Returns:
+        The trained copy, in evaluation mode, and its history with the columns epoch, step, lr, train_loss and
+        train_accuracy (means over the epoch, while the weights change), validation_accuracy (NaN without `validation`),
+        seconds.
 
-    History columns: epoch, step, lr, train_loss and train_accuracy (means over the epoch, while the weights
-    change), validation_accuracy (NaN without `validation`), seconds. ValueError for settings out of range, and for a
-    model with nothing to train.
+    Raises:
+        ValueError: a setting is out of range, or the model has nothing to train.
+        Interrupted: Ctrl-C; it holds the network and the history so far.
+
+    Example:
+        >>> data, model = lk.load_data("digits"), lk.models.mlp(64, 32, 10)
+        >>> trained, history = lk.fit(model, data.train, epochs=2, lr=0.01, progress=False)
+        >>> history.step.tolist()  # 1,197 images by 128: 10 steps per epoch
+        [10, 20]
+        >>> trained[1].weight.equal(model[1].weight)  # a copy is trained
+        False
     """
     _check.kind(nn.Module, model=model)
     _check.kind(Split, train=train)

@@ -77,7 +77,7 @@ EXEMPT = {
          "integer.IntegerNetwork", "integer.fixed_point", "integer.times", "qat.FakeQuantize", "qat.straight_through",
          "quantize.Grid", "quantize.Dequantize", "quantize.QuantizeInput", "quantize.install",
          "quantize.has_input_quantizer", "quantize.install_input_quantizer", "quantize.remove_input_quantizers",
-         "structured.importance", "structured.least_important", "parts.Plain", "parts.Quantized", "parts.Shared",
+         "structured.unit_importance", "structured.least_important", "parts.Plain", "parts.Quantized", "parts.Shared",
          "parts.parts", "parts.input_quantizers", "parts.rounding_parts", "quantize.grid_shapes",
          "quantize.check_grid", "quantize.check_groups", "quantize.in_groups", "quantize.spread",
          "quantize.can_round_input", "parts.assemble"],

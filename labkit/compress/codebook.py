@@ -49,9 +49,29 @@ def share_weights(
 ) -> nn.Module:
     """A new model in which the weights of a layer share at most 2^bits values; biases and BatchNorm do not change.
 
-    `bits` 1 to 8; `init` as in `initial_centroids`, drawn with `seed` where it is "random". Zeros stay zeros and are
-    not clustered. `layers` names the layers to share, by default all, and `exclude` those to leave. ValueError names
-    the argument that is out of range, a layer that does not exist or a weight that holds NaN.
+    w_hat_j = c[argmin_i |w_j - c_i|], with the centroids c of k-means (Han et al. 2016). `fit` then trains c.
+
+    Args:
+        model: its zeros stay zeros and are not clustered.
+        bits: bits per weight, 1 to 8.
+        init: the initial centroids, "linear", "density" or "random", as in `initial_centroids`.
+        seed: draws them where `init` is "random".
+        layers: names of the layers to share, by default all.
+        exclude: names of the layers to leave.
+
+    Returns:
+        A new model of the same class. It keeps an index for each weight, and a codebook for each layer.
+
+    Raises:
+        ValueError: names the argument out of range, a layer that does not exist or a weight that holds NaN.
+
+    Example:
+        >>> thin = lk.prune(lk.models.mlp(64, 32, 10), sparsity=0.5)
+        >>> small = lk.share_weights(thin, bits=2)
+        >>> len(thin[1].weight.unique()) > 2**4, len(small[1].weight.unique())  # 2^2 values, and the zeros
+        (True, 5)
+        >>> torch.equal(small[1].weight == 0, thin[1].weight == 0)
+        True
     """
     _check.whole("bits", bits, 1, 8)
     _check.one_of("init", init, INITS)

@@ -44,12 +44,38 @@ def compose(
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Apply `steps` to a trained `model`, in this order; return a new model and its training history.
 
-    Steps are "prune" (to `sparsity`), "quantize" (to `bits` bits) and "distil" (`model` itself teaches, at
-    `temperature`); each trains for an equal share of `epochs`, with its own schedule. Without steps all epochs are
-    fine-tuning on the labels. With 0 epochs nothing is trained: the result is that of the techniques alone, bit for
-    bit. `settings` are those of `fit` except loss and augment. the hooks of `after_step` get the steps of the
-    whole; `as_stored(model)` is what a file would hold then. The history has the column phase, the name of the
-    step. ValueError for an unknown step, epochs that are no multiple of the steps, and settings out of range.
+    w ← step_n(… step_2(step_1(w)) …). Each step trains for an equal share of `epochs`, with its own schedule.
+
+    Args:
+        model: the trained network; in "distil" it is the teacher.
+        train: the images to train on.
+        steps: of "prune" (to `sparsity`), "quantize" (to `bits` bits) and "distil" (on soft targets). Without steps
+            all epochs are fine-tuning on the labels.
+        sparsity: the fraction of zeros, in [0, 1).
+        bits: bits per weight, 1 to 8.
+        epochs: of all steps together, a multiple of their number. With 0 nothing is trained: the result is that of
+            the techniques alone, bit for bit.
+        lr: the peak learning rate of each step.
+        temperature: softens the soft targets, above 0.
+        after_step: one hook or several, which get the steps of the whole; `as_stored(model)` is what a file would
+            hold then.
+        **settings: those of `fit` except loss and augment.
+
+    Returns:
+        The new model, and the history of `fit` with the column phase, the name of the step.
+
+    Raises:
+        ValueError: an unknown step, epochs that are no multiple of the steps, or a setting out of range.
+
+    Example:
+        >>> data, model = lk.load_data("digits"), lk.models.mlp(64, 32, 10)
+        >>> how = dict(sparsity=0.9, bits=4, epochs=0)
+        >>> one, _ = lk.compose(model, data.train, ["prune", "quantize"], **how)
+        >>> other, _ = lk.compose(model, data.train, ["quantize", "prune"], **how)
+        >>> lk.encode(one) == lk.encode(lk.quantize(lk.prune(model, sparsity=0.9), bits=4))
+        True
+        >>> lk.encode(one) == lk.encode(other)  # the order matters
+        False
     """
     _check.kind(nn.Module, model=model)
     _check.kind(Split, train=train)

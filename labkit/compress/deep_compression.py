@@ -56,6 +56,7 @@ def deep_compress(
     _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.whole("bits", bits, 1, 8)
     _check.number("percentile", percentile, 50, 100, open_low=True)
+    _check.number("clustering", clustering, 0, 2)
     _check.number("lr", lr, 0, float("inf"), open_high=True)
     if not isinstance(epochs, tuple) or len(epochs) != 2:
         raise TypeError(f"epochs is {_check.shown(epochs)}; allowed: two whole numbers, for the two trainings")

@@ -66,11 +66,32 @@ def distill(
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Train a copy of `student` on the logits of `teacher` for the images of `train`; return it and fit's history.
 
-    `teacher` is a network, which does not change, or its logits (n, classes) for train.x (see `teacher_outputs`).
-    `temperature` > 0 softens both distributions; `alpha` in [0, 1] is the weight of the teacher's term: with 1, labels
-    are not used. A `hint` trains a hidden layer as well. `settings` are those of `fit` (epochs, lr, seed, validation,
-    …) except loss and augment. Without a hint the student is the same as with fit(loss=losses.distillation(teacher)),
-    in less time. ValueError for settings out of range and logits of another shape.
+    L = α · T² · KL(softmax(z_t / T) ‖ softmax(z_s / T)) + (1 - α) · CE(z_s, y) (Hinton, Vinyals & Dean 2015). Without
+    a hint the student is the same as with fit(loss=losses.distillation(teacher)), in less time.
+
+    Args:
+        student: the network to train.
+        train: images and labels to train on.
+        teacher: a network, which does not change, or its logits (n, classes) for train.x (see `teacher_outputs`).
+        temperature: T > 0 softens both distributions.
+        alpha: α in [0, 1] is the weight of the teacher's term: with 1, labels are not used.
+        hint: trains a hidden layer as well (Romero et al. 2015).
+        **settings: those of `fit` (epochs, lr, seed, validation, …) except loss and augment.
+
+    Returns:
+        The trained copy of `student`, and the history of `fit`.
+
+    Raises:
+        ValueError: a setting is out of range, or logits have another shape.
+
+    Example:
+        >>> data, how = lk.load_data("digits"), dict(alpha=1, epochs=1, lr=0.01, progress=False)
+        >>> teacher, student = lk.models.mlp(64, 100, 10), lk.models.mlp(64, 8, 10)
+        >>> small, _ = lk.distill(student, data.train, teacher=teacher, **how)
+        >>> unlabelled = lk.Split(data.train.x, torch.zeros_like(data.train.y))
+        >>> again, _ = lk.distill(student, unlabelled, teacher=teacher, **how)
+        >>> again[1].weight.equal(small[1].weight), student[1].weight.equal(small[1].weight)  # no label was used
+        (True, False)
     """
     check_distillation(temperature, alpha)
     _check.kind(nn.Module, student=student)

@@ -20,10 +20,28 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def fold_batchnorm(model: nn.Module) -> nn.Module:
     """A new model, in evaluation mode, of the same class: BatchNorm becomes Identity, absorbed by the layer before.
 
-    Layers are found by tracing `model` with torch.fx. ValueError names a BatchNorm without a linear layer or
-    convolution of its own before it, or without running statistics; a quantized or shared layer; or why tracing failed.
-    BatchNorm works along dimension 1, a linear layer along the last: a folded linear layer takes (n, features) only,
-    and raises ValueError for (n, tokens, features), whose tokens the BatchNorm would have normalized.
+    γ (W x + b - μ) / √(σ² + ε) + β = (f W) x + f (b - μ) + β, with f = γ / √(σ² + ε) (Jacob et al. 2018, section 3.2).
+
+    Args:
+        model: its layers are found by tracing it with torch.fx.
+
+    Returns:
+        A new model. BatchNorm works along dimension 1, a linear layer along the last: a folded linear layer takes
+        (n, features) only, and raises ValueError for (n, tokens, features), whose tokens BatchNorm would have
+        normalized.
+
+    Raises:
+        ValueError: names a BatchNorm without a linear layer or convolution of its own before it, or without running
+            statistics; a quantized or shared layer; or why tracing failed.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4, eps=0.5)).eval()
+        >>> folded = lk.fold_batchnorm(model)
+        >>> [type(layer).__name__ for layer in folded]
+        ['Conv2d', 'Identity']
+        >>> x = lk.load_data("digits").test.x
+        >>> torch.allclose(folded(x), model(x), atol=1e-4)  # the outputs do not change
+        True
     """
     _check.kind(nn.Module, model=model)
     pairs = _pairs(model)

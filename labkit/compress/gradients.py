@@ -37,10 +37,30 @@ def integer_gradients(
     seed: int = 0,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
 ) -> Callable[..., torch.optim.Optimizer]:
-    """An `optimizer` for `fit` that gets each tensor's gradient as integers of `bits` bits, 2 to 16, times a scale.
+    """An `optimizer` for `fit` that gets each tensor's gradient as integers of `bits` bits times a scale.
 
-    Only the gradient is rounded: weights and the optimizer's averages stay float. `seed` is that of the stochastic
-    rounding. ValueError for settings out of range.
+    g_hat = ⌊g / scale + u⌋ · scale, with scale = max |g| / (2^(bits - 1) - 1) (Gupta et al. 2015). Only the gradient is
+    rounded: weights and the optimizer's averages stay float.
+
+    Args:
+        bits: bits of each entry of a gradient, 2 to 16.
+        stochastic: u is drawn from [0, 1), so that the mean of g_hat is g; otherwise u = ½ rounds to the nearest.
+        seed: that of the stochastic rounding.
+        optimizer: the optimizer that steps with the rounded gradients.
+
+    Returns:
+        A function optimizer(parameters, lr=…, …), to be given to `fit`.
+
+    Raises:
+        ValueError: a setting is out of range.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.zeros(4))
+        >>> w.grad = torch.tensor([1.0, 0.4, -0.3, -0.8])
+        >>> optimizer = lk.integer_gradients(bits=2, stochastic=False, optimizer=torch.optim.SGD)
+        >>> optimizer([w], lr=1.0).step()
+        >>> w.grad.int().tolist(), w.int().tolist()  # 2 bits: -1, 0 or 1, times max |g|
+        ([1, 0, 0, -1], [-1, 0, 0, 1])
     """
     bits, seed = _check.whole("bits", bits, 2, 16), _check.seed(seed)
     _check.flags(stochastic=stochastic)

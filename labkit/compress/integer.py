@@ -106,9 +106,26 @@ class IntegerNetwork(nn.Module):
 def integer_only(model: nn.Module) -> nn.Module:
     """The integer network that the quantized `model` simulates in floats.
 
-    `model` is a chain of linear layers, convolutions, max-pooling and ReLUs, such as the LeNets, made by `quantize`
-    with symmetric weights and with activation_bits; fold BatchNorm before that. The result has no float weights and
-    cannot be trained or saved. ValueError names the operation or the layer that does not fit.
+    uint8 activations, int8 weights and int32 sums, without floats in between (Jacob et al. 2018); fold BatchNorm first.
+
+    Args:
+        model: a chain of linear layers, convolutions, max-pooling and ReLUs, such as the LeNets, made by `quantize`
+            with symmetric weights and with activation_bits.
+
+    Returns:
+        A network from images to float logits. It has no float weights and cannot be trained or saved.
+
+    Raises:
+        ValueError: names the operation or the layer that does not fit.
+
+    Example:
+        >>> data, model = lk.load_data("digits"), lk.models.mlp(64, 32, 10)
+        >>> small = lk.quantize(model, bits=8, activation_bits=8, calibration=data.train)
+        >>> whole = lk.integer_only(small)
+        >>> [layer.weight.dtype for layer in whole.layers], len(list(whole.parameters()))
+        ([torch.int8, torch.int8], 0)
+        >>> whole(data.test.x).shape == small(data.test.x).shape
+        True
     """
     _check.kind(nn.Module, model=model)
     model = unwrapped(model)

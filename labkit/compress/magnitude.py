@@ -57,7 +57,23 @@ def _kth_smallest(values: np.ndarray, k: int) -> np.floating:
 
 
 def random_importance(seed: int) -> Callable[[Tensor], Tensor]:
-    """A random `importance` for `prune`: the baseline that every criterion has to beat."""
+    """A random `importance` for `prune`: the baseline that every criterion has to beat.
+
+    Args:
+        seed: the same seed gives the same scores.
+
+    Returns:
+        A function from a weight to random scores in [0, 1) of its shape. Each call draws new ones.
+
+    Raises:
+        ValueError: `seed` is outside 0 to 2^63 - 1.
+
+    Example:
+        >>> model = lk.models.mlp(64, 32, 10)
+        >>> one, same, other = (lk.prune(model, 0.5, importance=lk.random_importance(seed)) for seed in (0, 0, 1))
+        >>> one[1].weight.equal(same[1].weight), one[1].weight.equal(other[1].weight)
+        (True, False)
+    """
     seed = _check.seed(seed)
     generator = torch.Generator().manual_seed(seed)
     return lambda weight: torch.rand(weight.shape, generator=generator)
@@ -98,12 +114,31 @@ def prune(
 ) -> nn.Module:
     """A new model whose smallest weights are zero; biases and BatchNorm do not change.
 
-    Give `sparsity`, the fraction of zeros in [0, 1), or a mapping {layer: sparsity}; or `threshold` θ ≥ 0. `scope`
-    says where weights compete: "global", all in one ranking, or "layer", each layer on its own. `layers` names the
-    layers to prune, by default all; those of `exclude` are left out.
-    `importance(weight)` scores the weights that compete for `sparsity`; magnitude by
-    default. Weights already zero count towards the sparsity. A weight that weight_norm or similar computes becomes
-    an ordinary parameter first. ValueError names what is wrong.
+    w_new = M ⊙ w, with M = 1 where |w| > θ, else 0 (Han et al. 2015).
+
+    Args:
+        model: a weight that weight_norm or similar computes becomes an ordinary parameter first.
+        sparsity: the fraction of zeros in [0, 1), or a mapping {layer: sparsity}. Weights already zero count towards
+            it.
+        threshold: θ ≥ 0. Give either this or `sparsity`.
+        scope: where weights compete: "global", all in one ranking, or "layer", each layer on its own.
+        layers: names of the layers to prune, by default all.
+        exclude: names of the layers to leave out.
+        importance: importance(weight) scores the weights that compete for `sparsity`; magnitude by default.
+
+    Returns:
+        A new model of the same class. Its pruned weights are zeros in ordinary modules.
+
+    Raises:
+        ValueError: names what is wrong: a setting out of range, an unknown layer, a weight that holds NaN.
+
+    Example:
+        >>> model = lk.models.mlp(64, 32, 10)  # 64 · 32 + 32 · 10 = 2,368 weights
+        >>> thin = lk.prune(model, sparsity=0.9)
+        >>> sum(int((layer.weight == 0).sum()) for layer in (thin[1], thin[3]))  # round(0.9 · 2,368)
+        2131
+        >>> bool((model[1].weight == 0).any())  # the input is never changed
+        False
     """
     _check.one_of("scope", scope, SCOPES)
     _check.kind(Callable, importance=importance)
@@ -174,7 +209,18 @@ def sparsity_of(model: nn.Module) -> float:
 class KeepZeros:
     """A hook for `fit(after_step=…)`: weights that are zero in `model` are set back to zero after each optimizer step.
 
-    Without it an optimizer with momentum or weight decay brings pruned weights back in its first step.
+    Without it an optimizer with momentum or weight decay brings pruned weights back in its first step. This is the
+    retraining of Han et al. (2015): only the weights that are left are trained.
+
+    Args:
+        model: the network whose zeros are kept. They are read once, here.
+
+    Example:
+        >>> data, thin = lk.load_data("digits"), lk.prune(lk.models.mlp(64, 32, 10), sparsity=0.9)
+        >>> held, _ = lk.fit(thin, data.train, epochs=1, lr=0.01, after_step=lk.KeepZeros(thin), progress=False)
+        >>> free, _ = lk.fit(thin, data.train, epochs=1, lr=0.01, progress=False)
+        >>> [torch.equal(net[1].weight == 0, thin[1].weight == 0) for net in (held, free)]
+        [True, False]
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -194,9 +240,27 @@ def cubic_sparsity(progress: float, initial_sparsity: float, final_sparsity: flo
 class GradualPruning:
     """A hook for `fit(after_step=…)` that raises the sparsity to `sparsity` while the network trains.
 
-    The cubic schedule ends at the fraction `until` of training; the rest is fine-tuning. The mask is chosen again every
-    `every` steps, by `importance`, among the weights of `layers` (by default all) but those of `exclude`, and kept in
-    between. ValueError for settings out of range.
+    s_t = s_f + (s_i - s_f)(1 - t)³, with t from 0 to 1 (Zhu & Gupta 2017). The mask is kept between two choices.
+
+    Args:
+        sparsity: s_f, the fraction of zeros at the end, in [0, 1).
+        initial_sparsity: s_i, the fraction at the start, in [0, sparsity].
+        until: the fraction of training, in (0, 1], at which the schedule ends; the rest is fine-tuning.
+        every: steps between two choices of the mask, 1 or more.
+        scope: where weights compete, "global" or "layer", as in `prune`.
+        layers: names of the layers to prune, by default all.
+        exclude: names of the layers to leave out.
+        importance: importance(weight) scores the weights; magnitude by default.
+
+    Raises:
+        ValueError: a setting is out of range.
+
+    Example:
+        >>> data, model = lk.load_data("digits"), lk.models.mlp(64, 32, 10)
+        >>> gradual = lk.GradualPruning(sparsity=0.9, every=5)
+        >>> thin, _ = lk.fit(model, data.train, epochs=2, lr=0.01, after_step=gradual, progress=False)
+        >>> sum(int((layer.weight == 0).sum()) for layer in (thin[1], thin[3]))  # round(0.9 · 2,368), at the end
+        2131
     """
 
     def __init__(

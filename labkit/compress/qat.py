@@ -69,9 +69,33 @@ def prepare_qat(
 ) -> nn.Module:
     """A new model whose weights `fit` trains for a grid of `bits` bits; its outputs equal the quantized model's.
 
-    The settings are those of `quantize`; the grid is chosen again from the weights in every forward pass. Pruned
-    weights stay zero, frozen ones frozen. `finish_qat` makes the integers. ValueError names the argument out of range,
-    a layer that does not exist, a weight that holds NaN or one whose rows `group_size` does not divide.
+    The grid is chosen again from the weights in every forward pass; in the backward pass rounding is the identity
+    (Bengio et al. 2013; Jacob et al. 2018). `finish_qat` makes the integers.
+
+    Args:
+        model: its pruned weights stay zero, frozen ones frozen.
+        bits: bits per weight, 1 to 8.
+        symmetric: as in `quantize`, like all settings below.
+        granularity: "tensor", "channel" or "group".
+        group_size: entries per group; it divides the rows of each weight.
+        percentile: clips the range, in (50, 100].
+        layers: names of the layers to prepare, by default all.
+        exclude: names of the layers to leave.
+
+    Returns:
+        A new model of the same class. It keeps the float weights and computes with the rounded ones.
+
+    Raises:
+        ValueError: names the argument out of range, a layer that does not exist, a weight that holds NaN or one whose
+            rows `group_size` does not divide.
+
+    Example:
+        >>> x, model = lk.load_data("digits").test.x, lk.models.mlp(64, 32, 10)
+        >>> ready = lk.prepare_qat(model, bits=4)
+        >>> ready(x).equal(lk.quantize(model, bits=4)(x)), ready(x).equal(model(x))
+        (True, False)
+        >>> ready[1].parametrizations.weight.original.equal(model[1].weight)  # no float weight is lost
+        True
     """
     _check.flags(symmetric=symmetric)
     model = clone(_weights.opened(model))
@@ -113,7 +137,26 @@ def on_grids(model: nn.Module) -> list[str]:
 
 
 def finish_qat(model: nn.Module) -> nn.Module:
-    """A new model with the integers that `model`, made by `prepare_qat`, computed with: equal outputs, bit for bit."""
+    """A new model with the integers that `model`, made by `prepare_qat`, computed with: equal outputs, bit for bit.
+
+    Args:
+        model: what `prepare_qat` made, before or after training.
+
+    Returns:
+        A new, quantized model, as `quantize` makes it; a file can hold it.
+
+    Raises:
+        ValueError: no weight of `model` trains for a grid.
+
+    Example:
+        >>> data, ready = lk.load_data("digits"), lk.prepare_qat(lk.models.mlp(64, 32, 10), bits=4)
+        >>> trained, _ = lk.fit(ready, data.train, epochs=1, lr=0.01, progress=False)
+        >>> small = lk.finish_qat(trained)
+        >>> small(data.test.x).equal(trained(data.test.x))
+        True
+        >>> trained[1].parametrizations.weight.original.dtype, small[1].parametrizations.weight.original.dtype
+        (torch.float32, torch.int8)
+    """
     model = clone(_weights.opened(model))
     trained = {name: stored for name in on_grids(model) if (stored := _prepared(model, name))}
     if not trained:

@@ -262,14 +262,36 @@ def quantize(
     layers: list[str] | None = None,
     exclude: list[str] | None = None,
 ) -> nn.Module:
-    """A new model whose weights are integers of `bits` bits, 1 to 8; biases and BatchNorm stay float.
+    """A new model whose weights are integers of `bits` bits; biases and BatchNorm stay float.
 
-    `granularity` "tensor", "channel", or "group" with a `group_size` that divides the entries per row of each weight;
-    `percentile` clips the range (see `choose_grid`). With `activation_bits` the input of each quantized layer is
-    rounded too, over the range it has for the images of `calibration`. `layers` names the layers to quantize, by
-    default all, and `exclude` those to leave as they are. A weight that weight_norm or similar computes becomes an
-    ordinary parameter first. ValueError names the argument out of range, a layer that does not exist or that
-    calibration never calls, or a weight that holds NaN or does not divide into groups.
+    q = clamp(round(x / scale) + zero_point, quant_min, quant_max) (Jacob et al. 2018; Krishnamoorthi 2018); 0 stays 0.
+
+    Args:
+        model: a weight that weight_norm or similar computes becomes an ordinary parameter first.
+        bits: bits per weight, 1 to 8.
+        symmetric: zero_point is 0 and the grid is signed; otherwise (affine) the grid spans [min, max] and includes 0.
+        granularity: what has a scale of its own: "tensor", "channel" or "group".
+        group_size: entries per group; it divides the entries per row of each weight.
+        percentile: clips the range, in (50, 100] (see `choose_grid`).
+        activation_bits: 1 to 8; the input of each quantized layer is rounded, too.
+        calibration: the images that give the range of that input. Give both or neither.
+        layers: names of the layers to quantize, by default all.
+        exclude: names of the layers to leave as they are.
+
+    Returns:
+        A new model of the same class. It keeps integers, and each forward pass turns them into floats.
+
+    Raises:
+        ValueError: names the argument out of range, a layer that does not exist or that calibration never calls, or a
+            weight that holds NaN or does not divide into groups.
+
+    Example:
+        >>> model = lk.models.mlp(64, 32, 10)
+        >>> small = lk.quantize(model, bits=4)
+        >>> len(model[1].weight.unique()) > 2**4, len(small[1].weight.unique()) <= 2**4
+        (True, True)
+        >>> small[1].parametrizations.weight.original.dtype
+        torch.int8
     """
     _check_settings(bits, granularity, percentile)
     _check.flags(symmetric=symmetric)

@@ -37,20 +37,39 @@ def prune_channels(
 ) -> nn.Module:
     """A new, smaller model of the same class without its least important neurons and channels; all logits are kept.
 
-    `example` is a batch of inputs, two are enough, or a tuple of them for a model of several inputs: the model is run
-    on it once, and its units are followed. `sparsity` in [0, 1) is the fraction of the units to remove, rounded to
-    whole units; one is always kept. `scope`: "layer", each layer loses that fraction, or "global", all units compete by
-    importance divided by the mean of their layer. `layers` names the layers to remove units from, by default all.
-    `importance` ranks the units (formulas in `unit_importance`); "taylor" and "activation" use all images of
-    `calibration`, "random" draws with `seed`. Layers that are added, equal pieces of a split, and the groups of a
-    convolution share their units, which are ranked as one. A parametrized or quantized weight becomes ordinary
-    floats.
+    Whole units are removed, so the matrices become smaller (Li et al. 2017). In evaluation mode, removing a unit equals
+    feeding its consumers zeros; this is tested on `example`. Units for which it is not true, or not known, are held:
+    they are kept, and `held(model, example)` names their layers and the reasons (docs/structured_pruning.md lists the
+    operations). Layers that are added, equal pieces of a split, and the groups of a convolution share their units,
+    which are ranked as one.
 
-    In evaluation mode, removing a unit equals feeding its consumers zeros; this is tested on `example`. Units for which
-    it is not true, or not known, are held: they are kept, and `held(model, example)` names their layers and the reasons
-    (docs/structured_pruning.md lists the operations). ValueError if no unit, or none in a layer of `layers`, can be
-    removed, with the reason for each layer; for a model whose path depends on the values of its input; and for settings
-    out of range.
+    Args:
+        model: a parametrized or quantized weight becomes ordinary floats.
+        sparsity: the fraction of the units to remove, in [0, 1), rounded to whole units; one is always kept.
+        example: a batch of inputs, two are enough, or a tuple of them for a model of several inputs. The model is run
+            on it once, and its units are followed.
+        importance: ranks the units: "l1", "l2", "taylor", "activation" or "random"; formulas in `unit_importance`.
+        scope: "layer", each layer loses that fraction, or "global", all units compete by importance divided by the mean
+            of their layer.
+        layers: names of the layers to remove units from, by default all.
+        exclude: names of the layers to leave.
+        calibration: "taylor" and "activation" use all of these images.
+        seed: "random" draws with it.
+
+    Returns:
+        A new model with fewer rows and columns: ordinary dense layers.
+
+    Raises:
+        ValueError: no unit, or none in a layer of `layers`, can be removed, with the reason for each layer; the path of
+            the model depends on the values of its input; or a setting is out of range.
+
+    Example:
+        >>> data, model = lk.load_data("digits"), lk.models.mlp(64, 32, 10)
+        >>> small = lk.prune_channels(model, sparsity=0.75, example=data.train.x[:2])
+        >>> small[1], small[3]  # 24 of 32 neurons are gone
+        (Linear(in_features=64, out_features=8, bias=True), Linear(in_features=8, out_features=10, bias=True))
+        >>> model[1].out_features  # the input is never changed
+        32
     """
     sparsity = _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)

@@ -43,9 +43,19 @@ SPLIT_SEED = 0  # of the permutation that splits validation off train
 
 @dataclass(frozen=True)
 class Split:
-    """Images `x`, float32 (n, channels, height, width), or windows of text, int64 (n, 48); classes `y`, int64 (n,).
+    """Images or windows of text, and their classes.
 
-    Integers of another dtype in `y` become int64. TypeError or ValueError for anything but examples with class numbers.
+    Args:
+        x: images, float32 (n, channels, height, width), or windows of text, int64 (n, 48).
+        y: classes, int64 (n,). Integers of another dtype become int64.
+
+    Raises:
+        TypeError: or ValueError, for anything but examples with class numbers.
+
+    Example:
+        >>> split = lk.Split(torch.rand(3, 1, 8, 8), torch.tensor([4, 1, 9], dtype=torch.uint8))
+        >>> len(split), split.y.dtype
+        (3, torch.int64)
     """
 
     x: Tensor
@@ -89,7 +99,27 @@ _reading = threading.Lock()  # one split at a time, for all that is read at once
 class Data:
     """A data set: its splits, and the numbers that turn a tensor into a picture (pixel = x * std + mean, in [0, 1]).
 
-    Text holds numbers of `classes`, its characters: mean 0 and std 1 leave them unchanged.
+    Args:
+        name: what the data set is called.
+        train: examples to train on.
+        validation: examples of the same shape, to choose by.
+        test: examples of the same shape, to report.
+        classes: their names. Text holds numbers of `classes`, its characters.
+        mean: one per channel, (channels, 1, 1). Mean 0 and std 1 leave text unchanged.
+        std: of the same shape.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: a split has a label without a name, or examples of another shape than `train`.
+
+    Example:
+        >>> digits = lk.load_data("digits")
+        >>> few = lk.Split(digits.train.x[:100], digits.train.y[:100])
+        >>> lk.Data("few", few, digits.validation, digits.test, digits.classes, digits.mean, digits.std)
+        Data('few': train 100, validation 300, test 300; images 1×8×8)
+        >>> pixels = digits.test.x * digits.std + digits.mean
+        >>> round(float(pixels.min()), 3), round(float(pixels.max()), 3)
+        (0.0, 1.0)
     """
 
     name: str
@@ -160,9 +190,22 @@ PARTS = {"train": (0.0, 0.9, 16), "validation": (0.9, 0.95, 11), "test": (0.95, 
 def load_data(name: str) -> Data:
     """A data set, normalized and split; the same call twice gives the same object.
 
-    `name` is "mnist", "fashion-mnist", "digits", "cifar10" (the 6,000 images that ship), "cifar10-full" (after `fetch`)
-    or "shakespeare" (text). Raises ValueError for another name or a damaged file, FileNotFoundError for a missing one;
-    where that is a picture, only when `x` of its split is first used.
+    Args:
+        name: "mnist", "fashion-mnist", "digits", "cifar10" (the 6,000 images that ship), "cifar10-full" (after `fetch`)
+            or "shakespeare" (text).
+
+    Returns:
+        A `Data`; the images of a split are read when its `x` is first used.
+
+    Raises:
+        ValueError: another name, or a damaged file.
+        FileNotFoundError: a missing file. For a picture, both are raised only when `x` of its split is first used.
+
+    Example:
+        >>> lk.load_data("digits")
+        Data('digits': train 1,197, validation 300, test 300; images 1×8×8)
+        >>> lk.load_data("digits") is lk.load_data("digits")
+        True
     """
     _check.one_of("name", name, [*SOURCES, *TEXTS])
     if name in TEXTS:

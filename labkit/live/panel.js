@@ -2,7 +2,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const LATE = 250; // ms without an answer before the figures are dimmed
-const ROOM = { text: 1.2, line: 1.5 }; // how much larger the presenter shows the letters and lines of a picture
+const LETTERS = 1.1; // how much a picture's letters grow where the panel is narrower than it; more, and they meet
+const LINES = 1.5; // how much its lines grow for a presenter; its letters grow with the whole picture
 const NEAR = 3; // controls that the presenter keeps in sight
 const SILENT = 20000; // ms without an answer before the kernel is called silent
 
@@ -19,22 +20,21 @@ function write(element, text) {
 
 // ---- the picture: the still part once, the marks at every frame
 
-function enlarge(root) {
+function enlarge(root, { letters, lines }) {
   for (const { style } of root.querySelectorAll("[style]")) {
-    if (style.fontSize) style.fontSize = `${parseFloat(style.fontSize) * ROOM.text}px`;
-    if (style.strokeWidth) style.strokeWidth = parseFloat(style.strokeWidth) * ROOM.line;
+    if (style.fontSize) style.fontSize = `${parseFloat(style.fontSize) * letters}px`;
+    if (style.strokeWidth) style.strokeWidth = parseFloat(style.strokeWidth) * lines;
   }
 }
 
-function still(holder, picture, presents) {
+function still(holder, picture, sizes) {
   const parsed = new DOMParser().parseFromString(picture.svg, "image/svg+xml");
   const root = document.importNode(parsed.documentElement, true);
   root.setAttribute("class", "labkit-svg");
   root.setAttribute("role", "img");
   root.removeAttribute("id");
-  root.style.setProperty("--labkit-w", picture.width);
   root.style.setProperty("--labkit-h", picture.height);
-  if (presents) enlarge(root);
+  enlarge(root, sizes);
   const clips = root.appendChild(document.createElementNS(SVG, "defs"));
   const marks = root.appendChild(document.createElementNS(SVG, "g"));
   const ghost = root.insertBefore(document.createElementNS(SVG, "g"), marks);
@@ -44,7 +44,7 @@ function still(holder, picture, presents) {
   ring.setAttribute("r", 7);
   ring.setAttribute("visibility", "hidden");
   holder.replaceChildren(root);
-  return { root, clips, marks, ghost, ring, presents, known: new Map(), uid: Math.random().toString(36).slice(2, 8) };
+  return { root, clips, marks, ghost, ring, sizes, known: new Map(), uid: Math.random().toString(36).slice(2, 8) };
 }
 
 function clipOf(drawn, box) {
@@ -64,11 +64,9 @@ const PLAIN = new Set(["tag", "at", "lines", "clip", "point"]);
 
 function place(drawn, element, mark) {
   const set = (node, name, value) => node.getAttribute(name) !== String(value) && node.setAttribute(name, value);
-  if (drawn.presents) {
-    mark = { ...mark };
-    if ("font-size" in mark) mark["font-size"] *= ROOM.text;
-    if ("stroke-width" in mark) mark["stroke-width"] *= ROOM.line;
-  }
+  mark = { ...mark };
+  if ("font-size" in mark) mark["font-size"] *= drawn.sizes.letters;
+  if ("stroke-width" in mark) mark["stroke-width"] *= drawn.sizes.lines;
   const targets = mark.tag === "stamp" ? stamps(element, mark) : [element];
   for (const node of targets) {
     for (const [name, value] of Object.entries(mark)) if (!PLAIN.has(name)) set(node, name, value);
@@ -133,9 +131,8 @@ function pointing(ctx) {
     write(tip, words + (Object.keys(settings).length ? "\nclick or Enter: go there" : ""));
     const box = holder.getBoundingClientRect();
     const there = onPage(x, y);
-    const left = Math.max(4, Math.min(there.x - box.left + 14, holder.clientWidth - tip.offsetWidth - 4));
     const top = there.y - box.top + 14;
-    tip.style.left = `${left + holder.scrollLeft}px`;
+    tip.style.left = `${Math.max(4, Math.min(there.x - box.left + 14, holder.clientWidth - tip.offsetWidth - 4))}px`;
     tip.style.top = `${top + tip.offsetHeight > holder.clientHeight ? top - 28 - tip.offsetHeight : top}px`;
   };
   const nearest = (event) => {
@@ -162,7 +159,6 @@ function pointing(ctx) {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (step && points().length) {
       choose((at + step + points().length) % points().length);
-      ctx.drawn.ring.scrollIntoView({ block: "nearest", inline: "nearest" });
       write(ctx.live, points()[at][2]);
       event.preventDefault();
     } else if (event.key === "Enter") go();
@@ -340,7 +336,7 @@ function cards(ctx, wanted, pinned) {
       write(holder.children[i].children[j], text);
       holder.children[i].children[j].title = text;
     });
-    write(holder.children[i].children[3], pinned && pinned.cards[i] ? `pinned: ${pinned.cards[i][1]}` : "");
+    write(holder.children[i].children[3], pinned && pinned.cards[i] ? `pinned: ${pinned.cards[i][1].replaceAll(" ", "\u00a0")}` : "");
   });
   holder.classList.toggle("labkit-has-pinned", Boolean(pinned));
 }
@@ -351,8 +347,10 @@ function frame(ctx) {
   const picture = model.get("picture");
   if (!now.marks) return;
   const presents = ctx.el.classList.contains("labkit-presents");
-  if (ctx.shownStill !== picture.svg || ctx.drawn.presents !== presents) {
-    ctx.drawn = still(ctx.holder, picture, presents);
+  const sizes = { letters: ctx.narrow ? LETTERS : 1, lines: presents ? LINES : 1 };
+  const same = ctx.drawn && sizes.letters === ctx.drawn.sizes.letters && sizes.lines === ctx.drawn.sizes.lines;
+  if (ctx.shownStill !== picture.svg || !same) {
+    ctx.drawn = still(ctx.holder, picture, sizes);
     ctx.holder.append(ctx.tip);
     ctx.shownStill = picture.svg;
     ctx.unpoint?.();
@@ -523,7 +521,7 @@ function fromAddress(ctx) {
 export default {
   render({ model, el }) {
     const about = model.get("layout_of");
-    const ctx = { model, el, about, controls: new Map(), near: [], last: null };
+    const ctx = { model, el, about, controls: new Map(), near: [], narrow: false, last: null };
     el.classList.add("labkit-panel");
     el.classList.toggle("labkit-beside", about.controls.length > 4);
     el.setAttribute("role", "group");
@@ -556,6 +554,11 @@ export default {
 
     const draw = () => frame(ctx);
     draw();
+    const width = new ResizeObserver(() => {
+      const narrow = ctx.holder.clientWidth < model.get("picture").width;
+      if (narrow !== ctx.narrow) (ctx.narrow = narrow), draw();
+    });
+    width.observe(ctx.holder);
     model.on("change:frame", draw);
     const heard = (message) => message.table && download(`${about.name}.csv`, new Blob([message.table], { type: "text/csv" }));
     model.on("msg:custom", heard);
@@ -577,6 +580,7 @@ export default {
       ctx.playing = false;
       clearTimeout(ctx.late);
       clearTimeout(ctx.speaks);
+      width.disconnect();
       model.off("change:frame", draw);
       model.off("msg:custom", heard);
       model.off("comm_live_update", gone);

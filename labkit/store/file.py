@@ -40,9 +40,24 @@ class Entry:
 
 
 def save(model: nn.Module, path: str | Path, coders: Collection[str] = QUICK) -> Path:
-    """Write `model` to `path` atomically: after a crash the previous file is intact. Returns the path.
+    """Write `model` to `path` atomically: after a crash the previous file is intact.
 
-    `coders` lists the coders that may be used (see `encode`). ValueError where `path` is a folder, a device or a pipe.
+    Args:
+        model: a float, pruned, quantized or shared network.
+        path: where to write.
+        coders: the coders that may be used (see `encode`).
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: `path` is a folder, a device or a pipe, or a file cannot hold a tensor.
+
+    Example:
+        >>> model = lk.quantize(lk.models.mlp(64, 32, 10), bits=4)
+        >>> path = lk.save(model, "net.lk")
+        >>> path.stat().st_size == len(lk.encode(model))  # the file's length is the size we quote
+        True
     """
     _check.kind(str | Path, path=path)
     replace(path, [entry.raw for entry in entries(model, coders)])
@@ -50,7 +65,24 @@ def save(model: nn.Module, path: str | Path, coders: Collection[str] = QUICK) ->
 
 
 def load(path: str | Path, into: nn.Module) -> nn.Module:
-    """A new model: the architecture of `into`, the contents of the file. ValueError says what is wrong with it."""
+    """A new model: the architecture of `into`, the contents of the file. Loading never executes code.
+
+    Args:
+        path: a file that `save` wrote.
+        into: a model of the same architecture; it is not changed.
+
+    Returns:
+        A new model, equal to the saved one, tensor by tensor.
+
+    Raises:
+        ValueError: says what is wrong with the file.
+
+    Example:
+        >>> model = lk.quantize(lk.models.mlp(64, 32, 10), bits=4)
+        >>> again = lk.load(lk.save(model, "net.lk"), into=lk.models.mlp(64, 32, 10))
+        >>> again[1].weight.equal(model[1].weight), again[1].parametrizations.weight.original.dtype
+        (True, torch.int8)
+    """
     _check.kind(str | Path, path=path)
     _check.kind(nn.Module, into=into)
     try:
@@ -65,10 +97,23 @@ def _longest_file(into: nn.Module) -> int:
 
 
 def encode(model: nn.Module, coders: Collection[str] = QUICK) -> bytes:
-    """The file of `model`. ValueError names a tensor whose type a file cannot hold.
+    """The file of `model`, in memory: its state, stored losslessly.
 
-    Each tensor gets the coder of `coders` that makes it shortest; allowed are "raw", "huffman", "range" and "context",
-    and "raw" is always included. "context" is not used by default: it takes seconds instead of milliseconds.
+    Args:
+        model: a float, pruned, quantized or shared network.
+        coders: each tensor gets the one that makes it shortest. Allowed are "raw", "huffman", "range" and "context",
+            and "raw" is always included. "context" is not used by default: it takes seconds instead of milliseconds.
+
+    Returns:
+        The bytes that `save` writes; they do not hold the architecture.
+
+    Raises:
+        ValueError: names a tensor whose type a file cannot hold, or an unknown coder.
+
+    Example:
+        >>> model = lk.models.mlp(64, 32, 10)  # 2,410 parameters of 4 bytes
+        >>> len(lk.encode(model)) < 2_410 * 4 + 200, len(lk.encode(lk.prune(model, sparsity=0.9))) < 2_410
+        (True, True)
     """
     return b"".join(entry.raw for entry in entries(model, coders))
 

@@ -25,12 +25,29 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def ledger(model: nn.Module, coders: Collection[str] = QUICK) -> pd.DataFrame:
-    """Every byte of the file of `model`, one row per tensor and component: name, component, coder, bytes.
+    """Every byte of the file of `model`, one row per tensor and component.
 
-    The rows sum to `len(encode(model, coders))`: the encoder records them while it writes. `component` is one
-    of COMPONENTS: "values" and "mask or indices" of weights (two or more dimensions); "scales", with the zero points;
-    "codebook", the centroids of shared weights; "biases", with all other vectors; "BatchNorm", with LayerNorm and
-    similar; "input quantizers"; "header", with the checksum. `coder` is the layout, then how the bytes are coded.
+    Args:
+        model: a float, pruned, quantized or shared network.
+        coders: the coders that may be used (see `encode`).
+
+    Returns:
+        A table with the columns name, component, coder, bytes. The rows sum to `len(encode(model, coders))`: the
+        encoder records them while it writes. `component` is one of COMPONENTS: "values" and "mask or indices" of
+        weights (two or more dimensions); "scales", with the zero points; "codebook", the centroids of shared weights;
+        "biases", with all other vectors; "BatchNorm", with LayerNorm and similar; "input quantizers"; "header", with
+        the checksum. `coder` is the layout, then how the bytes are coded.
+
+    Raises:
+        ValueError: as in `encode`.
+
+    Example:
+        >>> model = lk.quantize(lk.models.mlp(64, 32, 10), bits=4)
+        >>> table = lk.ledger(model)
+        >>> int(table["bytes"].sum()) == len(lk.encode(model))
+        True
+        >>> sorted(set(table["component"]))
+        ['biases', 'header', 'scales', 'values']
     """
     return encode_with_ledger(model, coders)[1]
 
@@ -66,10 +83,24 @@ def _kinds(model: nn.Module) -> dict[str, str]:
 
 
 def size_table(model: nn.Module) -> pd.DataFrame:
-    """The file of `model` compared with theory and other files of the same values, one row each: what, bytes.
+    """The file of `model` compared with theory and other files of the same values, one row each.
 
-    "theory" is the entropy of independent symbols: for each tensor n · H(share of zeros) for the mask plus the entropy
-    of its non-zero values (32 bits each for floats), without any header. Our file may be smaller where zeros cluster.
+    Args:
+        model: a float, pruned, quantized or shared network.
+
+    Returns:
+        A table with the columns what, bytes. "theory" is the entropy of independent symbols: for each tensor
+        n · H(share of zeros) for the mask plus the entropy of its non-zero values (32 bits each for floats),
+        without any header. Our file may be smaller where zeros cluster.
+
+    Raises:
+        ValueError: as in `encode`.
+
+    Example:
+        >>> model = lk.models.mlp(64, 32, 10)
+        >>> table = lk.size_table(model)
+        >>> int(table["bytes"].iloc[0]) == len(lk.encode(model)), int(table["bytes"].iloc[-1])  # ours, raw float32
+        (True, 9640)
     """
     _check.kind(nn.Module, model=model)
     model = unwrapped(model)
@@ -90,7 +121,23 @@ def size_table(model: nn.Module) -> pd.DataFrame:
 
 
 def compression_ratio(dense_model: nn.Module, model: nn.Module) -> float:
-    """The float file ÷ our file: len(encode(dense_model)) / len(encode(model))."""
+    """The float file ÷ our file: len(encode(dense_model)) / len(encode(model)).
+
+    Args:
+        dense_model: the network before compression.
+        model: the network after it.
+
+    Returns:
+        A number above 0: 10 means that a tenth of the bytes is left.
+
+    Raises:
+        ValueError: as in `encode`.
+
+    Example:
+        >>> model = lk.models.mlp(64, 32, 10)
+        >>> lk.compression_ratio(model, model), lk.compression_ratio(model, lk.prune(model, sparsity=0.9)) > 4
+        (1.0, True)
+    """
     _check.kind(nn.Module, dense_model=dense_model, model=model)
     return len(encode(dense_model)) / len(encode(model))
 

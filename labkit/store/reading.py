@@ -19,8 +19,24 @@ _ROUNDING = {"scale": _FLOATS, "zero_point": (torch.int32,), "bits": (torch.uint
 def decode(raw: bytes, into: nn.Module) -> nn.Module:
     """A new model: the architecture of `into`, the contents of the file `raw`, bit for bit what was saved.
 
-    ValueError says what is wrong with the file. Nothing is unpacked before its name and its shape are found in `into`,
-    so that a malicious file cannot take more memory than that model.
+    Nothing is unpacked before its name and its shape are found in `into`, so that a malicious file cannot take more
+    memory than that model.
+
+    Args:
+        raw: the bytes that `encode` made.
+        into: a model of the same architecture; it is not changed.
+
+    Returns:
+        A new model.
+
+    Raises:
+        ValueError: says what is wrong with the file.
+
+    Example:
+        >>> model = lk.share_weights(lk.models.mlp(64, 32, 10), bits=2)
+        >>> again = lk.decode(lk.encode(model), into=lk.models.mlp(64, 32, 10))
+        >>> again[1].weight.equal(model[1].weight), lk.encode(again) == lk.encode(model)
+        (True, True)
     """
     _check.kind(nn.Module, into=into)
     _check.kind(bytes | bytearray | memoryview, raw=raw)

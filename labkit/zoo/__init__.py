@@ -75,7 +75,23 @@ def record(path: str) -> str:
 
 
 def load_model(name: str, data_name: str) -> nn.Module:
-    """A trained network from data/checkpoints, in evaluation mode. ValueError if there is none or it is damaged."""
+    """A trained network from data/checkpoints, in evaluation mode.
+
+    Args:
+        name: an architecture, as in `build`.
+        data_name: the data set that it was trained for, as in `load_data`.
+
+    Returns:
+        A new model at each call.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it is damaged.
+
+    Example:
+        >>> model = lk.load_model("lenet-300-100", "mnist")
+        >>> sum(p.numel() for p in model.parameters()), model.training
+        (266610, False)
+    """
     raw = verified(checkpoint(name, data_name))
     with torch.random.fork_rng(devices=[]):  # the initial weights are random, and then replaced
         model = build(name)

@@ -50,7 +50,7 @@ def test_every_width_of_a_mobilenet_may_shrink():
 @torch.no_grad()
 def test_hidden_neurons_of_a_transformer_leave_both_layers():
     model, x = built("vit"), torch.randn(4, 1, 28, 28)
-    small = prune_channels(model, 0.5, example=x[:2], layers=[f"blocks.{i}.fc1" for i in range(4)])
+    small = prune_channels(model, 0.5, example=x[:2], scope="layer", layers=[f"blocks.{i}.fc1" for i in range(4)])
     for block, whole in zip(small.blocks, model.blocks, strict=True):
         stay = kept(whole.fc1.weight, 0.5)
         assert block.fc1.weight.equal(whole.fc1.weight[stay])

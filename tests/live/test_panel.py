@@ -62,7 +62,7 @@ class FakeView(View):
 
     def summarize(self, result):
         if self.fails_to_summarize:
-            raise RuntimeError("cannot tell")
+            raise RuntimeError("cannot summarize")
         value, other, stage = result
         return Summary([("value", str(value), f"other {other}")], f"dot at {value}, {stage}", stage)
 
@@ -97,7 +97,7 @@ def panel():
 
 
 def settled(panel, value):
-    return lambda: panel.alt == f"dot at {value}, settled"
+    return lambda: panel.frame["alt"] == f"dot at {value}, settled"
 
 
 def in_thread(function, *arguments):
@@ -125,6 +125,41 @@ def test_a_move_shows_a_preview_at_once_and_then_settles(panel):
     until(settled(panel, 7))
     assert panel.frame["marks"] == picture(7)
     assert panel.cards == [("value", "7", "other 0")]
+
+
+def test_a_picture_of_the_settings_before_never_carries_the_number_of_a_move(panel):
+    """The settling of one move goes on while the next is being measured: its picture may not answer the next."""
+    settling = panel.view.second[7] = Gate()
+    next_move = panel.view.first[8] = Gate()
+    ask(panel, value=7)
+    answered = panel.frame["request"]
+    assert settling.reached.wait(PATIENCE)
+    mover = in_thread(lambda: ask(panel, value=8))
+    assert next_move.reached.wait(PATIENCE)
+    panel._publish()
+    assert panel.frame["request"] == answered
+    next_move.opened.set()
+    mover.join()
+    settling.opened.set()
+    until(settled(panel, 8))
+    assert panel.frame["request"] > answered
+
+
+def test_a_refused_text_stays_in_words_while_a_run_goes_on():
+    running, end = threading.Event(), threading.Event()
+
+    def run(settings, show, overtaken):
+        running.set()
+        end.wait(10)
+
+    panel = Panel("fake", FakeView(), controls(), job=("train", run))
+    panel.press()
+    assert running.wait(10)
+    ask(panel, value="nonsense")
+    end.set()
+    until(lambda: not panel.works)
+    assert panel.status.startswith("⚠ value: 'nonsense' cannot be read")
+    assert panel.frame["status"] == panel.status
 
 
 def test_every_control_is_heard_and_all_settings_arrive_together(panel):
@@ -372,7 +407,7 @@ def test_an_exception_while_settling_is_told_and_the_panel_works_on(panel):
     until(settled(panel, 6))
 
 
-@pytest.mark.parametrize("step", ["draw", "tell"])
+@pytest.mark.parametrize("step", ["draw", "summarize"])
 def test_an_exception_while_drawing_or_telling_is_told(panel, step):
     setattr(panel.view, f"fails_to_{step}", True)
     panel.controls["value"].value = 5
@@ -572,7 +607,7 @@ def test_a_job_streams_until_it_is_stopped(training):
     assert panel.layout_of["job"] == "train"
     panel.press()
     assert works(panel)
-    until(lambda: panel.alt == "dot at 3, training")
+    until(lambda: panel.frame["alt"] == "dot at 3, training")
     assert job.settings == {"value": 3, "other": 0}
     job.step.release()
     until(lambda: panel.cards == [("value", "3", "other 2")])
@@ -587,14 +622,14 @@ def test_a_job_streams_until_it_is_stopped(training):
 def test_a_picture_that_is_being_drawn_does_not_take_stopped_back(training, monkeypatch):
     job, panel = training
     panel.press()
-    until(lambda: panel.alt == "dot at 3, training")
-    gate, tell = Gate(), panel.view.tell
+    until(lambda: panel.frame["alt"] == "dot at 3, training")
+    gate, summarize = Gate(), panel.view.summarize
 
     def slow(result):
         gate()
         return summarize(result)
 
-    monkeypatch.setattr(panel.view, "tell", slow)
+    monkeypatch.setattr(panel.view, "summarize", slow)
     job.step.release()
     assert gate.reached.wait(PATIENCE)  # the second picture is on its way
     stopping = in_thread(panel.stop)
@@ -610,7 +645,7 @@ def test_a_picture_that_is_being_drawn_does_not_take_stopped_back(training, monk
 def test_a_move_overtakes_a_job(training):
     job, panel = training
     panel.press()
-    until(lambda: panel.alt == "dot at 3, training")
+    until(lambda: panel.frame["alt"] == "dot at 3, training")
     panel.controls["value"].value = 6
     until(settled(panel, 6))
     assert not works(panel)
@@ -626,7 +661,7 @@ def test_the_button_starts_anew_while_the_overtaken_job_still_ends(training):
     panel.controls["value"].value = 6
     panel.press()
     until(lambda: job.running == 2)
-    until(lambda: panel.alt == "dot at 6, training")
+    until(lambda: panel.frame["alt"] == "dot at 6, training")
     threads = threading.active_count()
     job.step.release(2)
     until(lambda: job.running == 1)
@@ -678,12 +713,12 @@ def test_a_run_starts_by_itself_and_does_not_block_the_controls():
     job.ends = False
     panel.controls["value"].value = 5
     until(lambda: job.running == 1)
-    until(lambda: panel.alt == "dot at 5, training")
+    until(lambda: panel.frame["alt"] == "dot at 5, training")
     assert works(panel)
     panel.controls["value"].value = 6
     assert panel.view.drawn[-1][0] == 6
     job.step.release(5)
-    until(lambda: panel.alt == "dot at 6, training")
+    until(lambda: panel.frame["alt"] == "dot at 6, training")
     panel.close_all()
     job.step.release(100)
 

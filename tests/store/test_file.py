@@ -231,7 +231,12 @@ def every_kind() -> dict[str, nn.Module]:
         layer.weight.data, layer.bias.data = few.clone(), torch.tensor([0.5, -0.25, 0.0, 2.0])
     indices = (few * 64).to(torch.int16) % 4
     codebook.install(shared, "weight", indices, torch.tensor([-0.5, 0.25, 1.0]))
-    how = dict(symmetric=False, granularity="channel", activation_bits=8, calibration=torch.arange(120.0).view(2, 60))
+    how = dict(
+        symmetric=False,
+        granularity="channel",
+        activation_bits=8,
+        calibration=unlabelled(torch.arange(120.0).view(2, 60)),
+    )
     return {
         "plain": dense,
         "symmetric": quantize(dense, 4),
