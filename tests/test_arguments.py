@@ -66,7 +66,8 @@ EXEMPT = {
     # no arguments, or paths that the lab itself works with
     **dict.fromkeys(["data.damaged", "data.data_dir", "data.manifest", "zoo.figures"], "no arguments"),
     **dict.fromkeys(["data.publish", "data.working_on"], "writes into data/"),
-    "zoo.Recipe": "a record of ours",
+    **dict.fromkeys(["zoo.Recipe", "optim.Step"], "a record of ours"),
+    "train.hooks_of": "between parts: fit tries it",
     "search.Cancelled": "an exception",
     "train.Interrupted": "an exception",
     "article.printed_gradient": "it is there to fail",

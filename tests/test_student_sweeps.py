@@ -11,7 +11,13 @@ from labkit.data import load_data, take
 from labkit.measure import accuracy
 from labkit.models import mlp
 from labkit.sweep import shipped_sweep
-from labkit.topics.knowledge_distillation.experiment import HINT_WEIGHT_GRID, gains
+from labkit.topics.knowledge_distillation.experiment import (
+    FAMILY_GRID,
+    HINT_WEIGHT_GRID,
+    HINT_WEIGHTS,
+    LESSON_GRID,
+    gains,
+)
 from labkit.zoo import load_model
 
 
@@ -51,3 +57,30 @@ def test_gains_are_paired_with_the_student_alone_of_the_same_seed():
     for labels in ("few", "all"):
         assert table.loc[(labels, "hint")].tolist() == pytest.approx([0.2, 0.2, 0.2])
         assert table.loc[(labels, "soft")].tolist() == pytest.approx([0.1, 0.1 - reach, 0.1 + reach], abs=1e-3)
+
+
+def test_the_weights_of_the_lessons_are_the_best_that_were_tried():
+    table = shipped_sweep("hint-weight", "lenet-5", "fashion-mnist").query("weight > 0")
+    means = table.groupby(["method", "weight"])["accuracy"].mean().unstack("weight")
+    assert means.idxmax(axis=1).to_dict() == HINT_WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("names", "grid"), [(("lesson", "lenet-5"), LESSON_GRID), (("family", "students"), FAMILY_GRID)]
+)
+def test_lessons_and_families_cover_their_grids(names, grid):
+    table = shipped_sweep(*names, "fashion-mnist")
+    cells = table[list(grid)].itertuples(index=False, name=None)
+    assert sorted(cells) == sorted(itertools.product(*grid.values()))
+
+
+def test_a_student_of_a_lesson_is_what_comes_out_today():
+    data, teacher = load_data("fashion-mnist"), load_model("lenet-5", "fashion-mnist")
+    few = take(data.train, 2_000)
+    torch.manual_seed(1)
+    how = dict(epochs=16, lr=3e-3, seed=1, progress=False)
+    student, _ = distill(mlp(784, 32, 10), few, teacher=teacher, temperature=2, alpha=0.9, **how)
+    row = shipped_sweep("lesson", "lenet-5", "fashion-mnist").query(
+        "labels == 'few' and method == 'soft' and seed == 1"
+    )
+    assert accuracy(student, data.validation)["accuracy"] == pytest.approx(row["accuracy"].item(), abs=0.01)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from labkit import _check
 from labkit.compress.distill import Hint, best_offset, distill, raise_logit, teacher_outputs
@@ -144,6 +145,56 @@ def hint_weight_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     return run_and_ship(run, HINT_WEIGHT_GRID, "hint-weight", model_name, data_name)
 
 
+LESSON_GRID = {"labels": ("few", "all"), "method": ("alone", "soft", "hint", "hint, soft"), "seed": (0, 1, 2)}
+HINT_WEIGHTS = {"hint": 1e-5, "hint, soft": 1e-3}  # the best above 0 of `hint_weight_sweep`
+
+
+def lesson_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Students 784-32-10: alone, with soft targets of a checkpoint, with its fc1 as a hint, with both; validation.
+
+    256 steps on few labels, 430 on all; the best T of notebook 03 for each; 3 seeds.
+    """
+    data, teacher = load_data(data_name), load_model(model_name, data_name)
+    logits, target = teacher_outputs(teacher, data.train.x), teacher_outputs(teacher, data.train.x, layer="fc1")
+
+    def run(labels: str, method: str, seed: int) -> dict[str, Any]:
+        n, epochs, temperature = (FEW, 16, 2) if labels == "few" else (len(data.train), 1, 1)
+        hint = Hint(target[:n], "1", HINT_WEIGHTS[method]) if method in HINT_WEIGHTS else None
+        alpha = 0.9 if "soft" in method else 0.0
+        how = STUDENT | dict(temperature=temperature, alpha=alpha, epochs=epochs, seed=seed)
+        torch.manual_seed(seed)
+        student, _ = distill(mlp(784, 32, 10), take(data.train, n), teacher=logits[:n], hint=hint, **how)
+        return accuracy(student, data.validation)
+
+    return run_and_ship(run, LESSON_GRID, "lesson", model_name, data_name)
+
+
+FAMILY_GRID = {"student": ("mlp", "cnn"), "teacher": ("none", "lenet-300-100", "lenet-5"), "seed": (0, 1, 2)}
+
+
+def small_cnn() -> torch.nn.Module:
+    """Two convolutions and two linear layers for 28×28 images: 25,862 parameters, as many as 784-32-10 has."""
+    convolutions = nn.Conv2d(1, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 5, stride=2), nn.ReLU()
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(256, 84), nn.ReLU(), nn.Linear(84, 10))
+
+
+def family_sweep(data_name: str) -> pd.DataFrame:
+    """Two students of equal size and two teachers, 256 steps on few labels, T = 2, α = 0.9; 3 seeds, validation."""
+    data = load_data(data_name)
+    few = take(data.train, FEW)
+    names = ("lenet-300-100", "lenet-5")
+    taught = {name: teacher_outputs(load_model(name, data_name), few.x) for name in names}
+
+    def run(student: str, teacher: str, seed: int) -> dict[str, Any]:
+        torch.manual_seed(seed)
+        untrained, how = mlp(784, 32, 10) if student == "mlp" else small_cnn(), STUDENT | dict(epochs=16, seed=seed)
+        if teacher == "none":
+            return accuracy(fit(untrained, few, **how)[0], data.validation)
+        return accuracy(distill(untrained, few, teacher=taught[teacher], temperature=2, **how)[0], data.validation)
+
+    return run_and_ship(run, FAMILY_GRID, "family", "students", data_name)
+
+
 def gains(table: pd.DataFrame, group: str, method: str, base: str) -> pd.DataFrame:
     """Points of accuracy gained over `base`, in the same group and seed: mean, and 95 % interval by Student's t.
 
@@ -166,3 +217,5 @@ def make() -> None:
     temperature_sweep("lenet-5", "fashion-mnist")
     unseen_sweep("lenet-5", "mnist")
     hint_weight_sweep("lenet-5", "fashion-mnist")
+    lesson_sweep("lenet-5", "fashion-mnist")
+    family_sweep("fashion-mnist")
