@@ -100,6 +100,9 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "raised it by 3.5": "Hinton et al. 2015, section 3",
         "and read 98.6 %": "Hinton et al. 2015, section 3",
         "in 880 steps": "labkit/topics/knowledge_distillation/experiment.py: 55 epochs of 16 steps",
+        "labels (256 steps)": "labkit/topics/knowledge_distillation/experiment.py: 16 epochs of 16 steps",
+        "images for 256 steps": "labkit/topics/knowledge_distillation/experiment.py: 16 epochs of 16 steps",
+        "in these 256 steps": "labkit/topics/knowledge_distillation/experiment.py: 16 epochs of 16 steps",
         "and with all (430 steps)": "one epoch of 55,000 images by 128",
     },
     "04": {
