@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from statistics import NormalDist
 from typing import Any
 
@@ -22,6 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from labkit import _check, store
 from labkit._module import clone, evaluating, running, unwrapped
 from labkit.compress import _weights
+from labkit.compress.magnitude import prune
+from labkit.compress.quantize import quantize
 from labkit.data import Split
 from labkit.train import correct_mask
 
@@ -193,6 +196,24 @@ def latency_ms(model: nn.Module, images: Tensor, repeats: int = 20) -> float:
             model(images)
             times.append(time.perf_counter() - started)
     return statistics.median(times[2:]) * 1e3
+
+
+def accuracy_when_smaller(
+    model: nn.Module, split: Split, sparsities: Sequence[float] = (0.8, 0.9), bits: Sequence[int] = (4, 3)
+) -> dict[str, float]:
+    """Accuracy when pruned one-shot and when rounded, untrained: {"accuracy_at_0.8": …, "accuracy_4_bits": …}.
+
+    NaN for a network that diverged: infinite weights cannot be pruned or rounded.
+    """
+    _check.kind(nn.Module, model=model)
+    _check.kind(Sequence, sparsities=sparsities, bits=bits)
+    for i, share in enumerate(sparsities):
+        _check.number(f"sparsities[{i}]", share, 0, 1, open_high=True)
+    small = {f"accuracy_at_{sparsity:g}": partial(prune, sparsity=sparsity) for sparsity in sparsities}
+    small |= {f"accuracy_{width}_bits": partial(quantize, bits=width) for width in bits}
+    if not all(p.isfinite().all() for p in model.parameters()):
+        return dict.fromkeys(small, math.nan)
+    return {name: accuracy(make(model), split)["accuracy"] for name, make in small.items()}
 
 
 def measure(model: nn.Module, split: Split, *, latency_batch: int = 1) -> dict[str, float]:

@@ -195,6 +195,7 @@ MODELS = [
 ]  # fmt: skip
 MEASURE = [
     Case(measuring.wilson, dict(correct=3, images=10)),
+    Case(measuring.accuracy_when_smaller, dict(model=MODEL, split=SPLIT), {"sparsities": "texts"}, free=("bits",)),
     Case(lk.accuracy, dict(model=MODEL, split=SPLIT)),
     Case(measuring.with_range, dict(row=dict(mean=1.0, min=0.5, max=2.0))),
     Case(measuring.size_bytes, dict(model=MODEL)),

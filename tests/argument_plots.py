@@ -36,7 +36,7 @@ RECORDS = pd.DataFrame(dict(
     schedule="step", threshold=[0.1, 0.2], code="mended", precision="float32", h=[0.1, 0.2], error=[0.1, 0.2],
     sampler="tpe", state="complete", trained=1, images=100, trials=[5, 10], fresh=[0.7, 0.8], strength=[0.1, 0.2],
     error_pct=[2.0, 3.0], year=2020, mean=0.1, low=0.0, high=0.2, part="1.weight", kind="linear", lost=1.0, change="x",
-    **{name: [0.5, 0.6] for name in ("80 % zeros", "90 % zeros", "4 bits", "3 bits")},
+    **{name: [0.5, 0.6] for name in ("accuracy_at_0.8", "accuracy_at_0.9", "accuracy_4_bits", "accuracy_3_bits")},
 ))  # fmt: skip
 BITS, L1 = RECORDS.assign(method="QAT"), RECORDS.assign(method=["L1", "none"])
 SHARING, TRAINED = RECORDS.assign(method="grid"), RECORDS.assign(sampler="tpe")
@@ -79,8 +79,8 @@ CASES = [
     drawn(macs_curves, records=RECORDS, dense_macs=1000, dense_accuracy=0.97),
     drawn(bits_curves, records=BITS, column="method", bits=[2, 4], lowest=0.1),
     *(drawn(f, records=RECORDS) for f in (lr_background, lr_curves, lr_smaller_curves)),
-    drawn(penalty_curves, records=L1, column="90 % zeros", methods=["L1"]),
-    drawn(prunable_plane, records=L1, column="90 % zeros"),
+    drawn(penalty_curves, records=L1, column="accuracy_at_0.9", methods=["L1"]),
+    drawn(prunable_plane, records=L1, column="accuracy_at_0.9"),
     drawn(optimism_curves, records=RECORDS),
     drawn(sampler_curves, records=TRAINED, epochs=np.arange(1, 3)),
     drawn(optimizer_dots, table=RECORDS, columns={"accuracy": "a"}),

@@ -32,8 +32,9 @@ ROOMS = (
     "search", "seeds", "store", "surfaces", "sweep", "topics", "train", "zoo",
 )  # fmt: skip
 BETWEEN = """
+    small_cnn
     changes layer_parts kind_parts shuffled settings_of untrained_lenet regularizers regularized described trained_by
-    afterwards made_smaller shipped_right accuracy logits train_mlp training_objective recipe recipe_objective
+    afterwards shipped_right accuracy logits train_mlp training_objective recipe recipe_objective
     hyperband parts
 """
 

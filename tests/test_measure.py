@@ -1,5 +1,6 @@
 """Measures: intervals, p-values and costs against slow, independent computations and figures worked out by hand."""
 
+import copy
 import importlib
 import math
 from fractions import Fraction
@@ -20,6 +21,7 @@ from labkit.compress.quantize import quantize
 from labkit.data import Split
 from labkit.measure import (
     accuracy,
+    accuracy_when_smaller,
     compare,
     counts,
     latency_ms,
@@ -449,3 +451,19 @@ def test_measure_refuses(refuses, trained, digits):
 def test_figures_of_several_seeds_in_a_cell():
     row = pd.Series([97.44, 97.61, 97.84]).agg(["mean", "min", "max"])
     assert with_range(row) == "97.6 (97.4–97.8)"
+
+
+def test_accuracy_when_smaller_is_that_of_the_pruned_and_the_rounded_network(trained, digits):
+    found = accuracy_when_smaller(trained, digits.validation, sparsities=(0.5, 0.95), bits=(2,))
+    small = {"accuracy_at_0.5": prune(trained, 0.5), "accuracy_at_0.95": prune(trained, 0.95)}
+    small["accuracy_2_bits"] = quantize(trained, 2)
+    assert found == {name: accuracy(model, digits.validation)["accuracy"] for name, model in small.items()}
+    assert list(accuracy_when_smaller(trained, digits.validation)) == [
+        "accuracy_at_0.8", "accuracy_at_0.9", "accuracy_4_bits", "accuracy_3_bits"
+    ]  # fmt: skip
+
+
+def test_a_network_that_diverged_has_no_accuracy_when_smaller(trained, digits):
+    broken = copy.deepcopy(trained)
+    broken[1].weight.data[0] = float("nan")
+    assert all(math.isnan(value) for value in accuracy_when_smaller(broken, digits.validation).values())

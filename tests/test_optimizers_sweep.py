@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from labkit.data import load_data, take
+from labkit.measure import accuracy_when_smaller
 from labkit.optim import RULES, TORCHS
 from labkit.sweep import shipped_sweep
 from labkit.topics.optimizers.experiment import (
@@ -15,7 +16,6 @@ from labkit.topics.optimizers.experiment import (
     TESTED_ON,
     TUNED_ON,
     _trained,
-    made_smaller,
     tuned,
 )
 from labkit.topics.optimizers.plots import OPTIMIZERS, PLAIN
@@ -72,7 +72,7 @@ def test_a_row_is_what_is_trained_today(grid):
 def test_a_network_that_diverged_has_no_smaller_one(mlp, digits):
     with torch.no_grad():
         mlp[1].weight[0, 0] = torch.inf
-    assert all(value != value for value in made_smaller(mlp, digits.validation).values())
+    assert all(value != value for value in accuracy_when_smaller(mlp, digits.validation).values())
 
 
 def test_what_the_notebook_says(grid, tested):
@@ -82,11 +82,11 @@ def test_what_the_notebook_says(grid, tested):
     tops = [mean[name, lr] for name, lr in best.items()]
     assert max(tops) - min(tops) < 1.4
     assert mean["Adam", best["Adam"]] - mean["Adam", 0.001] < 0.2
-    on_test = 100 * tested.groupby("optimizer")[["accuracy", "accuracy_90_sparse", "accuracy_4_bits"]].mean()
+    on_test = 100 * tested.groupby("optimizer")[["accuracy", "accuracy_at_0.9", "accuracy_4_bits"]].mean()
     adaptive = [name for name in LRS if name not in PLAIN]
     assert on_test.loc[adaptive, "accuracy"].min() > on_test.loc[list(PLAIN), "accuracy"].max()
-    assert on_test.loc[list(PLAIN), "accuracy_90_sparse"].min() > 77
-    assert on_test.loc[["Adam", "AMSGrad", "AdamW"], "accuracy_90_sparse"].max() < 51
-    worst = tested[tested["optimizer"].isin(PLAIN)]["accuracy_90_sparse"].min()
-    assert worst > tested[~tested["optimizer"].isin(PLAIN)]["accuracy_90_sparse"].max()
+    assert on_test.loc[list(PLAIN), "accuracy_at_0.9"].min() > 77
+    assert on_test.loc[["Adam", "AMSGrad", "AdamW"], "accuracy_at_0.9"].max() < 51
+    worst = tested[tested["optimizer"].isin(PLAIN)]["accuracy_at_0.9"].min()
+    assert worst > tested[~tested["optimizer"].isin(PLAIN)]["accuracy_at_0.9"].max()
     assert (on_test["accuracy"] - on_test["accuracy_4_bits"]).max() < 1

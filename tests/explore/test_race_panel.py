@@ -30,12 +30,12 @@ def test_a_race_is_fits_own_run(mine, conv, digits, name):
     how = dict(epochs=PASSES, batch_size=BATCH, seed=1, progress=False)
     expected, _ = lk.fit(reinitialized(conv, 1), digits.train, lr=0.01, optimizer=TORCHS[name], **how)
     assert last.run.score.correct == lk.accuracy(expected, digits.validation)["correct"]
-    assert last.facts["accuracy_90_sparse"] == lk.accuracy(lk.prune(expected, 0.9), digits.validation)["accuracy"]
+    assert last.facts["accuracy_at_0.9"] == lk.accuracy(lk.prune(expected, 0.9), digits.validation)["accuracy"]
     assert last.facts["accuracy_3_bits"] == lk.accuracy(lk.quantize(expected, 3), digits.validation)["accuracy"]
     view.draw(last)
     cards = dict((label, value) for label, value, _ in view.summarize(last).cards)
     assert cards["accuracy"] == f"{last.run.score.accuracy:.2%}"
-    assert cards["at 90 % zeros"] == f"{last.facts['accuracy_90_sparse']:.1%}"
+    assert cards["at 90 % zeros"] == f"{last.facts['accuracy_at_0.9']:.1%}"
     assert view.summarize(last).status == "trained: 300 steps; scored on all 300 validation images"
 
 

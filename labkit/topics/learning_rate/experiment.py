@@ -3,7 +3,6 @@
 import functools
 import math
 import statistics
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -11,10 +10,8 @@ import torch
 from torch import nn
 
 from labkit import _check, optim
-from labkit.compress.magnitude import prune
-from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, load_data, take
-from labkit.measure import accuracy
+from labkit.measure import accuracy, accuracy_when_smaller
 from labkit.models import build
 from labkit.sweep import run_and_ship
 from labkit.train import fit, mean_loss
@@ -29,12 +26,6 @@ IMAGES = 20_000  # of training
 TRAINING: dict[str, Any] = dict(
     epochs=4, batch_size=128, optimizer=functools.partial(torch.optim.SGD, momentum=0.9), progress=False
 )
-SMALLER: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "80 % zeros": lambda model: prune(model, 0.8),
-    "90 % zeros": lambda model: prune(model, 0.9),
-    "4 bits": lambda model: quantize(model, 4),
-    "3 bits": lambda model: quantize(model, 3),
-}
 
 
 def learning_rate_sweep(model_name: str, data_name: str) -> pd.DataFrame:
@@ -94,10 +85,9 @@ def afterwards(model: nn.Module, split: Split) -> dict[str, float]:
     peaks = [float(w.abs().max() / w.square().mean().sqrt()) for w in weights]
     norm = math.hypot(*(float(w.norm()) for w in weights))
     figures = dict(loss=mean_loss(model, split), weight_norm=norm, peak_to_rms=statistics.mean(peaks))
-    broken = not math.isfinite(norm)  # cannot be pruned or rounded; it only guesses anyway
-    for name, smaller in SMALLER.items():
-        figures[name] = accuracy(model if broken else smaller(model), split, diverged=True)["accuracy"]
-    return figures
+    guessed = accuracy(model, split, diverged=True)["accuracy"]  # of a network that diverged
+    smaller = accuracy_when_smaller(model, split)
+    return figures | {name: guessed if math.isnan(value) else value for name, value in smaller.items()}
 
 
 def make() -> None:

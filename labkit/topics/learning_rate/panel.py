@@ -11,16 +11,14 @@ import torch
 from torch import nn
 
 from labkit import drawing, optim
-from labkit.compress.magnitude import prune
-from labkit.compress.quantize import quantize
-from labkit.data import Data, Split
+from labkit.data import Data
 from labkit.live.baseline import Baseline
 from labkit.live.controls import Control, choice, share, steps
 from labkit.live.network import BESIDE, open_panel
 from labkit.live.panel import Panel
 from labkit.live.training import Curves, Trained, TrainingView, run_card, stream, training_set
 from labkit.live.view import Card
-from labkit.measure import accuracy
+from labkit.measure import accuracy_when_smaller
 from labkit.models import reinitialized
 from labkit.topics.learning_rate import plots
 from labkit.topics.learning_rate.experiment import IMAGES, LOOKS_PER_EPOCH, TRAINING
@@ -54,20 +52,12 @@ class Facts:
     """(progress, multiple of the peak) of every step; accuracy with 90 % zeros and with 3 bits, once it has ended."""
 
     path: tuple[tuple[float, float], ...] = ()
-    after: tuple[float, float] | None = None
+    after: dict[str, float] | None = None
 
 
 def schedule_of(name: str, warmup: float, plateau: optim.Schedule = optim.constant) -> optim.Schedule:
     """The schedule of a menu entry; `plateau` replaces the one that is not a function of progress."""
     return optim.with_warmup(optim.SCHEDULES.get(name, plateau), warmup)
-
-
-def made_smaller(model: nn.Module, split: Split) -> tuple[float, float] | None:
-    """Accuracy with 90 % of the weights zero, and with 3 bits per weight; None for a network of infinite weights."""
-    if not all(p.isfinite().all() for p in model.parameters()):
-        return None
-    pruned, rounded = (accuracy(small, split)["accuracy"] for small in (prune(model, 0.9), quantize(model, 3)))
-    return pruned, rounded
 
 
 def parts(name: str) -> dict[str, Any]:
@@ -147,7 +137,8 @@ class LearningRate(TrainingView):
         if not ended:
             return None
         model, run = ended
-        return replace(trial, run=run, facts=Facts(tuple(path), made_smaller(model, data.validation)))
+        smaller = accuracy_when_smaller(model, data.validation, (0.9,), (3,))
+        return replace(trial, run=run, facts=Facts(tuple(path), smaller))
 
     def test_of(self, trial: Trained) -> pd.DataFrame | None:
         """The range test of this network, optimizer and batch size, once it is done."""
@@ -230,7 +221,7 @@ class LearningRate(TrainingView):
             return f"{named}: it learns nothing"
         if not run.ended or not trial.facts.after:
             return f"{named}: {run.accuracy:.1%} so far" if run.score else super().finding(trial)
-        return f"{named}: {run.accuracy:.1%}, and {trial.facts.after[0]:.1%} with 90 % zeros"
+        return f"{named}: {run.accuracy:.1%}, and {trial.facts.after['accuracy_at_0.9']:.1%} with 90 % zeros"
 
     def status(self, trial: Trained) -> str:
         """The state of the run; whether its loss rose, and at its end whether it was no better than guessing."""
@@ -258,8 +249,9 @@ class LearningRate(TrainingView):
             ("at 90 % zeros", "–", wait),
             ("range test", "–", "done before the first run"),
         ]
-        if after:
-            cards[3] = ("at 90 % zeros", f"{after[0]:.1%}", f"at 3 bits: {after[1]:.1%} · not retrained")
+        if after and not math.isnan(after["accuracy_at_0.9"]):
+            pruned, rounded = after["accuracy_at_0.9"], after["accuracy_3_bits"]
+            cards[3] = ("at 90 % zeros", f"{pruned:.1%}", f"at 3 bits: {rounded:.1%} · not retrained")
         if test is not None and (found := readings(test)):
             end = f"{'diverged' if test.attrs['diverged'] else 'ended'} at {test['lr'].iloc[-1]:.2g}"
             note = f"min ÷ 10: {found['tenth of minimum']:.2g} · {end}"

@@ -24,11 +24,11 @@ SCHEDULE_LOOKS = {
     "plateau": (RED, "P", "-."),
 }
 SMALLER_LOOKS = {
-    "accuracy": (BLACK, "o", "-"),
-    "80 % zeros": (SKY, "^", "--"),
-    "90 % zeros": (BLUE, "s", "-"),
-    "4 bits": (ORANGE, "v", "--"),
-    "3 bits": (RED, "D", "-"),
+    "accuracy": ("dense", (BLACK, "o", "-")),
+    "accuracy_at_0.8": ("80 % zeros", (SKY, "^", "--")),
+    "accuracy_at_0.9": ("90 % zeros", (BLUE, "s", "-")),
+    "accuracy_4_bits": ("4 bits", (ORANGE, "v", "--")),
+    "accuracy_3_bits": ("3 bits", (RED, "D", "-")),
 }
 READINGS = {"steepest": ORANGE, "tenth of minimum": GREEN}
 HIGHEST = 4.0  # loss on the axes of a range test; higher ones are drawn at the edge
@@ -126,8 +126,8 @@ def lr_smaller_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> 
     Accuracies below `lowest` are cut off.
     """
     _check.table("records", records, "lr", *SMALLER_LOOKS)
-    for column, look in SMALLER_LOOKS.items():
-        label, by = "dense" if column == "accuracy" else column, records.groupby("lr")[column]
+    for column, (label, look) in SMALLER_LOOKS.items():
+        by = records.groupby("lr")[column]
         seed_band(ax, by.mean().index.to_numpy(), by, look, label, alpha=0.15, lw=1.6)
     _rate_axes(ax, records, lowest)
     ax.legend(fontsize=8, loc="upper right", ncol=2, framealpha=0.9)

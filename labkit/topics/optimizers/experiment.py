@@ -1,6 +1,5 @@
 """Eight optimizers, each at several learning rates, for equal numbers of steps: the tables of notebook 08."""
 
-import math
 from typing import Any
 
 import pandas as pd
@@ -10,10 +9,8 @@ from torch import Tensor, nn
 
 from labkit import _check
 from labkit._module import evaluating
-from labkit.compress.magnitude import prune
-from labkit.compress.quantize import quantize
 from labkit.data import Split, load_data, take
-from labkit.measure import accuracy
+from labkit.measure import accuracy, accuracy_when_smaller
 from labkit.models import build
 from labkit.optim import TORCHS
 from labkit.surfaces import FRAME, slice_loss
@@ -89,22 +86,13 @@ def _trained(train: Split, held_out: Split, optimizer: str, lr: float, seed: int
         train_loss=_mean_loss(model, train.x, train.y),
         train_accuracy=accuracy(model, train, diverged=True)["accuracy"],
     )
-    return row | accuracy(model, held_out, diverged=True) | made_smaller(model, held_out)
+    return row | accuracy(model, held_out, diverged=True) | accuracy_when_smaller(model, held_out)
 
 
 @torch.inference_mode()
 def _mean_loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
     with evaluating(model):
         return float(F.cross_entropy(model(x), y))
-
-
-def made_smaller(model: nn.Module, split: Split) -> dict[str, float]:
-    """One-shot accuracy at two sparsities and two bit widths, without training; NaN for a diverged network."""
-    columns = [f"accuracy_{s}_sparse" for s in (80, 90)] + [f"accuracy_{b}_bits" for b in (4, 3)]
-    if not all(p.isfinite().all() for p in model.parameters()):
-        return dict.fromkeys(columns, math.nan)
-    small = [prune(model, 0.8), prune(model, 0.9), quantize(model, 4), quantize(model, 3)]
-    return {column: accuracy(m, split)["accuracy"] for column, m in zip(columns, small, strict=True)}
 
 
 def make() -> None:

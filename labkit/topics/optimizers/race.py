@@ -16,10 +16,11 @@ from labkit.live.network import Star, open_panel
 from labkit.live.panel import Panel
 from labkit.live.training import WATCHED, Curves, Trained, TrainingView, stream, training_set
 from labkit.live.view import Card
+from labkit.measure import accuracy_when_smaller
 from labkit.models import reinitialized
 from labkit.optim import TORCHS
 from labkit.topics.optimizers import plots
-from labkit.topics.optimizers.experiment import BATCH, DEFAULT_LR, FEW_IMAGES, PASSES, made_smaller
+from labkit.topics.optimizers.experiment import BATCH, DEFAULT_LR, FEW_IMAGES, PASSES
 
 RATES = (*(float(f"{m}e{e}") for e in range(-4, 0) for m in (1, 3)), 1.0)
 SIZES = {"few images, 25 passes": (FEW_IMAGES, PASSES), "all images, 1 pass": (FEW_IMAGES * PASSES, 1)}
@@ -73,7 +74,7 @@ class Race(TrainingView):
             lambda run, model: show(replace(trial, run=run)), overtaken, optimizer=TORCHS[settings.optimizer],
             lr=settings.lr, epochs=SIZES[settings.size][1], batch_size=min(BATCH, len(train)), seed=settings.seed,
         )  # fmt: skip
-        return replace(trial, run=ended[1], facts=made_smaller(ended[0], data.validation)) if ended else None
+        return replace(trial, run=ended[1], facts=accuracy_when_smaller(ended[0], data.validation)) if ended else None
 
     def still_for(self, trial: Trained) -> Any:
         """The still part changes with the network and the number of images."""
@@ -184,7 +185,7 @@ def smaller_cards(trial: Trained) -> list[Card]:
         return "–" if math.isnan(kept) else f"{kept:.1%}"
 
     return [
-        ("at 90 % zeros", read("accuracy_90_sparse"), f"at 80 %: {read('accuracy_80_sparse')} · one-shot"),
+        ("at 90 % zeros", read("accuracy_at_0.9"), f"at 80 %: {read('accuracy_at_0.8')} · one-shot"),
         ("at 3 bits", read("accuracy_3_bits"), f"at 4 bits: {read('accuracy_4_bits')} · rounded"),
     ]
 

@@ -10,9 +10,8 @@ from torch import nn
 
 from labkit import _check, augment, losses, optim
 from labkit.compress.magnitude import KeepZeros, prune
-from labkit.compress.quantize import quantize
 from labkit.data import Data, Split, load_data, take, working_on
-from labkit.measure import accuracy, counts
+from labkit.measure import accuracy, accuracy_when_smaller, counts
 from labkit.models import mlp
 from labkit.sweep import run_and_ship, sweep, sweep_path
 from labkit.train import fit, fit_early
@@ -121,11 +120,7 @@ def regularized(data: Data, method: str, strength: float, seed: int) -> tuple[nn
 def described(model: nn.Module, train: Split, held_out: Split) -> dict[str, float]:
     """Accuracy on training and held-out images; sparsity; accuracy pruned one-shot, and rounded to few bits."""
     row = dict(train_accuracy=accuracy(model, train)["accuracy"], sparsity=counts(model)["sparsity"])
-    for sparsity in SPARSITIES:
-        row[f"accuracy_at_{sparsity:g}"] = accuracy(prune(model, sparsity), held_out)["accuracy"]
-    for bits in (4, 3):
-        row[f"accuracy_{bits}_bits"] = accuracy(quantize(model, bits), held_out)["accuracy"]
-    return accuracy(model, held_out) | row
+    return accuracy(model, held_out) | row | accuracy_when_smaller(model, held_out, SPARSITIES)
 
 
 def chosen_strengths(table: pd.DataFrame) -> dict[str, float]:
