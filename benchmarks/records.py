@@ -39,7 +39,9 @@ STRENGTH = 0.4  # of the changes, see augment.affine
 TEACHER: dict[str, Any] = dict(
     epochs=8, lr=1e-3, optimizer=ADAMW, augment=augment.affine, loss=losses.cross_entropy_bf16, progress=False
 )
-RECIPE: dict[str, Any] = dict(bits=3, lr=3e-3, pull=0.4, percentile=98.0, biases=False, optimizer=ADAMW, progress=False)
+RECIPE: dict[str, Any] = dict(
+    bits=3, lr=3e-3, clustering=0.4, percentile=98.0, biases=False, optimizer=ADAMW, progress=False
+)
 
 
 @dataclass(frozen=True)

@@ -140,11 +140,11 @@ def fit(
 
 def hooks_of(after_step: Hooks) -> tuple[Hook, ...]:
     """The hooks of an `after_step`, one or several, as a tuple."""
-    if callable(after_step):
-        return (after_step,)
-    _check.kind(Sequence, after_step=after_step)
-    _check.kind(Callable, **{f"after_step[{i}]": hook for i, hook in enumerate(after_step)})
-    return tuple(after_step)
+    if isinstance(after_step, type) or not (callable(after_step) or isinstance(after_step, Sequence)):
+        raise TypeError(f"after_step is {_check.shown(after_step)}; allowed: a function, or a list of them")
+    hooks = (after_step,) if callable(after_step) else tuple(after_step)
+    _check.kind(Callable, **{f"after_step[{i}]": hook for i, hook in enumerate(hooks)})
+    return hooks
 
 
 def steps_of(images: int, batch_size: int) -> int:

@@ -45,6 +45,7 @@ BAD: dict[str, tuple[list[Any], list[Any]]] = {
     "text": ([None, 3, ["x"]], ["", "no such name"]),
     "names": (["1", ["no such name"], 3, [3], [None]], [[]]),
     "layers": (["1", [], ["no such name"], 3, [3], [None]], []),
+    "excluded": (["1", ["no such name"], 3, [3], [None]], [[]]),
     "jobs": (NO_WHOLE, []),
     "texts": ([None, "1", 3, [3]], [[]]),
     "model": ([None, {}, lambda x: x, "model", nn.Linear], [NAN_MODEL, nn.Sequential(nn.Flatten(), nn.ReLU())]),
@@ -64,7 +65,7 @@ NAMED = {
     "seed": "seed",
     "space": "space",
     "layers": "layers",
-    "exclude": "layers",
+    "exclude": "excluded",
     "n_jobs": "jobs",
 }  # whatever the good value is
 

@@ -48,7 +48,7 @@ model, _ = after("fit", lambda: lk.fit(model, few, epochs=1, lr=0.01, progress=F
 thin = after("prune", lambda: lk.prune(model, sparsity=0.5))
 small = after("quantize", lambda: lk.quantize(model, bits=4))
 after("share", lambda: lk.share_weights(model, bits=3))
-after("prune_channels", lambda: lk.prune_channels(model, data.train.x[:1], 0.5))
+after("prune_channels", lambda: lk.prune_channels(model, 0.5, example=data.train.x[:1]))
 after("save", lambda: lk.save(small, folder + "/small.lk"))
 after("load", lambda: lk.load(folder + "/small.lk", into=model))
 after("encode", lambda: lk.encode(thin))

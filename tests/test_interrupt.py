@@ -94,14 +94,16 @@ raise SystemExit(main(["train", "tiny", "digits"]))
 """
 SWEEP = """
 import time
-from labkit.sweep import __main__ as command, sweep
+from labkit.sweep import sweep
+from labkit.topics import __main__ as command
+from labkit.topics.start_here import experiment
 
 def function(seed):
     print("started", flush=True)
     time.sleep(60 * seed)
     return {"result": seed}
 
-command.frontier_sweep = lambda *_: sweep(function, {"seed": [0, 1]})
+experiment.frontier_sweep = lambda *_: sweep(function, {"seed": [0, 1]})
 raise SystemExit(command.main())
 """
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 import labkit as lk
-from benchmarks.records import GOALS, check
+from benchmarks.records import GOALS, RECIPE, check
+from labkit.compress.deep_compression import deep_compress
 from labkit.data import data_dir
 from labkit.frontier import published
 from labkit.store import CODERS
@@ -41,3 +42,9 @@ def test_check_tells_bytes_error_and_a_missed_goal():
         assert shown == {(row.size_bytes, row.error_pct) for row in table.itertuples() if row.network == network}
     ran = subprocess.run([sys.executable, "-m", "benchmarks.records", "--check"], cwd=data_dir().parent, check=False)
     assert ran.returncode == (0 if table["met"].all() else 1)
+
+
+def test_the_recipe_is_taken_by_today_s_deep_compression(digits):
+    net = lk.models.mlp(64, 16, 10)
+    small, _ = deep_compress(net, digits.train, sparsity=0.5, epochs=(0, 0), **RECIPE)
+    assert lk.encode(small)

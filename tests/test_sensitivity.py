@@ -11,7 +11,8 @@ from labkit import models
 from labkit.compress import _weights
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
-from labkit.measure import accuracy, accuracy_vs, compare, difference, kinds, right, sensitivity, with_difference
+from labkit.measure import accuracy, accuracy_vs, compare, difference, kinds, sensitivity, with_difference
+from labkit.train import correct_mask
 
 CHANGES = {"half": functools.partial(prune, sparsity=0.5), "1 bit": functools.partial(quantize, bits=1)}
 
@@ -55,9 +56,11 @@ def test_an_unknown_layer_is_refused(refuses, trained, digits):
     refuses(ValueError, said, sensitivity, trained, digits.validation, CHANGES, {"part": ["fc9"]})
 
 
-def test_against_is_accuracy_and_compare(trained, digits):
+def test_accuracy_vs_is_accuracy_and_compare(trained, digits):
     small, split = prune(trained, 0.9), digits.validation
-    assert accuracy_vs(right(trained, split), small, split) == accuracy(small, split) | compare(trained, small, split)
+    assert accuracy_vs(correct_mask(trained, split), small, split) == accuracy(small, split) | compare(
+        trained, small, split
+    )
 
 
 # the interval of a difference

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from labkit import losses, models, optim
 from labkit._module import evaluating
+from labkit.compress.magnitude import KeepZeros
 from labkit.data import Split, take
 from labkit.train import correct_mask, count_correct, fit, lr_range_test, mean_loss, predict, steps_of
 
@@ -133,6 +134,8 @@ def test_several_hooks_are_called_in_their_order(digits, mlp, refuses):
     assert seen == ["first", "second"] * 6
     hooks[1], said = 3, "after_step[1] is a int; allowed: a function"
     refuses(TypeError, said, quick, mlp, digits.train, after_step=hooks)
+    said = "after_step is a type; allowed: a function, or a list of them"  # parentheses forgotten
+    refuses(TypeError, said, quick, mlp, digits.train, after_step=KeepZeros)
 
 
 def test_after_step_changes_the_weights_last(digits, mlp):

@@ -127,9 +127,10 @@ def chosen(
     counted = [name for name, (_, counts) in every.items() if counts]
     if not (counted if layers is None else every):
         raise ValueError(f"model {type(model).__name__} has no weight of two or more dimensions; nothing to compress")
-    for argument, given, none in (("layers", layers, "all"), ("exclude", exclude, "none")):
-        if isinstance(given, str) or (given is not None and not (isinstance(given, Collection) and given)):
-            raise ValueError(f"{argument} is {given!r}; allowed: a list of at least one name, or None for {none}")
+    if isinstance(layers, str) or (layers is not None and not (isinstance(layers, Collection) and layers)):
+        raise ValueError(f"layers is {layers!r}; allowed: a list of at least one name, or None for all")
+    if isinstance(exclude, str) or not isinstance(exclude, Collection | None):
+        raise ValueError(f"exclude is {exclude!r}; allowed: a list of names")
     names = counted if layers is None else [k for layer in layers for k in _named("layers", layer, every, counted)]
     left_out = {k for layer in exclude or () for k in _named("exclude", layer, every, counted)}
     names = [name for name in names if name not in left_out]

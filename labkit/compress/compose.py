@@ -84,6 +84,8 @@ def compose(
     _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.number("lr", lr, 0, float("inf"), open_high=True)
     check_distillation(temperature, 1)
+    if taken := {"loss", "augment"} & settings.keys():
+        raise ValueError(f"{min(taken)} is set by each step; allowed: the other settings of fit")
     hooks, number = hooks_of(after_step), max(1, len(steps))
     share = _share(epochs, len(steps))
     if not epochs:

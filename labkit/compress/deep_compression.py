@@ -4,9 +4,9 @@
     2  w ← the nearest of 2^bits levels, with straight-through gradients qat.prepare_qat
     3  mask and levels, range-coded in the context of their neighbours   store.save(…, coders=CODERS)
 
-The paper prunes by a threshold, retrains, and shares weights by k-means; `magnitude.prune` and `codebook.share` do
-that. For the smallest files, remove whole units before step 1 (`keep_units`): training is several times faster, and
-the weights are less scattered; `embed` then restores the whole architecture, with zeros where the units were.
+The paper prunes by a threshold, retrains, and shares weights by k-means; `prune` and `share_weights` do that. For the
+smallest files, remove whole units before step 1 (`keep_units`): training is several times faster, and the weights are
+less scattered; `embed` then restores the whole architecture, with zeros where the units were.
 """
 
 import operator
@@ -60,6 +60,8 @@ def deep_compress(
     _check.number("lr", lr, 0, float("inf"), open_high=True)
     if not isinstance(epochs, tuple) or len(epochs) != 2:
         raise TypeError(f"epochs is {_check.shown(epochs)}; allowed: two whole numbers, for the two trainings")
+    for i, number in enumerate(epochs):
+        _check.whole(f"epochs[{i}]", number, 0, 10_000)
     _check.kind(nn.Module, model=model)
     model = clone(model) if biases else without_biases(model)
     of_epoch = steps_of(len(train), settings.get("batch_size", 128))

@@ -94,11 +94,13 @@ def distill(
         (True, False)
     """
     check_distillation(temperature, alpha)
+    if taken := {"loss", "augment"} & settings.keys():
+        raise ValueError(f"{min(taken)} is set by distillation; allowed: the other settings of fit")
     _check.kind(nn.Module, student=student)
     _check.kind(nn.Module | Tensor, teacher=teacher)
     _check.kind(Split, train=train)
     _check.kind(Hint | None, hint=hint)
-    logits = teacher if isinstance(teacher, Tensor) else teacher_outputs(teacher, train.x)
+    logits = teacher.detach() if isinstance(teacher, Tensor) else teacher_outputs(teacher, train.x)
     if logits.ndim != 2 or len(logits) != len(train):
         raise ValueError(f"teacher has the shape {tuple(logits.shape)}; allowed: logits ({len(train)}, classes)")
     _check.finite("teacher", logits)

@@ -57,7 +57,7 @@ def _kth_smallest(values: np.ndarray, k: int) -> np.floating:
 
 
 def random_importance(seed: int) -> Callable[[Tensor], Tensor]:
-    """A random `importance` for `prune`: the baseline that every criterion has to beat.
+    """A random `importance` for `prune`: the baseline that every other importance has to beat.
 
     Args:
         seed: the same seed gives the same scores.
@@ -145,12 +145,14 @@ def prune(
     if (sparsity is None) == (threshold is None):
         raise ValueError("give either sparsity or threshold: exactly one of them")
     model = clone(_weights.opened(model))
+    if isinstance(sparsity, Mapping) and (layers is not None or exclude is not None):
+        raise ValueError("sparsity is a mapping, which names its layers; allowed with layers or exclude: a number")
     if isinstance(sparsity, Mapping) and not sparsity:
         raise ValueError("sparsity is empty; allowed: a number, or a mapping from at least one layer to its own")
     if isinstance(sparsity, Mapping):
         masks: dict[str, Tensor] = {}
         for layer, share in sparsity.items():
-            masks |= _masks(model, share, None, "layer", [layer], exclude, importance)
+            masks |= _masks(model, share, None, "layer", [layer], None, importance)
     else:
         masks = _masks(model, sparsity, threshold, scope, layers, exclude, importance)
     apply_masks(model, masks)
@@ -172,9 +174,13 @@ def _masks(
         threshold = _check.number("threshold", threshold, 0, float("inf"))
         return {name: threshold_mask(value, threshold) for name, value in values.items()}
     share = _check.number("sparsity", sparsity, 0, 1, open_high=True)
+    scores = {name: importance(value) for name, value in values.items()}
+    for name, score in scores.items():
+        if getattr(score, "shape", None) != values[name].shape:
+            raise ValueError(f"importance gives no tensor of the shape of {name}; allowed: one score per weight")
     if scope == "layer":
-        return {name: keep_mask(importance(value), share) for name, value in values.items()}
-    joint = keep_mask(torch.cat([importance(v).flatten() for v in values.values()]), share)
+        return {name: keep_mask(score, share) for name, score in scores.items()}
+    joint = keep_mask(torch.cat([score.flatten() for score in scores.values()]), share)
     pieces = joint.split([v.numel() for v in values.values()])
     return {name: piece.view_as(values[name]) for name, piece in zip(values, pieces, strict=True)}
 
@@ -250,7 +256,7 @@ class GradualPruning:
         scope: where weights compete, "global" or "layer", as in `prune`.
         layers: names of the layers to prune, by default all.
         exclude: names of the layers to leave out.
-        importance: importance(weight) scores the weights; magnitude by default.
+        importance: importance(weight) scores the weights, those that are 0 lowest; magnitude by default.
 
     Raises:
         ValueError: a setting is out of range.

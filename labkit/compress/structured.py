@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import _check
-from labkit._module import evaluating, running
+from labkit._module import as_logits, evaluating, running
 from labkit.compress import _weights
 from labkit.compress._channels import FIXED, Example, Use, channels, difference, families, remove
 from labkit.compress._channels import held as held  # for callers
@@ -142,7 +142,8 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
         for x, y in zip(images.x.split(250), images.y.split(250), strict=True):
             heard.clear()
             with running(model, "calibration", x):
-                loss = F.cross_entropy(model(x), y, reduction="sum")
+                logits = as_logits(model, model(x), len(x), int(images.y.max()))
+                loss = F.cross_entropy(logits, y, reduction="sum")
             if unheard := set(readers) - {use.layer for use, _ in heard}:
                 raise ValueError(
                     f"{min(unheard)} is used without being called; allowed: importance 'l1', 'l2', 'random'"

@@ -1,1 +1,1 @@
-"""The machinery of the live panels: the picture, the controls, the panel; what they show is in explore/."""
+"""The machinery of the live panels: the picture, the controls, the panel; what they show is in topics/."""

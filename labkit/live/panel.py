@@ -61,7 +61,7 @@ class Panel(anywidget.AnyWidget):
         self.name, self.view, self.controls, self.scenes = name, view, dict(controls), dict(scenes or {})
         self._job, self._run = job, run
         self._numbers = itertools.count(1)
-        self._newest = self._request = 0
+        self._newest = self._request = self._due = 0
         self._working: int | None = None  # the number of the job or run that is at work
         self._said = ""  # a status that belongs to no result: an error, "stopped"
         self._began = 0.0
@@ -234,18 +234,15 @@ class Panel(anywidget.AnyWidget):
         for name, (_, where) in new.items():
             control = self.controls[name]
             try:
-                if isinstance(where, str):
-                    control.take(where)
-                else:
-                    control.value = control.values[where]
-            except (ValueError, IndexError) as error:
+                control.take(where) if isinstance(where, str) else setattr(control, "value", control.values[where])
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the other controls from moving
                 refused = f"⚠ {error}"
         self._together = False
         if self.settings() != before:
             self._measure(request, refused)
         else:  # what is asked for is there, or was refused
             with DRAWING:
-                self._request = request
+                self._request = self._due = request
                 self._tell(refused)
 
     def _message(self, widget: object, content: Mapping[str, Any], buffers: object) -> None:
@@ -282,13 +279,12 @@ class Panel(anywidget.AnyWidget):
     def _measure(self, request: int = 0, said: str = "") -> None:
         """Show the first result of the present settings at once; leave the better ones to the other thread.
 
-        `request` is the number of the browser's move. It changes together with `_newest`: no picture of the settings
-        before may carry it.
+        `request` is the number of the browser's move: only a picture of these settings, or an error, may carry it.
         """
         number, settings = next(self._numbers), self.settings()
         with DRAWING:
             self._newest, self._working, self._said = number, None, said
-            self._request = max(self._request, request)
+            self._due = max(self._due, request)
         try:
             results = self._known(settings) or self.view.results(**settings)
             self._show(number, next(results))
@@ -393,7 +389,7 @@ class Panel(anywidget.AnyWidget):
             if number != self._newest or self._closed:
                 return
             self.view.draw(result)
-            self._words, self._shown = self.view.summarize(result), result
+            self._words, self._shown, self._request = self.view.summarize(result), result, self._due
             self._publish()
 
     def _publish(self) -> None:
@@ -445,6 +441,7 @@ class Panel(anywidget.AnyWidget):
     def _fail(self, number: int, error: Exception) -> None:
         with DRAWING:
             if number == self._newest and not self._closed:
+                self._request = self._due
                 self._tell(f"⚠ {type(error).__name__}: {error}")
 
     def close_all(self) -> None:

@@ -39,7 +39,7 @@ from PIL import Image
 DRAWING = threading.RLock()
 DPI = 72  # one unit of the SVG is one point; a panel of 1,088 px shows a point as 1.4 px
 Mark = dict[str, Any]
-# what the theme of the page fills in: see live.css
+# what the theme of the page fills in: see panel.css
 THEME = {
     "#000000": "ink", "#ffffff": "paper", "#e6e6e6": "grid", "#d0d0d0": "quiet", "#c8c8c8": "quiet", "#cccccc": "grid",
     "#8a8a8a": "grey", "#0072b2": "blue", "#e69f00": "orange", "#009e73": "green", "#d55e00": "red",

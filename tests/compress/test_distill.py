@@ -292,3 +292,14 @@ def test_a_wrapped_student_is_taught_by_a_hint(trained, digits):
     hint = hint_of(trained, digits.train.x)
     ours, _ = distill(nn.DataParallel(student()), digits.train, teacher=nn.DataParallel(trained), hint=hint, **SETTINGS)
     assert same(ours, distill(student(), digits.train, teacher=trained, hint=hint, **SETTINGS)[0])
+
+
+@pytest.mark.parametrize("name", ["loss", "augment"])
+def test_what_distillation_sets_itself_is_refused(refuses, trained, digits, name):
+    said = f"{name} is set by distillation; allowed: the other settings of fit"
+    refuses(ValueError, said, distill, student(), digits.train, teacher=trained, **{name: lambda *_: None}, **SETTINGS)
+
+
+def test_logits_that_remember_their_graph_are_taken_as_they_are(trained, digits):
+    ours, _ = distill(student(), digits.train, teacher=trained(digits.train.x), **SETTINGS)
+    assert same(ours, distill(student(), digits.train, teacher=trained, **SETTINGS)[0])

@@ -307,3 +307,23 @@ def test_clustered_importance_is_magnitude_at_strength_0_and_fills_fewer_rows_wi
     w = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
     expected = w.abs() * (torch.tensor([[12.5], [0.5]]).sqrt() * torch.tensor([[4.5, 8.5]]).sqrt() / 6.5) ** 0.5
     assert torch.allclose(clustered_importance(0.5)(w), expected)
+
+
+@pytest.mark.parametrize("importance", [lambda w: w.sum(), lambda w: 3, lambda w: w.T.abs()])
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_an_importance_of_another_shape_is_refused_by_layer(refuses, mlp, importance, scope):
+    said = "importance gives no tensor of the shape of 1.weight; allowed: one score per weight"
+    refuses(ValueError, said, prune, mlp, 0.5, scope=scope, importance=importance)
+
+
+@pytest.mark.parametrize("names", [{"layers": ["3"]}, {"exclude": ["3"]}])
+def test_a_mapping_names_its_layers_itself(refuses, mlp, names):
+    said = "sparsity is a mapping, which names its layers; allowed with layers or exclude: a number"
+    refuses(ValueError, said, prune, mlp, {"1": 0.5, "3": 0.5}, **names)
+
+
+def test_excluded_layers_stay_as_they_are(mlp):
+    thin = prune(mlp, 0.5, exclude=["3"])
+    assert thin[3].weight.equal(mlp[3].weight)
+    assert int((thin[1].weight == 0).sum()) == thin[1].weight.numel() // 2
+    assert prune(mlp, 0.5, exclude=[])[1].weight.equal(prune(mlp, 0.5)[1].weight)

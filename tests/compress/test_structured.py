@@ -722,3 +722,19 @@ def test_the_example_and_the_model_are_left_alone():
     assert small.a.out_features == 3
     assert small.training
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in small.modules())
+
+
+@pytest.mark.parametrize("importance", ["taylor", "activation"])
+def test_a_dict_of_logits_is_ranked_as_the_logits_are(trained, digits, importance):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = trained
+
+        def forward(self, x):
+            return {"logits": self.net(x)}
+
+    few = Split(digits.train.x[:64], digits.train.y[:64])
+    uses = channels(trained, few.x[:2])
+    plain = unit_importance(trained, uses, importance, few)
+    assert unit_importance(Named(), channels(Named(), few.x[:2]), importance, few).equal(plain)

@@ -282,7 +282,7 @@ def test_a_row_of_a_shipped_scan_is_what_is_measured_today(by, part, layers, cha
     model, data = load_model(*LENET), load_data(LENET[1])
     split = take(data.validation, SCANNED)
     row = shipped_sweep(by, *LENET).query("part == @part and change == @change").iloc[0]
-    small = changes(data.train.x)[change](model, layers=layers)
+    small = changes(data.train)[change](model, layers=layers)
     pairs = lk.compare(model, small, split)
     assert abs(row["lost"] - pairs["lost"]) <= 2
     assert abs(row["won"] - pairs["won"]) <= 2
@@ -321,7 +321,7 @@ def test_the_picture_of_a_scan_has_a_dot_a_layer_in_the_colour_of_its_kind():
 
 
 def test_a_random_mask_does_not_depend_on_what_was_pruned_before_but_on_its_seed(conv):
-    made = changes(load_data("digits").train.x)
+    made = changes(load_data("digits").train)
     first, again, other = (
         made[f"{AT_RANDOM}, mask {seed}"](reinitialized(conv, 0), layers=["0"])[0].weight for seed in (0, 0, 1)
     )

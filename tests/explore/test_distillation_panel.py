@@ -320,7 +320,7 @@ def test_an_overtaken_run_stops_and_leaves_nothing(view, calls):
 
 def test_the_teacher_is_asked_once_and_a_pair_is_trained_once(view, monkeypatch):
     pair = trained(view)[-1].students
-    monkeypatch.setattr(distillation_panel, "answers", None)
+    monkeypatch.setattr(distillation_panel, "teacher_outputs", None)
     assert trained(view, temperature=2)[-1].doing == "both trained"
     monkeypatch.setattr(distillation_panel, "train_student", None)
     again = trained(view, image=5)

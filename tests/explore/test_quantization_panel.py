@@ -10,6 +10,7 @@ import labkit as lk
 from labkit import explore
 from labkit.compress._weights import relative_error
 from labkit.compress.quantize import choose_grid, fake_quantize
+from labkit.data import take
 from labkit.live.baseline import shipped
 from labkit.topics.quantization.panel import BINS, Quantization, staircase
 from tests.waiting import until
@@ -35,7 +36,7 @@ def test_a_rounded_point_is_what_labkit_measures(
 ):
     how = dict(symmetric=symmetric, granularity=granularity, percentile=percentile)
     point = point_of(mine, layer="3.weight", bits=bits, activation_bits=activation_bits, **how)
-    entering = {} if activation_bits == 32 else dict(activation_bits=2, calibration=digits.train.x[:256])
+    entering = {} if activation_bits == 32 else dict(activation_bits=2, calibration=take(digits.train, 256))
     small = lk.quantize(conv, bits, **how, **entering)
     assert point.score.predicted.equal(small(digits.validation.x).argmax(1))
     assert point.score.correct == lk.accuracy(small, digits.validation)["correct"]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from labkit import losses
-from labkit.compress.distill import answers, best_offset
+from labkit.compress.distill import best_offset, teacher_outputs
 from labkit.teach import check_distillation_loss, check_offset, check_soften
 from tests.teach.answers import named, verdict
 
@@ -94,7 +94,7 @@ def test_a_loss_that_raises_is_told_so():
 @pytest.fixture(scope="module")
 def low(trained, digits):
     """Logits of a network whose class 3 has too low a bias, with the truth."""
-    logits = answers(trained, digits.validation.x)
+    logits = teacher_outputs(trained, digits.validation.x)
     logits[:, 3] -= 4.1
     return logits, digits.validation.y
 

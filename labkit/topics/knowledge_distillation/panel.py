@@ -343,7 +343,7 @@ class Distillation(NetworkView):
             lines.append(f"few = lk.data.take(data.train, {used[0]})")
         lines.append(f"alone, _ = lk.fit(student, {alone}, {how[0]})")
         taught = f"temperature={chosen.temperature}, alpha={chosen.alpha}"
-        lines.append(f"small, _ = lk.distill(model, student, {small}, {taught}, {how[1]})")
+        lines.append(f"small, _ = lk.distill(student, {small}, teacher=model, {taught}, {how[1]})")
         return "\n".join([*lines, 'lk.accuracy(small, data.validation)["accuracy"], len(lk.encode(small))'])
 
 

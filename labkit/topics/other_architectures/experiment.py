@@ -49,7 +49,7 @@ def squeeze(
     _check.one_of("granularity", granularity, ("tensor", "channel"))
     _check.kind(Split | None, calibration=calibration)
     names = list(layers) if isinstance(layers, tuple) else layers
-    small = prune(model, sparsity, layers=names)
+    small = prune(model, sparsity, layers=None if isinstance(sparsity, Mapping) else names)
     if bits < 32:
         small = quantize(small, bits, granularity=granularity, layers=names)
     if activation_bits < 32 and calibration is not None:

@@ -32,7 +32,7 @@ CALIBRATION = 500  # training images for "taylor" and "activation"
 def structured_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Networks with a fraction of their units removed, scored on validation, 3 seeds.
 
-    One-shot by five criteria; three of them fine-tuned for 1 epoch; and, as the baseline, a network of the same shape
+    One-shot by five importances; three of them fine-tuned for 1 epoch; as the baseline, a network of the same shape
     trained from new weights: for 1 epoch, like the fine-tuning, and for the 12 + 1 epochs that the fine-tuned network
     had in total (LeNet-300-100 only).
     """

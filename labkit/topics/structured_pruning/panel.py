@@ -109,7 +109,7 @@ def race(models: list[nn.Module], images: Tensor) -> list[float]:
 
 
 class Structured(CompressionView):
-    """The view: importance with the cut, widths of the layers, accuracy accuracy_vs multiply-adds."""
+    """The view: importance with the cut, widths of the layers, accuracy against multiply-adds."""
 
     name, settings_type = "structured", Settings
     epochs = 1
