@@ -18,7 +18,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-PATIENCE = 600_000  # milliseconds that a page waits for an event: ends what hangs, and says nothing about speed
+PATIENCE = 180_000  # milliseconds that a page waits for an event: ends what hangs, and says nothing about speed
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
 

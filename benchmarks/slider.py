@@ -89,7 +89,7 @@ print("floor", sorted(times[5:])[10])
 """
 
 # moves a slider to a stop, as a hand does, and resolves when a picture that answers it is painted:
-# [milliseconds, whether it was prepared]
+# [milliseconds, whether it was prepared, whether all images were scored]
 MOVE = """([root, range, stop]) => new Promise((resolve) => {
   const began = performance.now();
   range.value = stop;
@@ -99,7 +99,8 @@ MOVE = """([root, range, stop]) => new Promise((resolve) => {
     if (Number(root.dataset.request) < asked) return;
     observer.disconnect();
     const prepared = root.dataset.prepared === "true";
-    requestAnimationFrame(() => setTimeout(() => resolve([performance.now() - began, prepared]), 0));
+    const complete = root.querySelector(".labkit-status").textContent.startsWith("scored on all");
+    requestAnimationFrame(() => setTimeout(() => resolve([performance.now() - began, prepared, complete]), 0));
   };
   const observer = new MutationObserver(painted);
   observer.observe(root, { attributes: true, attributeFilter: ["data-request"] });
@@ -150,7 +151,7 @@ def write_notebook(folder: Path, name: str, source: str) -> str:
 
 
 def of_panel(page: Page, label: str, presses: int) -> dict[str, list[float]]:
-    """Milliseconds of cold and of prepared moves, and the share of a drag that was prepared."""
+    """Milliseconds of cold and of prepared moves; how many cold ones had all images scored, the share of a drag."""
     root, slider = lab.panel(page), lab.panel(page).get_by_role("slider", name=label, exact=True)
     page.wait_for_timeout(3_000)
     handles = [root.element_handle(), slider.element_handle()]
@@ -159,18 +160,19 @@ def of_panel(page: Page, label: str, presses: int) -> dict[str, list[float]]:
     now = int(slider.input_value())
     near = 3 if len(stops) > 20 else 0  # what the panel may have measured ahead while it opened
     cold = [stop for stop in stops if abs(stop - now) > near][: presses + 3]
-    found: dict[str, list[float]] = {"cold": [], "prepared": [], "drag": []}
+    found: dict[str, list[float]] = {"cold": [], "complete": [], "prepared": [], "drag": []}
     for i, stop in enumerate(cold):
         page.wait_for_timeout(700)  # so that what settles the move before is over
-        milliseconds, _ = page.evaluate(MOVE, [*handles, stop])
+        milliseconds, _, complete = page.evaluate(MOVE, [*handles, stop])
         if i > 2:  # the first ones still warm up
             found["cold"].append(milliseconds)
+            found["complete"].append(complete)
     slider.focus()
     middle = len(stops) // 2
     page.evaluate(MOVE, [*handles, middle])
     for i in range(presses):
         page.wait_for_timeout(1_500)
-        milliseconds, prepared = page.evaluate(MOVE, [*handles, middle + (i % 2) + (i // 8)])
+        milliseconds, prepared, _ = page.evaluate(MOVE, [*handles, middle + (i % 2) + (i // 8)])
         if prepared:
             found["prepared"].append(milliseconds)
     page.wait_for_timeout(1_500)
@@ -221,7 +223,7 @@ def measure(folder: Path, url: str, chrome: lab.Browser, presses: int, only: str
             root = page.locator(".jp-OutputArea").first
             root.locator("img").first.wait_for()
             page.wait_for_timeout(2_000)
-            result[name] = {"cold": of_interact(page, root, label, presses), "prepared": [], "drag": []}
+            result[name] = {"cold": of_interact(page, root, label, presses), "complete": [], "prepared": [], "drag": []}
         else:
             result[name] = of_panel(page, label, presses)
         network = ("lenet-5", "mnist") if "LeNet-5" in name else ("lenet-300-100", "mnist")
@@ -239,7 +241,9 @@ def row(name: str, found: dict[str, Any]) -> str:
 
     painted, prepared = found["drag"] or (0, 0)
     drag = f"{prepared:.0f} of {painted:.0f}" if painted else "–"
-    return f"| {name} | {found['floor']:.0f} ms | {both(found['cold'])} | {both(found['prepared'])} | {drag} |"
+    complete = f"{sum(found['complete']):.0f} of {len(found['complete'])}" if found["complete"] else "–"
+    cells = [name, f"{found['floor']:.0f} ms", both(found["cold"]), complete, both(found["prepared"]), drag]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -254,8 +258,8 @@ def main() -> None:
         with lab.server(folder / "notebooks", folder) as url, lab.browser() as chrome:
             result = measure(folder / "notebooks", url, chrome, asked.presses, asked.panel)
     print(f"{machine()}\n")
-    print("| panel | floor | cold, p50 / p95 | prepared, p50 / p95 | prepared in a drag |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    print("| panel | floor | cold, p50 / p95 | of them complete | prepared, p50 / p95 | prepared in a drag |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     print("\n".join(row(name, found) for name, found in result.items()))
 
 
