@@ -93,16 +93,16 @@ def test_where_the_order_makes_no_difference_it_says_so(mine):
 
 @pytest.mark.parametrize(
     ("steps", "idle"),
-    [(("prune",), {"bits"}), (("distil", "quantize"), {"sparsity"}), (("distil",), {"sparsity", "bits"}),
-     (("quantize", "prune"), set())],
+    [(("prune",), ["bits"]), (("distil", "quantize"), ["sparsity"]), (("distil",), ["bits", "sparsity"]),
+     (("quantize", "prune"), [])],
     ids=str,
 )  # fmt: skip
 def test_what_is_not_done_has_no_amount(conv, digits, mine, steps, idle):
     view, how = Order(mine), settings(*steps)
-    assert view.idle(how) == idle
+    assert sorted(view.idle(how)) == idle
     panel = explore.order(conv, digits)
     panel.controls["order"].value = how["order"]
-    assert {name for name, at in panel.frame["places"].items() if at["disabled"]} == idle
+    assert sorted(name for name, at in panel.frame["places"].items() if at["disabled"]) == idle
     one, other = (last(view.results(**how | dict(sparsity=s, bits=b))) for s, b in ((0.3, 2), (0.9, 1)))
     assert (one.settings == other.settings) == (len(idle) == 2)
     for name, values in (("sparsity", (0.3, 0.9)), ("bits", (1, 8))):
