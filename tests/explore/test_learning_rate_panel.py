@@ -53,8 +53,8 @@ def test_the_run_is_fits_own(view, conv, digits, settings, schedule, more):
     expected = by_fit(conv, digits, schedule, **more)
     assert last.run.score.correct == lk.accuracy(expected, digits.validation)["correct"]
     assert last.facts.path[-1] == (1.0, schedule(1.0))
-    smaller = lk.prune(expected, 0.9), lk.quantize(expected, 3)
-    assert last.facts.after == tuple(lk.accuracy(m, digits.validation)["accuracy"] for m in smaller)
+    smaller = {"accuracy_at_0.9": lk.prune(expected, 0.9), "accuracy_3_bits": lk.quantize(expected, 3)}
+    assert last.facts.after == {name: lk.accuracy(m, digits.validation)["accuracy"] for name, m in smaller.items()}
     assert view.summarize(last).cards[0][1] == f"{last.run.score.accuracy:.2%}"
     assert view.summarize(last).status.endswith("scored on all 300 validation images")
 
