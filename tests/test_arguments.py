@@ -68,7 +68,7 @@ EXEMPT = {
     **dict.fromkeys(["data.damaged", "data.data_dir", "data.manifest", "zoo.figures"], "no arguments"),
     **dict.fromkeys(["data.publish", "data.working_on"], "writes into data/"),
     **dict.fromkeys(["zoo.Recipe", "optim.Step"], "a record of ours"),
-    "train.hooks_of": "between parts: fit tries it",
+    **dict.fromkeys(["train.hooks_of", "train.counted"], "between parts: fit tries it"),
     "search.Cancelled": "an exception",
     "train.Interrupted": "an exception",
     "article.printed_gradient": "it is there to fail",

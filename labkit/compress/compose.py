@@ -23,8 +23,8 @@ from labkit.compress.qat import finish_qat, keep_grids, on_grids, prepare_qat
 from labkit.compress.quantize import quantize
 from labkit.data import Split
 from labkit.losses import check_distillation
-from labkit.optim import Hook, Hooks, Step
-from labkit.train import fit, hooks_of
+from labkit.optim import Hook, Hooks
+from labkit.train import counted, fit, hooks_of, steps_of
 
 STEPS = ("prune", "quantize", "distil")
 
@@ -91,12 +91,14 @@ def compose(
     if not epochs:
         return _at_once(model, steps, sparsity, bits), pd.DataFrame()
     teacher = teacher_outputs(model, train.x) if "distil" in steps else None
+    of_part = share * steps_of(len(train), settings.get("batch_size", 128))
     model, histories = clone(model), []
     for i, step in enumerate(steps or ["fine-tune"]):
         model = _begin(model, step, sparsity, bits)
         # a weight that trains for a grid keeps its zeros by itself: they get no gradient
         free = {name: mask for name, mask in masks_of(model).items() if name not in on_grids(model)}
-        how = settings | dict(epochs=share, lr=lr, after_step=_counted(free, hooks, i, number, share))
+        whole = counted(hooks, number * of_part, i * of_part, i * share)
+        how = settings | dict(epochs=share, lr=lr, after_step=[_holding(free), whole])
         model, history = _train(model, train, teacher if step == "distil" else None, temperature, how)
         histories.append(history.assign(phase=step))
         model = as_stored(model)
@@ -134,16 +136,9 @@ def _begin(model: nn.Module, step: str, sparsity: float, bits: int) -> nn.Module
     return keep_grids(prune(model, sparsity) if step == "prune" else model)
 
 
-def _counted(masks: dict[str, Tensor], hooks: Sequence[Hook], done: int, parts: int, epochs: int) -> Hook:
-    """A hook that applies `masks`, then calls `hooks` with the step of the whole, after `done` of its `parts`."""
-
-    def hook(model: nn.Module, step: Step) -> None:
-        apply_masks(model, masks)
-        whole = step.within(parts * step.total, done * step.total, done * epochs)
-        for one in hooks:
-            one(model, whole)
-
-    return hook
+def _holding(masks: dict[str, Tensor]) -> Hook:
+    """A hook that applies `masks`."""
+    return lambda model, step: apply_masks(model, masks)
 
 
 def _train(

@@ -24,8 +24,8 @@ from labkit.compress.parts import assemble, parts
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.structured import prune_channels
 from labkit.data import Split
-from labkit.optim import Hook, Hooks, Step
-from labkit.train import fit, hooks_of, steps_of
+from labkit.optim import Hooks
+from labkit.train import counted, fit, hooks_of, steps_of
 
 
 def deep_compress(
@@ -68,18 +68,11 @@ def deep_compress(
     every = min(50, epochs[0] * of_epoch // 20 + 1)  # a small data set has few steps
     gradual = GradualPruning(sparsity, every=every, importance=clustered_importance(clustering))
 
-    def counted(epochs_before: int) -> Hook:
-        """A hook that calls `hooks` with the step of both trainings."""
-
-        def hook(model: nn.Module, step: Step) -> None:
-            for one in hooks:
-                one(model, step.within(sum(epochs) * of_epoch, epochs_before * of_epoch, epochs_before))
-
-        return hook
-
-    model, first = fit(model, train, epochs=epochs[0], lr=lr, after_step=[gradual, counted(0)], **settings)
+    total, before = sum(epochs) * of_epoch, epochs[0] * of_epoch
+    pruning, rounding = counted(hooks, total, 0, 0), counted(hooks, total, before, epochs[0])
+    model, first = fit(model, train, epochs=epochs[0], lr=lr, after_step=[gradual, pruning], **settings)
     model = prepare_qat(model, bits, percentile=percentile)
-    model, second = fit(model, train, epochs=epochs[1], lr=lr / 5, after_step=counted(epochs[0]), **settings)
+    model, second = fit(model, train, epochs=epochs[1], lr=lr / 5, after_step=rounding, **settings)
     history = pd.concat([first.assign(phase="prune"), second.assign(phase="round")], ignore_index=True)
     return finish_qat(model), history
 
