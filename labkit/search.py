@@ -135,12 +135,14 @@ def _run_next(
     """Run a new trial, or the next that waits in the study. It is added with its worker's name."""
 
     def objective(trial: optuna.Trial) -> list[float]:
-        if trial.user_attrs.get("worker") != worker:  # it was waiting
+        waited = trial.user_attrs.get("worker") != worker
+        if waited:
             trial.set_user_attr("index", index)
             trial.set_user_attr("worker", worker)
         begun()
-        before = study.get_trials(deepcopy=False)[: trial.number]
-        if index in {index_of(other) for other in before if counts(other)}:  # only where `alone` cannot lock
+        known = study.get_trials(deepcopy=False)
+        others = known[: trial.number] + (known[trial.number + 1 :] if waited else [])  # a new index is news to later ones
+        if index in {index_of(other) for other in others if counts(other)}:  # only where `alone` cannot lock
             raise Cancelled
         return run(trial)
 

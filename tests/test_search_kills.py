@@ -146,6 +146,27 @@ def test_without_locks_a_worker_gives_up_what_another_has_begun(tmp_path):
     assert sorted(settings_of(study)) == sorted(settings_of(run("grid", trials=12)))
 
 
+class Overtaken(optuna.storages.JournalStorage):
+    """A storage in which another worker does the whole search before this one notes which index its trial has."""
+
+    def set_trial_user_attr(self, trial_id, key, value):
+        if key == "index" and not os.path.exists(self.overtaken):
+            os.mkdir(self.overtaken)
+            assert ended(start("grid", self.path, trials=12)) == 0
+        super().set_trial_user_attr(trial_id, key, value)
+
+
+@pytest.mark.slow
+def test_without_locks_a_trial_that_waited_gives_way_to_a_later_one_that_began_first(tmp_path):
+    path = str(tmp_path / "study.journal")
+    storage = Overtaken(JournalFileBackend(path))
+    storage.path, storage.overtaken = path, tmp_path / "overtaken"
+    open_study(storage=storage).enqueue_trial({})
+    study = run("grid", storage, trials=12)
+    assert storage.overtaken.exists()
+    assert sorted(settings_of(study)) == sorted(settings_of(run("grid", trials=12)))
+
+
 # a journal
 
 
