@@ -135,13 +135,13 @@ def _run_next(
     """Run a new trial, or the next that waits in the study. It is added with its worker's name."""
 
     def objective(trial: optuna.Trial) -> list[float]:
-        waited = trial.user_attrs.get("worker") != worker
-        if waited:
+        known = {"index": index, "worker": worker}.items() <= trial.user_attrs.items()
+        if not known:  # it was waiting
             trial.set_user_attr("index", index)
             trial.set_user_attr("worker", worker)
         begun()
-        known = study.get_trials(deepcopy=False)
-        others = known[: trial.number] + (known[trial.number + 1 :] if waited else [])  # a new index is news to later ones
+        others = study.get_trials(deepcopy=False)
+        others = others[: trial.number] if known else others[: trial.number] + others[trial.number + 1 :]
         if index in {index_of(other) for other in others if counts(other)}:  # only where `alone` cannot lock
             raise Cancelled
         return run(trial)

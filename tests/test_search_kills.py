@@ -147,23 +147,35 @@ def test_without_locks_a_worker_gives_up_what_another_has_begun(tmp_path):
 
 
 class Overtaken(optuna.storages.JournalStorage):
-    """A storage in which another worker does the whole search before this one notes which index its trial has."""
+    """A storage in which another worker comes in between before this one calls `method` for the first time."""
 
-    def set_trial_user_attr(self, trial_id, key, value):
-        if key == "index" and not os.path.exists(self.overtaken):
-            os.mkdir(self.overtaken)
-            assert ended(start("grid", self.path, trials=12)) == 0
-        super().set_trial_user_attr(trial_id, key, value)
+    def overtake(self, method, between):
+        def overtaken(*args, **settings):
+            setattr(self, method, original)
+            between()
+            return original(*args, **settings)
+
+        original = getattr(self, method)
+        setattr(self, method, overtaken)
 
 
 @pytest.mark.slow
-def test_without_locks_a_trial_that_waited_gives_way_to_a_later_one_that_began_first(tmp_path):
+@pytest.mark.parametrize("method, done", [("set_trial_user_attr", 12), ("create_new_trial", 1)])
+def test_without_locks_no_setting_is_tried_twice_when_another_worker_comes_between(tmp_path, method, done):
+    """It does the first `done` settings; a trial that waits has then the index of one of them."""
     path = str(tmp_path / "study.journal")
-    storage = Overtaken(JournalFileBackend(path))
-    storage.path, storage.overtaken = path, tmp_path / "overtaken"
-    open_study(storage=storage).enqueue_trial({})
-    study = run("grid", storage, trials=12)
-    assert storage.overtaken.exists()
+    storage, came = Overtaken(JournalFileBackend(path)), []
+    study = open_study(storage=storage)
+
+    def between():
+        came.append(ended(start("grid", path, trials=done)))
+        study.enqueue_trial({})
+
+    if method == "set_trial_user_attr":
+        study.enqueue_trial({})
+    storage.overtake(method, between)
+    run("grid", storage, trials=12)
+    assert came == [0]
     assert sorted(settings_of(study)) == sorted(settings_of(run("grid", trials=12)))
 
 
