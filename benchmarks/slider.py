@@ -104,6 +104,7 @@ MOVE = """([root, range, stop]) => new Promise((resolve) => {
   };
   const observer = new MutationObserver(painted);
   observer.observe(root, { attributes: true, attributeFilter: ["data-request"] });
+  painted(); // a picture that was drawn ahead is there at once
 })"""
 
 # drags a slider over stops, one a frame, and resolves to [pictures painted, of them prepared]

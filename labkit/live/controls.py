@@ -54,14 +54,22 @@ class Control(traitlets.HasTraits):
     @property
     def index(self) -> int:
         """The stop it stands at, or nearest to."""
-        if self.form:
-            return int(np.abs(np.array(self.values) - self.value).argmin())
-        return self.values.index(self.value)
+        return self.index_of(self.value)
 
     @property
     def text(self) -> str:
         """Its value in words."""
-        return self.read(self.value) if self.form else str(self.stops[self.index][0])
+        return self.text_of(self.value)
+
+    def index_of(self, value: Any) -> int:
+        """The stop of a value, or the one nearest to it."""
+        if self.form:
+            return int(np.abs(np.array(self.values) - value).argmin())
+        return self.values.index(value)
+
+    def text_of(self, value: Any) -> str:
+        """A value in words."""
+        return self.read(value) if self.form else str(self.stops[self.index_of(value)][0])
 
     def read(self, number: float) -> str:
         """A number of this control in words: 93.5 % of a share, 0.052 of others."""

@@ -5,6 +5,7 @@ const LATE = 250; // ms without an answer before the figures are dimmed
 const LETTERS = 1.1; // how much a picture's letters grow where the panel is narrower than it; more, and they meet
 const LINES = 1.5; // how much its lines grow for a presenter; its letters grow with the whole picture
 const NEAR = 3; // controls that the presenter keeps in sight
+const READY = 32; // pictures that the kernel has drawn ahead and that stay at hand
 const SILENT = 20000; // ms without an answer before the kernel is called silent
 
 function make(tag, className, text) {
@@ -227,7 +228,9 @@ function slider(ctx, about) {
     range.value = i;
     value.value = stops()[i];
     range.setAttribute("aria-valuetext", value.value);
-    return ctx.ask(name, i);
+    const number = ctx.ask(name, i);
+    showReady(ctx, number);
+    return number;
   };
   range.addEventListener("input", () => moveTo(Number(range.value)));
   range.addEventListener("keydown", (event) => {
@@ -317,6 +320,35 @@ function controls(ctx, holder) {
   for (const about of ctx.about.controls.slice(0, NEAR).reverse()) near(ctx, about.name);
 }
 
+// ---- pictures drawn ahead
+
+// the texts of all controls, the moves that no picture has answered among them
+function placesNow(ctx) {
+  const stops = ctx.model.get("stops");
+  return Object.entries(ctx.model.get("frame").places).map(([name, { text }]) => {
+    const move = ctx.open.get(name);
+    return move === undefined ? text : typeof move[1] === "number" ? stops[name][move[1]] : null;
+  });
+}
+
+function keepReady(ctx, picture) {
+  const key = JSON.stringify(Object.values(picture.places).map(({ text }) => text));
+  ctx.ready.delete(key);
+  ctx.ready.set(key, picture);
+  if (ctx.ready.size > READY) ctx.ready.delete(ctx.ready.keys().next().value);
+  ctx.el.dataset.ready = ctx.ready.size; // for tests
+}
+
+// The kernel still gets the move, and answers it with the same picture.
+function showReady(ctx, number) {
+  const now = ctx.model.get("frame");
+  const ready = ctx.ready.get(JSON.stringify(placesNow(ctx)));
+  if (!ready || now.works || ready.number !== ctx.model.get("picture").number) return;
+  ctx.ahead = number;
+  const pinned = now.pinned && { ...now.pinned, difference: "" };
+  frame(ctx, { ...ready, pinned, request: number, prepared: true, works: false });
+}
+
 // ---- words
 
 function status(ctx, text) {
@@ -341,11 +373,9 @@ function cards(ctx, wanted, pinned) {
   holder.classList.toggle("labkit-has-pinned", Boolean(pinned));
 }
 
-function frame(ctx) {
-  const { model } = ctx;
-  const now = model.get("frame");
-  const picture = model.get("picture");
-  if (!now.marks) return;
+function frame(ctx, now = ctx.model.get("frame")) {
+  const picture = ctx.model.get("picture");
+  if (!now.marks || now.request < ctx.ahead) return; // what is shown was drawn ahead for a later move
   const presents = ctx.el.classList.contains("labkit-presents");
   const sizes = { letters: ctx.narrow ? LETTERS : 1, lines: presents ? LINES : 1 };
   const same = ctx.drawn && sizes.letters === ctx.drawn.sizes.letters && sizes.lines === ctx.drawn.sizes.lines;
@@ -361,7 +391,7 @@ function frame(ctx) {
   ctx.drawn.root.dataset.request = now.request;
   cards(ctx, now.cards, now.pinned);
   write(ctx.title, now.title || now.share);
-  const settled = ctx.answered(now.request);
+  const settled = now.number === undefined && ctx.answered(now.request); // the kernel has answered all moves
   for (const [name, place] of Object.entries(now.places)) ctx.controls.get(name)?.draw(place);
   foot(ctx, now);
   clearTimeout(ctx.speaks);
@@ -522,6 +552,7 @@ export default {
   render({ model, el }) {
     const about = model.get("layout_of");
     const ctx = { model, el, about, controls: new Map(), near: [], narrow: false, last: null };
+    Object.assign(ctx, { ready: new Map(), ahead: 0 }); // `ahead`: the last move that a picture drawn ahead answered
     el.classList.add("labkit-panel");
     el.classList.toggle("labkit-beside", about.controls.length > 4);
     el.setAttribute("role", "group");
@@ -560,7 +591,10 @@ export default {
     });
     width.observe(ctx.holder);
     model.on("change:frame", draw);
-    const heard = (message) => message.table && download(`${about.name}.csv`, new Blob([message.table], { type: "text/csv" }));
+    const heard = (message) => {
+      if (message.table) download(`${about.name}.csv`, new Blob([message.table], { type: "text/csv" }));
+      if (message.ahead) keepReady(ctx, message.ahead);
+    };
     model.on("msg:custom", heard);
     const gone = () => status(ctx, "⚠ the kernel of this panel has ended: run this cell again (Shift+Enter)");
     model.on("comm_live_update", gone);

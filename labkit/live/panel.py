@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class Panel(anywidget.AnyWidget):
         self._taken: dict[str, int] = {}  # the number of the browser's last move of each control
         self._focus: str | None = None
         self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._drawn: dict[str, int] = {}  # of what is kept: the number of the still part it was drawn ahead on
         self._past: list[dict[str, Any]] = []
         self._shown: Any = None
         self._words = Summary([], "")
@@ -132,7 +133,10 @@ class Panel(anywidget.AnyWidget):
 
     def share(self) -> str:
         """The settings as a short text that `set` takes."""
-        return "; ".join(f"{name}={control.text}" for name, control in self.controls.items())
+        return self._shared(self.settings())
+
+    def _shared(self, settings: Mapping[str, Any]) -> str:
+        return "; ".join(f"{name}={self.controls[name].text_of(value)}" for name, value in settings.items())
 
     def reset(self) -> None:
         """Back to the settings that the panel opened with."""
@@ -184,13 +188,14 @@ class Panel(anywidget.AnyWidget):
         job = self._job[0] if self._job else ""
         return {"name": self.name, "controls": controls, "job": job, "scenes": list(self.scenes)}
 
-    def _places(self) -> dict[str, dict[str, Any]]:
-        """Where the controls stand; what changes nothing at these settings is disabled."""
-        idle = self.view.idle(self.settings())
-        return {
-            name: {"index": control.index, "text": control.text, "disabled": control.disabled or name in idle}
-            for name, control in self.controls.items()
-        }
+    def _places(self, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Where the controls stand at these settings; what changes nothing there is disabled."""
+        idle, places = self.view.idle(settings), {}
+        for name, value in settings.items():
+            control = self.controls[name]
+            index, text = control.index_of(value), control.text_of(value)
+            places[name] = {"index": index, "text": text, "disabled": control.disabled or name in idle}
+        return places
 
     def _offered(self, change: object) -> None:
         if not self._together:
@@ -308,7 +313,8 @@ class Panel(anywidget.AnyWidget):
     def _keep(self, settings: Mapping[str, Any], result: Any) -> None:
         self._kept[_key(settings)] = result
         while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+            gone, _ = self._kept.popitem(last=False)
+            self._drawn.pop(gone, None)
 
     def _labour(self, number: int, settings: dict[str, Any], job: Job) -> None:
         try:
@@ -378,11 +384,28 @@ class Panel(anywidget.AnyWidget):
                 if _key(ahead) not in self._kept:
                     *_, result = self.view.results(**ahead)
                     self._keep(ahead, result)
+                self._draw_ahead(ahead, overtaken)
         given_up.reset(token)
         with self._wake:
             self._wake.wait_for(lambda: self._unsettled or overtaken(), timeout=30)
             if self._focus == name and number == self._newest and not self._unsettled:
                 self._focus = None
+
+    def _draw_ahead(self, settings: Mapping[str, Any], overtaken: Callable[[], bool]) -> None:
+        """Send the browser the picture of a stop, which it shows by itself when somebody goes there."""
+        key, result = _key(settings), self._kept[_key(settings)]
+        with DRAWING:
+            here, view = self.picture["number"], self.view
+            if overtaken() or self._drawn.get(key) == here or view.still_for(result) != view.still_for(self._shown):
+                return
+            try:
+                view.draw(result)
+                picture = self._picture(view.summarize(result), settings)
+            finally:
+                view.draw(self._shown)
+            if view.live.still() is self.picture["svg"]:
+                self._drawn[key] = here
+                self.send({"ahead": picture | {"number": here}})
 
     def _show(self, number: int, result: Any) -> None:
         with DRAWING:
@@ -397,30 +420,37 @@ class Panel(anywidget.AnyWidget):
 
         A message costs JupyterLab some milliseconds; two threads that hold messages back at once would lose some.
         """
-        live, words = self.view.live, self._words
+        live, words, settings = self.view.live, self._words, self.settings()
         with DRAWING, self.hold_sync():
             still = live.still()
             self.stops = {name: [text for text, _ in control.stops] for name, control in self.controls.items()}
             if still is not self.picture.get("svg"):
                 width, height = map(float, live.figure.bbox.size)
-                self.picture = {"svg": still, "width": width, "height": height, "points": live.hot()}
-            self.frame = {
+                size = {"width": width, "height": height, "number": next(self._numbers)}
+                self.picture = {"svg": still, "points": live.hot()} | size
+            self.frame = self._picture(words, settings) | {
                 "request": self._request,
                 "sent": next(self._numbers),  # what equals the last message is not sent
-                "places": self._places(),
-                "marks": live.marks(),
-                "cards": words.cards,
-                "alt": words.alt,
                 "status": self.status,
                 "works": self.works,
-                "title": words.title,
-                "progress": words.progress,
                 "left": self._left(words.progress),
                 "prepared": self._prepared,
-                "code": self.view.code(self.settings()),
-                "share": self.share(),
                 "pinned": self._ghost(),
             }
+
+    def _picture(self, words: Summary, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What the artists and the words show, and where the controls stand for that."""
+        return {
+            "places": self._places(settings),
+            "marks": self.view.live.marks(),
+            "cards": words.cards,
+            "alt": words.alt,
+            "status": words.status,
+            "title": words.title,
+            "progress": words.progress,
+            "code": self.view.code(settings),
+            "share": self._shared(settings),
+        }
 
     def _left(self, progress: float | None) -> str:
         """The time that the training still takes, in words."""

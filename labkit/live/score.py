@@ -19,7 +19,7 @@ from labkit.data import Split, take
 from labkit.live.ahead import give_up_if_overtaken
 from labkit.measure import wilson
 
-FRAME = 0.030  # seconds of scoring before the first picture is shown
+FRAME = 0.060  # seconds of scoring before the first picture is shown
 REFRESH = 0.5  # seconds between later ones
 FIRST = 16  # images in the first piece, from which the others are judged
 PIECE = 0.008  # seconds that a worker takes for one piece at most: as long may a newer setting have to wait

@@ -40,6 +40,10 @@ class View:
         """Move the artists."""
         raise NotImplementedError
 
+    def still_for(self, result: Any) -> Any:
+        """What the still part of the picture depends on."""
+        return None
+
     def summarize(self, result: Any) -> Summary:
         """The result in words."""
         raise NotImplementedError

@@ -35,11 +35,11 @@ def huffman_size(counts: np.ndarray) -> int:
     return packing.table_size(lengths) + packing.bytes_for(int(counts @ lengths), 1)
 
 
-def huffman_encode(symbols: np.ndarray) -> bytes:
-    """The table of code lengths, then each symbol's canonical code."""
+def huffman_encode(symbols: np.ndarray, counts: np.ndarray | None = None) -> bytes:
+    """The table of code lengths, then each symbol's canonical code; `counts` of the symbols, if the caller knows."""
     if not symbols.size:
         return b""
-    lengths = huffman_lengths(packing.counts_of(symbols))
+    lengths = huffman_lengths(packing.counts_of(symbols) if counts is None else counts)
     order, starts = _canonical(lengths)
     codes = np.zeros(lengths.size, np.int64)
     codes[order] = starts >> (32 - lengths[order])

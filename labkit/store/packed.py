@@ -46,7 +46,7 @@ class Packed:
             self.head += varint(CODERS.index("raw") + bits)
             self.pieces.append(Piece(component, f"raw {bits} bits", coding.pack_bits(symbols, bits)))
         else:
-            raw = _ENCODERS[coder](symbols)
+            raw = _ENCODERS[coder](symbols, counts)
             self.head += varint(CODERS.index(coder)) + varint(len(raw))
             self.pieces.append(Piece(component, coder, raw))
 

@@ -1,5 +1,7 @@
 """Range coding (Martin 1979) under a fixed histogram: fractions of a bit per symbol, by constriction."""
 
+import functools
+
 import constriction
 import numpy as np
 
@@ -17,11 +19,14 @@ def range_size(counts: np.ndarray) -> float:
     return packing.table_size(stored) + -(-cost_bits // 8)
 
 
-def range_encode(symbols: np.ndarray) -> bytes:
-    """The histogram, then one number inside the interval that the symbols narrow down (Martin 1979)."""
+def range_encode(symbols: np.ndarray, counts: np.ndarray | None = None) -> bytes:
+    """The histogram, then one number inside the interval that the symbols narrow down (Martin 1979).
+
+    `counts` says how often each symbol occurs, if the caller knows.
+    """
     if not symbols.size:
         return b""
-    resolution, stored, _ = _histogram(packing.counts_of(symbols))
+    resolution, stored, _ = _histogram(packing.counts_of(symbols) if counts is None else counts)
     head = packing.write_table(stored, resolution)
     if np.count_nonzero(stored) == 1:  # one symbol: the histogram is enough
         return head
@@ -59,6 +64,12 @@ def _histogram(counts: np.ndarray) -> tuple[int, np.ndarray, float]:
     A count 2^k · (1 + m / steps) is stored as 1 + k · steps + m, like a float of few bits: a rare symbol's share is
     then as precise as a frequent one's. 0 stands for a symbol that does not occur.
     """
+    return _small_floats(counts.astype(np.int64).tobytes())
+
+
+@functools.lru_cache(maxsize=8)  # the same counts are priced once or twice before they are written
+def _small_floats(raw: bytes) -> tuple[int, np.ndarray, float]:
+    counts = np.frombuffer(raw, np.int64)
     present = counts[counts > 0]
     fraction, exponent = np.frexp(present)  # count = fraction · 2^exponent, fraction in [1/2, 1)
     steps = _STEPS[:, None]  # (resolutions, 1)
@@ -70,6 +81,7 @@ def _histogram(counts: np.ndarray) -> tuple[int, np.ndarray, float]:
     best = int(np.argmin(cost + widths * counts.size))
     table = np.zeros(counts.size, np.int64)
     table[counts > 0] = stored[best]
+    table.flags.writeable = False
     return best, table, float(cost[best])
 
 

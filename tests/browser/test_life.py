@@ -65,6 +65,22 @@ def test_a_share_can_be_typed_as_people_write_it(panel, typed, value):
     assert card(panel, "accuracy")[0] == expected(*at(panel))
 
 
+def test_a_picture_that_was_drawn_ahead_is_there_before_the_kernel_answers(panel):
+    slider, root = handle(panel, "sparsity"), panel.element_handle()
+    slider.focus()
+    panel.page.wait_for_function("root => Number(root.dataset.ready) >= 6", arg=root)
+    there = panel.evaluate("""root => {
+      const range = root.querySelector("input[type=range]");
+      range.value = Number(range.value) + 1;
+      range.dispatchEvent(new Event("input", { bubbles: true }));
+      return [root.labkitAsks(), root.dataset.request === root.dataset.asked, root.dataset.alt];
+    }""")
+    assert there[:2] == [1, True]
+    assert f"accuracy {expected(*at(panel))} " in there[2]
+    settle(panel)
+    assert alt(panel) == there[2]
+
+
 def test_a_hundred_fast_moves_end_in_the_last_value(panel):
     panel.evaluate("""root => new Promise(done => {
       const [first, second] = root.querySelectorAll("input[type=range]");

@@ -355,6 +355,53 @@ def test_stops_beside_the_present_one_are_measured_ahead_while_a_control_has_the
     assert (pure.alt, pure.frame["prepared"]) == ("dot at 4, settled", True)
 
 
+SHOWN = ("places", "marks", "cards", "alt", "status", "title", "progress", "code", "share")
+
+
+def sent_ahead(panel, count):
+    """The pictures that a panel sends ahead while its slider has the focus, by what they show."""
+    sent = []
+    panel.send = lambda content: sent.append(content["ahead"])
+    panel._handle_custom_msg({"do": "focus", "name": "value"}, [])
+    until(lambda: len(sent) >= count)
+    return {picture["alt"]: picture for picture in sent}
+
+
+def test_pictures_of_the_stops_beside_are_sent_ahead_as_they_are_shown_there(pure):
+    here = pure.frame
+    for alt, ahead in sent_ahead(pure, 6).items():
+        pure.controls["value"].value = int(alt.removeprefix("dot at ").removesuffix(", settled"))
+        assert {name: ahead[name] for name in SHOWN} == {name: pure.frame[name] for name in SHOWN}
+        assert ahead["number"] == pure.picture["number"]
+    pure.controls["value"].value = 3
+    assert {name: here[name] for name in SHOWN} == {name: pure.frame[name] for name in SHOWN}
+
+
+def test_what_is_drawn_ahead_leaves_the_artists_where_they_were(pure):
+    sent_ahead(pure, 6)
+    assert pure.view.live.marks() == pure.frame["marks"] == picture(3)
+    summarize = pure.view.summarize
+
+    def fails(result):
+        if result[0] == 8:
+            raise RuntimeError("cannot summarize")
+        return summarize(result)
+
+    pure.view.summarize = fails
+    pure.controls["value"].value = 7
+    until(settled(pure, 7))
+    pure._handle_custom_msg({"do": "focus", "name": "value"}, [])
+    until(lambda: (8, 0, "settled") in pure.view.drawn)
+    until(lambda: pure.view.drawn[-1] == (7, 0, "settled"))
+    assert pure.view.live.marks() == picture(7)
+
+
+def test_nothing_is_sent_ahead_whose_still_part_is_another(pure):
+    pure.view.still_for = lambda result: result[0] > 3
+    assert set(sent_ahead(pure, 3)) == {f"dot at {value}, settled" for value in (2, 1, 0)}
+    assert (4, 0, "settled") not in pure.view.drawn
+
+
 def test_measuring_ahead_is_given_up_for_a_real_move(pure):
     given_up, gate = threading.Event(), Gate()
 
