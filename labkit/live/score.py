@@ -17,9 +17,10 @@ from labkit._module import logits_of
 from labkit.compress import _weights
 from labkit.data import Split, take
 from labkit.live.ahead import give_up_if_overtaken
-from labkit.measure import wilson
+from labkit.significance import wilson
 
-FRAME = 0.060  # seconds of scoring before the first picture is shown
+PREVIEW = 0.030  # seconds of scoring before the first picture is shown
+ALL = 0.120  # seconds in which all images are scored without a picture before that
 REFRESH = 0.5  # seconds between later ones
 FIRST = 16  # images in the first piece, from which the others are judged
 PIECE = 0.008  # seconds that a worker takes for one piece at most: as long may a newer setting have to wait
@@ -58,7 +59,10 @@ class Score:
 
 
 def scores(model: nn.Module, split: Split) -> Iterator[Score]:
-    """A preview after about FRAME seconds, one every REFRESH seconds, and at last the score on the whole split."""
+    """A preview after about PREVIEW seconds, one every REFRESH seconds, and at last the score on the whole split.
+
+    No preview where the whole split will have taken less than about ALL seconds.
+    """
     # a copy of plain floats: a quantized weight would be computed anew for every chunk of images
     model = _weights.plain(model).eval()
     return _scores(model, split, _lay_out(model, split.x))
@@ -95,7 +99,8 @@ def _scores(model: nn.Module, split: Split, layout: torch.memory_format) -> Iter
     predicted: list[Tensor] = []
     working: deque[Future[Any]] = deque()  # pieces of images, in order: no worker waits for another to end its piece
     label = int(split.y.max())
-    done, asked, piece, due = 0, 0, FIRST, time.perf_counter() + FRAME
+    done, asked, piece, began = 0, 0, FIRST, time.perf_counter()
+    due = began + PREVIEW
     try:
         while done < len(split):
             while asked < len(split) and len(working) < (AHEAD if predicted else 1):
@@ -106,7 +111,8 @@ def _scores(model: nn.Module, split: Split, layout: torch.memory_format) -> Iter
             predicted.append(classes)
             done += len(classes)
             piece = max(1, min(CACHED, int(len(classes) * PIECE / seconds)))
-            if (now := time.perf_counter()) >= due and done < len(split):
+            now = time.perf_counter()
+            if now >= due and done < len(split) and (now - began) * len(split) / done > ALL:
                 yield _score(predicted, split, done)
                 due = now + REFRESH
     finally:

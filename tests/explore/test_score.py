@@ -9,8 +9,9 @@ from torch import nn
 
 from labkit.data import Split
 from labkit.live import score as _score
-from labkit.live.score import FRAME, REFRESH, Score, scores
-from labkit.measure import accuracy, wilson
+from labkit.live.score import ALL, PREVIEW, REFRESH, Score, scores
+from labkit.measure import accuracy
+from labkit.significance import wilson
 
 
 class Clock:
@@ -71,8 +72,8 @@ def test_the_first_score_of_a_slow_network_is_on_time_and_the_rest_follow(clock,
     split = images(int(3 / an_image))  # three seconds in all
     seen = timed(clock, Timed(clock, an_image), split)
     times, found = [t for t, _ in seen], [s for _, s in seen]
-    assert FRAME <= times[0] <= 1.3 * FRAME
-    assert 0.4 * FRAME / an_image < found[0].images < 1.3 * FRAME / an_image
+    assert PREVIEW <= times[0] <= 1.3 * PREVIEW
+    assert 0.4 * PREVIEW / an_image < found[0].images < 1.3 * PREVIEW / an_image
     assert [s.settled for s in found] == [False] * (len(found) - 1) + [True]
     assert 3 / REFRESH - 2 < len(found) < 3 / REFRESH + 3
     assert max(b - a for a, b in zip(times, times[1:], strict=False)) < 1.5 * REFRESH
@@ -90,7 +91,14 @@ def test_a_fast_network_gives_one_settled_score(clock):
     split = images(5_000)
     ((now, score),) = timed(clock, Timed(clock, 1e-6), split)
     assert score.settled
-    assert now < FRAME
+    assert now < PREVIEW
+
+
+@pytest.mark.parametrize("seconds, previews", [(0.8 * ALL, 0), (1.5 * ALL, 1)])
+def test_a_network_that_is_nearly_done_gives_no_preview(clock, seconds, previews):
+    assert PREVIEW < seconds < REFRESH
+    *early, (_, last) = timed(clock, Timed(clock, seconds / 5_000), images(5_000))
+    assert (len(early), last.settled) == (previews, True)
 
 
 def test_a_network_with_dear_calls_is_called_seldom(clock):
