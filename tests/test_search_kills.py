@@ -160,7 +160,7 @@ class Overtaken(optuna.storages.JournalStorage):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method, done", [("set_trial_user_attr", 12), ("create_new_trial", 1)])
+@pytest.mark.parametrize(("method", "done"), [("set_trial_user_attr", 12), ("create_new_trial", 1)])
 def test_without_locks_no_setting_is_tried_twice_when_another_worker_comes_between(tmp_path, method, done):
     """It does the first `done` settings; a trial that waits has then the index of one of them."""
     path = str(tmp_path / "study.journal")

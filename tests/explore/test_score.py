@@ -94,7 +94,7 @@ def test_a_fast_network_gives_one_settled_score(clock):
     assert now < PREVIEW
 
 
-@pytest.mark.parametrize("seconds, previews", [(0.8 * ALL, 0), (1.5 * ALL, 1)])
+@pytest.mark.parametrize(("seconds", "previews"), [(0.8 * ALL, 0), (1.5 * ALL, 1)])
 def test_a_network_that_is_nearly_done_gives_no_preview(clock, seconds, previews):
     assert PREVIEW < seconds < REFRESH
     *early, (_, last) = timed(clock, Timed(clock, seconds / 5_000), images(5_000))
