@@ -49,7 +49,7 @@ from labkit.zoo import load_model
 
 _MODULES = (
     *("article", "augment", "compress", "data", "drawing", "explore", "losses", "models", "optim", "search", "seeds"),
-    *("store", "surfaces", "sweep", "teach", "topics", "train", "zoo"),
+    *("significance", "store", "surfaces", "sweep", "teach", "topics", "train", "zoo"),
 )
 
 __all__ = [

@@ -147,17 +147,6 @@ def hooks_of(after_step: Hooks) -> tuple[Hook, ...]:
     return hooks
 
 
-def counted(hooks: Sequence[Hook], total: int, steps_before: int, epochs_before: int) -> Hook:
-    """A hook that calls `hooks` with the step counted in a longer training (`Step.within`)."""
-
-    def hook(model: nn.Module, step: Step) -> None:
-        whole = step.within(total, steps_before, epochs_before)
-        for one in hooks:
-            one(model, whole)
-
-    return hook
-
-
 def steps_of(images: int, batch_size: int) -> int:
     """The number of batches in an epoch of `fit`."""
     images, batch_size = _check.whole("images", images, 0, 2**62), _check.whole("batch_size", batch_size, 1, 2**62)

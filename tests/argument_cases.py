@@ -12,8 +12,22 @@ from arguments import DATA, MODEL, SPLIT, Case, Fresh
 from torch import nn
 
 import labkit as lk
-from labkit import article, augment, data, explore, losses, models, optim, store, surfaces, sweep, train, zoo
-from labkit.compress import codebook, deep_compression, distill, gradients, magnitude, qat, quantize, structured
+from labkit import (
+    article,
+    augment,
+    data,
+    explore,
+    losses,
+    models,
+    optim,
+    significance,
+    store,
+    surfaces,
+    sweep,
+    train,
+    zoo,
+)  # fmt: skip
+from labkit.compress import codebook, deep_compression, distill, gradients, grid, magnitude, qat, quantize, structured
 from labkit.compress import compose as composing
 from labkit.compress.compose import one_shot
 from labkit.seeds import over_seeds
@@ -32,7 +46,7 @@ LK = FOLDER / "net.lk"
 LK.write_bytes(store.encode(MODEL))
 NET = article.new_net(64, 4, 10)
 NPX, NPY = X.flatten(1).double().numpy(), article.one_hot(Y.numpy(), 10).astype(float)
-GRID = quantize.choose_grid(MODEL[1].weight.detach(), 4)
+GRID = grid.choose_grid(MODEL[1].weight.detach(), 4)
 ROUNDED = lk.quantize(MODEL, 8, activation_bits=8, calibration=SPLIT)
 NORMED = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)).eval()
 QUICK = dict(epochs=1, lr=0.01, progress=False)
@@ -99,13 +113,13 @@ COMPRESS = [
     Case(qat.keep_grids, dict(model=MODEL)),
     Case(qat.on_grids, dict(model=MODEL)),
     Case(lk.finish_qat, dict(model=lk.prepare_qat(MODEL, 4))),
-    Case(quantize.choose_grid, dict(x=X, bits=4), {"group_size": "whole"}),
-    Case(quantize.choose_grid, dict(x=X, bits=4, granularity="group", group_size=8)),
-    Case(quantize.to_integers, dict(x=MODEL[1].weight.detach(), grid=GRID), {"grid": "mapping"}),
-    Case(quantize.levels, dict(x=MODEL[1].weight.detach(), grid=GRID), {"grid": "mapping"}),
-    Case(quantize.to_floats, dict(q=quantize.to_integers(MODEL[1].weight.detach(), GRID), grid=GRID),
+    Case(grid.choose_grid, dict(x=X, bits=4), {"group_size": "whole"}),
+    Case(grid.choose_grid, dict(x=X, bits=4, granularity="group", group_size=8)),
+    Case(grid.to_integers, dict(x=MODEL[1].weight.detach(), grid=GRID), {"grid": "mapping"}),
+    Case(grid.levels, dict(x=MODEL[1].weight.detach(), grid=GRID), {"grid": "mapping"}),
+    Case(grid.to_floats, dict(q=grid.to_integers(MODEL[1].weight.detach(), GRID), grid=GRID),
          {"grid": "mapping"}),
-    Case(quantize.fake_quantize, dict(x=MODEL[1].weight.detach(), grid=GRID), {"grid": "mapping"}),
+    Case(grid.fake_quantize, dict(x=MODEL[1].weight.detach(), grid=GRID), {"grid": "mapping"}),
     Case(lk.quantize, dict(model=MODEL, activation_bits=8, calibration=SPLIT), {"group_size": "whole"}),
     Case(lk.quantize, dict(model=MODEL, granularity="group", group_size=8), {"activation_bits": "whole",
          "calibration": "split"}),
@@ -194,20 +208,20 @@ MODELS = [
     Case(zoo.record, dict(path="a.safetensors"), {"path": "text"}),
 ]  # fmt: skip
 MEASURE = [
-    Case(measuring.wilson, dict(correct=3, images=10)),
+    Case(significance.wilson, dict(correct=3, images=10)),
     Case(measuring.accuracy_when_smaller, dict(model=MODEL, split=SPLIT), {"sparsities": "texts"}, free=("bits",)),
     Case(lk.accuracy, dict(model=MODEL, split=SPLIT)),
-    Case(measuring.with_range, dict(row=dict(mean=1.0, min=0.5, max=2.0))),
+    Case(significance.with_range, dict(row=dict(mean=1.0, min=0.5, max=2.0))),
     Case(measuring.size_bytes, dict(model=MODEL)),
     Case(measuring.counts, dict(model=MODEL)),
     Case(measuring.macs, dict(model=MODEL, image=X[0])),
     Case(measuring.latency_ms, dict(model=MODEL, images=X, repeats=1)),
     Case(lk.measure, dict(model=MODEL, split=SPLIT)),
-    Case(measuring.mcnemar, dict(lost=3, won=2)),
+    Case(significance.mcnemar, dict(lost=3, won=2)),
     Case(lk.compare, dict(before=MODEL, after=MODEL, split=SPLIT)),
     Case(measuring.accuracy_vs, dict(before=Y == 3, model=MODEL, split=SPLIT)),
-    Case(measuring.difference, dict(lost=3, won=2, images=40)),
-    Case(measuring.with_difference, dict(pair=dict(lost=3, won=2, p=0.5), images=40)),
+    Case(significance.difference, dict(lost=3, won=2, images=40)),
+    Case(significance.with_difference, dict(pair=dict(lost=3, won=2, p=0.5), images=40)),
     Case(lk.sensitivity, dict(model=MODEL, split=SPLIT, changes={"4 bits": functools.partial(lk.quantize, bits=4)}),
          {"parts": "mapping"}),
     Case(measuring.kinds, dict(model=MODEL)),

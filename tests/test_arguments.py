@@ -29,7 +29,7 @@ NAMED = dict(argvalues=REST, ids=lambda case: case.name)
 # What is not tried, and why.
 ROOMS = (
     "article", "augment", "compress", "data", "drawing", "explore", "frontier", "losses", "measure", "models", "optim",
-    "search", "seeds", "store", "surfaces", "sweep", "topics", "train", "zoo",
+    "search", "seeds", "significance", "store", "surfaces", "sweep", "topics", "train", "zoo",
 )  # fmt: skip
 BETWEEN = """
     small_cnn
@@ -68,7 +68,7 @@ EXEMPT = {
     **dict.fromkeys(["data.damaged", "data.data_dir", "data.manifest", "zoo.figures"], "no arguments"),
     **dict.fromkeys(["data.publish", "data.working_on"], "writes into data/"),
     **dict.fromkeys(["zoo.Recipe", "optim.Step"], "a record of ours"),
-    **dict.fromkeys(["train.hooks_of", "train.counted"], "between parts: fit tries it"),
+    "train.hooks_of": "between parts: fit tries it",
     "search.Cancelled": "an exception",
     "train.Interrupted": "an exception",
     "article.printed_gradient": "it is there to fail",
@@ -77,11 +77,11 @@ EXEMPT = {
         ["codebook.Lookup", "codebook.install", "codebook.initial_centroids", "codebook.to_floats", "distill.Guided",
          "distill.guided", "distill.with_logits", "fold.scale_and_shift", "integer.Stage", "integer.IntegerLayer",
          "integer.IntegerNetwork", "integer.fixed_point", "integer.times", "qat.FakeQuantize", "qat.straight_through",
-         "quantize.Grid", "quantize.Dequantize", "quantize.QuantizeInput", "quantize.install",
+         "grid.Grid", "quantize.Dequantize", "quantize.QuantizeInput", "quantize.install",
          "quantize.has_input_quantizer", "quantize.install_input_quantizer", "quantize.remove_input_quantizers",
          "structured.unit_importance", "structured.least_important", "parts.Plain", "parts.Quantized", "parts.Shared",
-         "parts.parts", "parts.input_quantizers", "parts.rounding_parts", "quantize.grid_shapes",
-         "quantize.check_grid", "quantize.check_groups", "quantize.in_groups", "quantize.spread",
+         "parts.parts", "parts.input_quantizers", "parts.rounding_parts", "grid.grid_shapes",
+         "grid.check_grid", "grid.check_groups", "grid.check_settings", "grid.in_groups", "grid.spread",
          "quantize.can_round_input", "parts.assemble"],
         "between parts"),
 }  # fmt: skip

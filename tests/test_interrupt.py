@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from labkit.compress.distill import Hint, distill, teacher_outputs
 from labkit.data import Data
 from labkit.losses import cross_entropy
 from labkit.sweep import sweep
@@ -50,6 +51,26 @@ def test_an_interrupted_training_hands_back_the_network_and_the_history(mlp: nn.
         "training was stopped after 2 whole epochs; this exception holds the network and the history so far as .model "
         "and .history: in a notebook, import sys, and they are sys.last_value.model and .history"
     )
+
+
+@pytest.mark.parametrize("hinted", [False, True], ids=["without a hint", "with a hint"])
+def test_an_interrupted_distillation_hands_back_the_student(mlp: nn.Module, trained: nn.Module, digits: Data, hinted):
+    hint = Hint(teacher_outputs(trained, digits.train.x, layer="2"), "1", 0.1) if hinted else None
+    how = dict(teacher=trained, hint=hint, epochs=3, lr=1e-2, progress=False)
+
+    def interrupt(model, step):
+        if step.number > 2 * STEPS:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        distill(mlp, digits.train, after_step=interrupt, **how)
+    student = caught.value.model
+    cancelled, _ = distill(mlp, digits.train, cancel=iter([*[False] * (2 * STEPS + 1), True]).__next__, **how)
+    assert type(student) is type(mlp)
+    assert student.state_dict().keys() == mlp.state_dict().keys()
+    assert all(value.equal(student.state_dict()[name]) for name, value in cancelled.state_dict().items())
+    assert not student.training
+    assert len(caught.value.history) == 2
 
 
 def test_it_is_a_keyboard_interrupt_that_survives_pickling(mlp: nn.Module, digits: Data):

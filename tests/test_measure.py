@@ -1,17 +1,13 @@
-"""Measures: intervals, p-values and costs against slow, independent computations and figures worked out by hand."""
+"""Measures: accuracies and costs against slow, independent computations and figures worked out by hand."""
 
 import copy
 import importlib
 import math
-from fractions import Fraction
 from functools import partial
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -26,17 +22,13 @@ from labkit.measure import (
     counts,
     latency_ms,
     macs,
-    mcnemar,
     measure,
     sensitivity,
     size_bytes,
-    wilson,
-    with_range,
 )
 from labkit.models import build, mlp
+from labkit.significance import mcnemar, wilson
 from tests.unlabelled import unlabelled
-
-Z95 = 1.959963984540054
 
 
 class Table(nn.Module):
@@ -52,73 +44,6 @@ class Table(nn.Module):
 
 def images(truth):
     return Split(torch.arange(len(truth)).float().view(-1, 1, 1, 1), torch.tensor(truth))
-
-
-# the interval
-
-
-def score_interval(correct, n, z):
-    """The shares p that the score test |correct/n - p| ≤ z √(p(1 - p)/n) does not reject, by bisection."""
-    share = correct / n
-
-    def rejected(p):
-        return (share - p) ** 2 > z * z * p * (1 - p) / n
-
-    ends = []
-    for outside in (0.0, 1.0):
-        inside = share
-        for _ in range(100):
-            middle = (inside + outside) / 2
-            inside, outside = (inside, middle) if rejected(middle) else (middle, outside)
-        ends.append(inside)
-    return tuple(ends)
-
-
-counts_of = st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
-
-
-@given(counts_of)
-def test_wilson_is_what_the_score_test_does_not_reject(case):
-    assert wilson(*case) == pytest.approx(score_interval(*case, Z95), abs=1e-9)
-
-
-@given(counts_of)
-def test_wilson_holds_the_share_and_is_symmetric_in_right_and_wrong(case):
-    correct, n = case
-    low, high = wilson(correct, n)
-    assert 0 <= low <= correct / n <= high <= 1
-    assert wilson(n - correct, n) == pytest.approx((1 - high, 1 - low), abs=1e-12)
-
-
-@pytest.mark.parametrize("n", [1, 7, 5_000])
-def test_nothing_right_and_everything_right_keep_a_width(n):
-    assert wilson(0, n) == (0, pytest.approx(Z95**2 / (n + Z95**2)))
-    assert wilson(n, n) == (pytest.approx(n / (n + Z95**2)), 1)
-
-
-def test_wilson_at_another_confidence():
-    assert wilson(40, 50, 0.6826894921370859) == pytest.approx(score_interval(40, 50, 1.0), abs=1e-9)
-    assert wilson(40, 50, 0.99)[0] < wilson(40, 50)[0] < wilson(400, 500)[0]
-
-
-def test_wilson_covers_the_truth_as_often_as_it_says():
-    n, p = 60, 0.9
-    chance = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
-    covered = sum(c for k, c in enumerate(chance) if wilson(k, n)[0] <= p <= wilson(k, n)[1])
-    assert covered == pytest.approx(0.95, abs=0.02)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "said"),
-    [
-        ((1, 0), ValueError, f"images is 0; allowed: a whole number from 1 to {2**62}"),
-        ((6, 5), ValueError, "correct is 6; allowed: a whole number from 0 to 5"),
-        ((0.5, 5), TypeError, "correct is 0.5; allowed: a whole number from 0 to 5"),
-        ((1, 5, 1), ValueError, "confidence is 1; allowed: a number in (0, 1)"),
-    ],
-)
-def test_wilson_refuses(refuses, arguments, error, said):
-    refuses(error, said, wilson, *arguments)
 
 
 # accuracy
@@ -160,34 +85,6 @@ def test_a_wrapped_network_is_measured_like_the_one_inside(wrap, trained, digits
     assert sensitivity(wrap(trained), digits.validation, {"half": partial(prune, sparsity=0.5)}).equals(
         sensitivity(trained, digits.validation, {"half": partial(prune, sparsity=0.5)})
     )
-
-
-# the paired test
-
-
-def sign_test(lost, won):
-    """2 · P(Binomial(lost + won, ½) ≤ min), in whole numbers."""
-    n = lost + won
-    below = sum(math.comb(n, k) for k in range(min(lost, won) + 1))
-    return min(Fraction(1), Fraction(2 * below, 2**n))
-
-
-@given(st.integers(0, 300), st.integers(0, 300))
-def test_mcnemar_is_the_exact_sign_test(lost, won):
-    assert mcnemar(lost, won) == pytest.approx(float(sign_test(lost, won)), rel=1e-9)
-    assert mcnemar(lost, won) == mcnemar(won, lost)
-
-
-def test_mcnemar_by_hand_and_at_size():
-    assert mcnemar(0, 0) == 1
-    assert mcnemar(0, 5) == pytest.approx(1 / 16)
-    assert mcnemar(3_000, 3_200) == pytest.approx(float(sign_test(3_000, 3_200)), rel=1e-7)
-    assert mcnemar(0, 5_000) == 0
-
-
-def test_mcnemar_refuses(refuses):
-    refuses(ValueError, f"lost is -1; allowed: a whole number from 0 to {2**31}", mcnemar, -1, 2)
-    refuses(TypeError, f"won is 2.0; allowed: a whole number from 0 to {2**31}", mcnemar, 1, 2.0)
 
 
 def test_compare_counts_the_images_on_which_two_models_differ():
@@ -446,11 +343,6 @@ def test_measure_refuses(refuses, trained, digits):
     refuses(TypeError, "model is a Data; allowed: a torch.nn.Module", measure, digits, digits.validation)
     said = "latency_batch is 301; allowed: a whole number from 1 to 300"
     refuses(ValueError, said, measure, trained, digits.validation, latency_batch=301)
-
-
-def test_figures_of_several_seeds_in_a_cell():
-    row = pd.Series([97.44, 97.61, 97.84]).agg(["mean", "min", "max"])
-    assert with_range(row) == "97.6 (97.4–97.8)"
 
 
 def test_accuracy_when_smaller_is_that_of_the_pruned_and_the_rounded_network(trained, digits):

@@ -121,7 +121,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "on 4,000 other": "labkit.topics.hyperparameter_search.experiment.FRESH",
     },
     "06": {
-        "600 steps long": "labkit.topics.regularization.panel.STEPS",
+        "600 steps long": "labkit.topics.regularization.runs.STEPS",
         "L2, 300 steps": "= 1000 / 50 * 15",
         "after 40 steps": "5 epochs of 1,000 images by 128",
         "images, 1,200 steps": "labkit.topics.regularization.experiment.FEW_BUDGET",

@@ -8,7 +8,8 @@ from torch import nn
 
 import labkit as lk
 from labkit import store
-from labkit.compress.quantize import choose_grid, fake_quantize, quantize_inputs
+from labkit.compress.grid import choose_grid, fake_quantize
+from labkit.compress.quantize import quantize_inputs
 from labkit.data import Data, take
 from labkit.live import words as _words
 from labkit.live.baseline import from_user

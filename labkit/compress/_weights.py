@@ -121,9 +121,11 @@ def chosen(
 ) -> dict[str, Tensor]:
     """The weights named by `layers` (all if it is None) but not by `exclude`; a layer's name stands for its weights.
 
-    Any other parameter of two or more dimensions can be chosen by its own name.
+    Any other parameter of two or more dimensions can be chosen by its own name. Each layer that shares a weight names
+    it; the result has its first name.
     """
-    every = _tensors(opened(model))
+    model = opened(model)
+    every = _tensors(model)
     counted = [name for name, (_, counts) in every.items() if counts]
     if not (counted if layers is None else every):
         raise ValueError(f"model {type(model).__name__} has no weight of two or more dimensions; nothing to compress")
@@ -131,8 +133,9 @@ def chosen(
         raise ValueError(f"layers is {layers!r}; allowed: a list of at least one name, or None for all")
     if isinstance(exclude, str) or not isinstance(exclude, Collection | None):
         raise ValueError(f"exclude is {exclude!r}; allowed: a list of names")
-    names = counted if layers is None else [k for layer in layers for k in _named("layers", layer, every, counted)]
-    left_out = {k for layer in exclude or () for k in _named("exclude", layer, every, counted)}
+    known = {} if layers is None and not exclude else _first_names(model, every)
+    names = counted if layers is None else [k for layer in layers for k in _named("layers", layer, known, counted)]
+    left_out = {k for layer in exclude or () for k in _named("exclude", layer, known, counted)}
     names = [name for name in names if name not in left_out]
     if not names:
         raise ValueError(f"exclude is {exclude!r}; allowed: a list that leaves a weight to work on")
@@ -142,8 +145,21 @@ def chosen(
     return {name: every[name][0] for name in names}
 
 
-def _named(argument: str, layer: str, every: Collection[str], counted: list[str]) -> list[str]:
-    names = [layer] if layer in every else [name for name in counted if name.rpartition(".")[0] == layer]
+def _first_names(model: nn.Module, every: Collection[str]) -> dict[str, str]:
+    """{each name of a tensor: its name in `every`}: a tensor has several names if several layers hold it."""
+    firsts = {id(identity(*owner_of(model, name))): name for name in every}
+    return {
+        f"{prefix}.{attribute}".lstrip("."): firsts[same]
+        for prefix, owner in model.named_modules(remove_duplicate=False)
+        if not isinstance(owner, parametrize.ParametrizationList)
+        for attribute in [*owner._parameters, *parametrizations(owner)]
+        if (same := id(identity(owner, attribute))) in firsts
+    }
+
+
+def _named(argument: str, layer: str, known: Mapping[str, str], counted: list[str]) -> list[str]:
+    names = [first for name, first in known.items() if name.rpartition(".")[0] == layer and first in counted]
+    names = [known[layer]] if layer in known else names
     if not names:
         raise ValueError(f"{argument} names {layer!r}; allowed: {', '.join(counted)}")
     return names

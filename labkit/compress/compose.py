@@ -10,6 +10,7 @@ Each step returns what a file can hold, and later steps preserve it: zeros stay 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from labkit import _check
 from labkit._module import clone
+from labkit.compress._phases import Phases, Training
 from labkit.compress.distill import distill, teacher_outputs
 from labkit.compress.magnitude import apply_masks, masks_of, prune
 from labkit.compress.qat import finish_qat, keep_grids, on_grids, prepare_qat
@@ -24,7 +26,7 @@ from labkit.compress.quantize import quantize
 from labkit.data import Split
 from labkit.losses import check_distillation
 from labkit.optim import Hook, Hooks
-from labkit.train import counted, fit, hooks_of, steps_of
+from labkit.train import fit, steps_of
 
 STEPS = ("prune", "quantize", "distil")
 
@@ -62,7 +64,8 @@ def compose(
         **settings: those of `fit` except loss and augment.
 
     Returns:
-        The new model, and the history of `fit` with the column phase, the name of the step.
+        The new model, and the history of `fit` with the column phase, the name of the step; epochs are counted from 1
+        to `epochs`, and attrs["cancelled"] is true if `cancel` ended a step. Without epochs it is empty.
 
     Raises:
         ValueError: an unknown step, epochs that are no multiple of the steps, or a setting out of range.
@@ -86,23 +89,21 @@ def compose(
     check_distillation(temperature, 1)
     if taken := {"loss", "augment"} & settings.keys():
         raise ValueError(f"{min(taken)} is set by each step; allowed: the other settings of fit")
-    hooks, number = hooks_of(after_step), max(1, len(steps))
     share = _share(epochs, len(steps))
+    phases = Phases(after_step, epochs, steps_of(len(train), settings.get("batch_size", 128)))
     if not epochs:
-        return _at_once(model, steps, sparsity, bits), pd.DataFrame()
-    teacher = teacher_outputs(model, train.x) if "distil" in steps else None
-    of_part = share * steps_of(len(train), settings.get("batch_size", 128))
-    model, histories = clone(model), []
-    for i, step in enumerate(steps or ["fine-tune"]):
+        return _at_once(model, steps, sparsity, bits), phases.history
+    teach: Training = fit
+    if "distil" in steps:
+        teach = partial(distill, teacher=teacher_outputs(model, train.x), temperature=temperature, alpha=1.0)
+    model = clone(model)
+    for step in steps or ["fine-tune"]:
         model = _begin(model, step, sparsity, bits)
         # a weight that trains for a grid keeps its zeros by itself: they get no gradient
         free = {name: mask for name, mask in masks_of(model).items() if name not in on_grids(model)}
-        whole = counted(hooks, number * of_part, i * of_part, i * share)
-        how = settings | dict(epochs=share, lr=lr, after_step=[_holding(free), whole])
-        model, history = _train(model, train, teacher if step == "distil" else None, temperature, how)
-        histories.append(history.assign(phase=step))
-        model = as_stored(model)
-    return model, pd.concat(histories, ignore_index=True)
+        training = partial(teach if step == "distil" else fit, model, train, lr=lr, **settings)
+        model = as_stored(phases.run(step, training, share, [_holding(free)]))
+    return model, phases.history
 
 
 def _at_once(model: nn.Module, steps: Sequence[str], sparsity: float, bits: int) -> nn.Module:
@@ -139,15 +140,6 @@ def _begin(model: nn.Module, step: str, sparsity: float, bits: int) -> nn.Module
 def _holding(masks: dict[str, Tensor]) -> Hook:
     """A hook that applies `masks`."""
     return lambda model, step: apply_masks(model, masks)
-
-
-def _train(
-    model: nn.Module, train: Split, teacher: Tensor | None, temperature: float, how: dict[str, Any]
-) -> tuple[nn.Module, pd.DataFrame]:
-    """Train on the labels, or on nothing but the logits `teacher`, if given."""
-    if teacher is None:
-        return fit(model, train, **how)
-    return distill(model, train, teacher=teacher, temperature=temperature, alpha=1.0, **how)
 
 
 def one_shot(model: nn.Module, sparsity: float, bits: int) -> nn.Module:

@@ -10,6 +10,7 @@ less scattered; `embed` then restores the whole architecture, with zeros where t
 """
 
 import operator
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -19,13 +20,14 @@ from torch import Tensor, nn
 from labkit import _check
 from labkit._module import clone
 from labkit.compress import _weights
+from labkit.compress._phases import Phases
 from labkit.compress.magnitude import GradualPruning, clustered_importance
 from labkit.compress.parts import assemble, parts
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.structured import prune_channels
 from labkit.data import Split
 from labkit.optim import Hooks
-from labkit.train import counted, fit, hooks_of, steps_of
+from labkit.train import fit, hooks_of, steps_of
 
 
 def deep_compress(
@@ -48,7 +50,8 @@ def deep_compress(
     With biases=False those of all layers but the last are zero, which saves 4 bytes each; `clustering` is the strength
     of `clustered_importance`, `percentile` clips the grid (`choose_grid`). `settings` are those of `fit` (loss,
     augment, validation, seed, …); the hooks of `after_step` get the steps of both trainings. The history is
-    that of both, with the column phase, "prune" or "round". ValueError for settings out of range.
+    that of both, with the column phase, "prune" or "round": epochs are counted on, and attrs["cancelled"] is true if
+    one of them was cancelled. ValueError for settings out of range.
     """
     _check.flags(biases=biases)
     _check.kind(Split, train=train)
@@ -68,13 +71,11 @@ def deep_compress(
     every = min(50, epochs[0] * of_epoch // 20 + 1)  # a small data set has few steps
     gradual = GradualPruning(sparsity, every=every, importance=clustered_importance(clustering))
 
-    total, before = sum(epochs) * of_epoch, epochs[0] * of_epoch
-    pruning, rounding = counted(hooks, total, 0, 0), counted(hooks, total, before, epochs[0])
-    model, first = fit(model, train, epochs=epochs[0], lr=lr, after_step=[gradual, pruning], **settings)
+    phases = Phases(hooks, sum(epochs), of_epoch)
+    model = phases.run("prune", partial(fit, model, train, lr=lr, **settings), epochs[0], [gradual])
     model = prepare_qat(model, bits, percentile=percentile)
-    model, second = fit(model, train, epochs=epochs[1], lr=lr / 5, after_step=rounding, **settings)
-    history = pd.concat([first.assign(phase="prune"), second.assign(phase="round")], ignore_index=True)
-    return finish_qat(model), history
+    model = phases.run("round", partial(fit, model, train, lr=lr / 5, **settings), epochs[1])
+    return finish_qat(model), phases.history
 
 
 def keep_units(model: nn.Module, example: Tensor, layer: str, kept: int) -> nn.Module:

@@ -19,7 +19,7 @@ from labkit import _check
 from labkit._module import evaluating, fastest_layout, logits_of, unwrapped
 from labkit.data import Split
 from labkit.losses import Loss, check_distillation, distance, mixed_loss, output_of, watching
-from labkit.train import fit, hooks_of
+from labkit.train import Interrupted, fit, hooks_of
 
 
 @torch.no_grad()
@@ -83,6 +83,7 @@ def distill(
 
     Raises:
         ValueError: a setting is out of range, or logits have another shape.
+        Interrupted: Ctrl-C, as in `fit`; it holds the student and the history so far.
 
     Example:
         >>> data, how = lk.load_data("digits"), dict(alpha=1, epochs=1, lr=0.01, progress=False)
@@ -111,7 +112,12 @@ def distill(
     hooks = hooks_of(settings.get("after_step", ()))  # they get the student, without the regressor
     settings["after_step"] = lambda model, step: [hook(model.student, step) for hook in hooks]
     beside, loss = _with_hint(beside, loss, hint)
-    model, history = fit(guided(student, hint, train.x, settings.get("seed", 0)), beside, loss=loss, **settings)
+    pair = guided(student, hint, train.x, settings.get("seed", 0))
+    try:
+        model, history = fit(pair, beside, loss=loss, **settings)
+    except Interrupted as stop:
+        stop.model = stop.model.get_submodule("student")
+        raise
     return model.get_submodule("student"), history
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 from labkit import _check
 from labkit._module import clone, unwrapped
 from labkit.compress import _weights
-from labkit.compress.quantize import Dequantize, Grid, QuantizeInput, has_input_quantizer, to_integers
+from labkit.compress.grid import Grid, to_integers
+from labkit.compress.quantize import Dequantize, QuantizeInput, has_input_quantizer
 
 ALLOWED = "one chain of linear layers, convolutions, max-pooling, flatten and ReLU"
 KINDS = (nn.Linear, nn.Conv2d, nn.MaxPool2d, nn.ReLU, nn.Flatten, nn.Identity)

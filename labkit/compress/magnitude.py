@@ -152,7 +152,10 @@ def prune(
     if isinstance(sparsity, Mapping):
         masks: dict[str, Tensor] = {}
         for layer, share in sparsity.items():
-            masks |= _masks(model, share, None, "layer", [layer], None, importance)
+            own = _masks(model, share, None, "layer", [layer], None, importance)
+            if twice := own.keys() & masks.keys():
+                raise ValueError(f"sparsity names {min(twice)} twice, also as {layer!r}; allowed: once for each weight")
+            masks |= own
     else:
         masks = _masks(model, sparsity, threshold, scope, layers, exclude, importance)
     apply_masks(model, masks)

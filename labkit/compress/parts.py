@@ -11,12 +11,11 @@ from torch.nn.utils import parametrize
 
 from labkit.compress import _weights, codebook, quantize
 from labkit.compress.codebook import Lookup
+from labkit.compress.grid import Grid, check_grid, in_groups, spread, to_floats
 from labkit.compress.qat import FakeQuantize
 from labkit.compress.quantize import (
     Dequantize,
-    Grid,
     can_round_input,
-    check_grid,
     has_input_quantizer,
     install_input_quantizer,
     remove_input_quantizers,
@@ -94,16 +93,16 @@ class Quantized:
 
     def floats(self) -> Tensor:
         """The values that the network computes with."""
-        return quantize.to_floats(self.q, self.grid)
+        return to_floats(self.q, self.grid)
 
     def padded(self, shape: torch.Size) -> "Quantized":
         """The same integers in the first rows and columns of a larger tensor, zero points elsewhere."""
-        if quantize.in_groups(self.grid, self.shape) and shape != self.shape:
+        if in_groups(self.grid, self.shape) and shape != self.shape:
             raise ValueError(
                 f"a weight of {tuple(self.shape)} with one scale per group cannot become {tuple(shape)}; "
                 "allowed: the same shape, or one scale"
             )
-        zero_point = quantize.spread(self.grid, self.shape)[1]
+        zero_point = spread(self.grid, self.shape)[1]
         if any(size not in (1, larger) for size, larger in zip(zero_point.shape, shape, strict=False)):
             raise ValueError(
                 f"a weight with one scale per channel of {tuple(zero_point.shape)} cannot become {tuple(shape)}; "

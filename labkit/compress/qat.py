@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from labkit import _check
 from labkit._module import clone
 from labkit.compress import _weights, quantize
-from labkit.compress.quantize import Dequantize, Grid, choose_grid, fake_quantize, levels
+from labkit.compress.grid import Grid, check_groups, choose_grid, fake_quantize, levels, to_integers
+from labkit.compress.quantize import Dequantize
 
 
 class FakeQuantize(_weights.Rule):
@@ -102,7 +103,7 @@ def prepare_qat(
     values = _weights.chosen(model, layers, exclude)
     _weights.checked(values)
     how: dict[str, Any] = dict(bits=bits, symmetric=symmetric, granularity=granularity, percentile=percentile)
-    how["group_size"] = quantize.check_groups(granularity, group_size, values)
+    how["group_size"] = check_groups(granularity, group_size, values)
     for name, value in values.items():
         rule = FakeQuantize(functools.partial(choose_grid, **how, axis=_weights.output_axis(model, name)))
         rule.grid(value)  # refuses settings out of range
@@ -163,7 +164,7 @@ def finish_qat(model: nn.Module) -> nn.Module:
         raise ValueError(f"no weight of {type(model).__name__} trains for a grid; give what prepare_qat made")
     for name, (rule, original) in trained.items():
         grid = rule.grid(original)
-        quantize.install(model, name, quantize.to_integers(original, grid), grid)
+        quantize.install(model, name, to_integers(original, grid), grid)
     return model
 
 

@@ -20,6 +20,7 @@ from labkit.compress._channels import held as held  # for callers
 from labkit.data import Split
 
 IMPORTANCES = ("l1", "l2", "taylor", "activation", "random")
+FROM_IMAGES = ("taylor", "activation")  # those that need calibration images
 SCOPES = ("layer", "global")
 
 
@@ -53,7 +54,7 @@ def prune_channels(
             of their layer.
         layers: names of the layers to remove units from, by default all.
         exclude: names of the layers to leave.
-        calibration: "taylor" and "activation" use all of these images.
+        calibration: "taylor" and "activation" use all of these images; the others refuse them.
         seed: "random" draws with it.
 
     Returns:
@@ -73,8 +74,7 @@ def prune_channels(
     """
     sparsity = _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)
-    _check.one_of("importance", importance, IMPORTANCES)
-    _check.kind(Split | None, calibration=calibration)
+    _check_calibration(importance, calibration)
     seed = _check.seed(seed)
     _check.kind(nn.Module, model=model)
     model = _weights.plain(model)
@@ -102,15 +102,14 @@ def unit_importance(
                   unit outputs 0 (Molchanov et al. 2017; 2019 squares the same sum)
     "random"      a random number: the baseline
 
-    The sums of coupled layers are added.
+    The sums of coupled layers are added. ValueError unless `calibration` is given for "activation" and "taylor", and
+    only for these.
     """
-    _check.one_of("importance", importance, IMPORTANCES)
+    _check_calibration(importance, calibration)
     size = 1 + max((int(use.units.max()) for use in uses), default=0)
     if importance == "random":
         return torch.rand(size, generator=torch.Generator().manual_seed(seed))
-    if importance in ("activation", "taylor"):
-        if calibration is None:
-            raise ValueError(f"importance {importance!r} looks at images; give a Split of them as calibration")
+    if calibration is not None:
         return _heard(model, uses, size, calibration, gradient=importance == "taylor")
     total, power = torch.zeros(size), 1 if importance == "l1" else 2
     model = _weights.plain(model)
@@ -119,6 +118,19 @@ def unit_importance(
             rows = cast(Tensor, model.get_submodule(use.layer).weight).detach().movedim(use.axis, 0).flatten(1)
             total.index_add_(0, use.units, rows.double().abs().pow(power).sum(1).float())
     return total ** (1 / power)
+
+
+def _check_calibration(importance: str, calibration: Split | None) -> None:
+    """Refuse an unknown importance, images that it does not use, and one that lacks its images."""
+    _check.one_of("importance", importance, IMPORTANCES)
+    _check.kind(Split | None, calibration=calibration)
+    if importance in FROM_IMAGES and calibration is None:
+        raise ValueError(f"importance {importance!r} looks at images; give a Split of them as calibration")
+    if importance not in FROM_IMAGES and calibration is not None:
+        with_images = " and ".join(map(repr, FROM_IMAGES))
+        raise ValueError(
+            f"calibration is a Split; allowed with importance {importance!r}: None, only {with_images} use images"
+        )
 
 
 def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient: bool) -> Tensor:

@@ -25,9 +25,9 @@ from labkit.drawing._base import (
     tidy,
 )
 from labkit.drawing.axes import effects, lr_axis, lr_text
-from labkit.drawing.bars import layer_bars, short_names
-from labkit.drawing.planes import fill_waterfall, plane, waterfall
-from labkit.drawing.training import key_rows, legend_above, loss_axis, run_accuracy_axis
+from labkit.drawing.bars import bin_heights, layer_bars, short_names, two_histograms
+from labkit.drawing.planes import bits_curves, fill_waterfall, plane, waterfall
+from labkit.drawing.training import key_rows, legend_above, log_counts, loss_axis, run_accuracy_axis, set_points, within
 
 __all__ = [
     "BITS_COLOURS",
@@ -41,6 +41,8 @@ __all__ = [
     "SKY",
     "YELLOW",
     "accuracy_axis",
+    "bin_heights",
+    "bits_curves",
     "count",
     "effects",
     "fill_waterfall",
@@ -49,6 +51,7 @@ __all__ = [
     "kilobytes",
     "layer_bars",
     "legend_above",
+    "log_counts",
     "loss_axis",
     "lr_axis",
     "lr_text",
@@ -57,8 +60,11 @@ __all__ = [
     "new_figure",
     "plane",
     "run_accuracy_axis",
+    "set_points",
     "short_names",
     "size_axis",
     "tidy",
+    "two_histograms",
     "waterfall",
+    "within",
 ]

@@ -1,10 +1,11 @@
 """Used by every picture: colours, axes for bytes and accuracies, a figure that displays itself."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -59,8 +60,8 @@ class AccuracyScale(FuncScale):
 
     name = "accuracy"
 
-    def __init__(self, axis: Any, **_: Any) -> None:
-        super().__init__(axis, (spread, gathered))  # type: ignore[arg-type]  # matplotlib passes arrays
+    def __init__(self) -> None:
+        super().__init__((spread, gathered))  # type: ignore[call-arg,arg-type]  # its types still name an axis
 
     def set_default_locators_and_formatters(self, axis: Any) -> None:
         """Ticks at SHARES."""
@@ -131,6 +132,16 @@ def seed_band(
     colour, marker, line = look
     ax.plot(x, by.mean().to_numpy(), line, marker=marker, ms=ms, color=colour, label=label, lw=lw)
     ax.fill_between(x, by.min().to_numpy(), by.max().to_numpy(), color=colour, alpha=alpha, lw=0)
+
+
+def seed_bands(
+    ax: Axes, records: pd.DataFrame, by: str, x: str, looks: Mapping[str, tuple[str, str, str]], **look: Any
+) -> None:
+    """A `seed_band` of accuracy against the column `x` for every value of the column `by`; `records` may be empty."""
+    for name, rows in records.groupby(by, sort=False) if len(records) else ():
+        accuracies = rows.groupby(x)["accuracy"]
+        shown = looks.get(str(name), (PURPLE, "d", "-"))
+        seed_band(ax, accuracies.mean().index.to_numpy(), accuracies, shown, str(name), **look)
 
 
 def make_room(ax: Axes, size: float, accuracy: float) -> bool:

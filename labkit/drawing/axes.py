@@ -47,6 +47,15 @@ def lr_axis(ax: Axes, lowest: float, highest: float, label: str = "peak learning
     ax.set_xlabel(label)
 
 
+def listed_axis(ax: Axes, values: Iterable[float], label: str) -> None:
+    """A logarithmic axis with a tick at each of `values`, whole numbers in plain text."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(sorted(values)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0f}"))
+    ax.set_xlabel(label)
+
+
 def lr_text(lr: float) -> str:
     """A learning rate for a tick or a label: 0.003, 1e-5."""
     return f"{lr:g}" if lr >= 0.001 else np.format_float_scientific(lr, precision=1, trim="-", exp_digits=1)

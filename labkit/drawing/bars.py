@@ -1,10 +1,13 @@
-"""Bars, one per layer."""
+"""Bars, one per layer, and histograms of weights."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
+import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Rectangle, StepPatch
+from torch import Tensor
 
 from labkit.drawing._base import BLUE, tidy
 
@@ -34,3 +37,19 @@ def short_names(names: Sequence[str]) -> list[str]:
 def layer_font(layers: int) -> float:
     """The font size for the names of so many layers, one below the other."""
     return 10 if layers < 15 else 9.3 if layers < 29 else 6.5
+
+
+def bin_heights(values: Tensor, reach: float, bins: int) -> np.ndarray:
+    """How many values are in each bin of [-reach, reach], plus 0.5: an axis of logarithms has no 0."""
+    return torch.histc(values, bins, -reach, reach).numpy() + 0.5
+
+
+def two_histograms(
+    ax: Axes, values: Tensor, reach: float, bins: int, labels: tuple[str, str], **look: Any
+) -> StepPatch:  # fmt: skip
+    """A histogram in grey and one in front of it, which is returned: its heights are to be set by `bin_heights`."""
+    heights, edges = bin_heights(values, reach, bins), np.linspace(-reach, reach, bins + 1)
+    ax.set_yscale("log")
+    ax.set_xlim(-reach, reach)
+    ax.stairs(heights, edges, fill=True, baseline=0.5, color="#d0d0d0", label=labels[0])
+    return ax.stairs(heights, edges, fill=True, baseline=0.5, label=labels[1], **look)

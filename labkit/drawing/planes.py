@@ -25,6 +25,7 @@ from labkit.drawing._base import (
     size_axis,
     tidy,
 )
+from labkit.drawing.axes import SNUG, label_bits, ticks_in
 from labkit.frontier import frontier
 
 
@@ -48,6 +49,33 @@ def plane(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: flo
     accuracy_axis(ax, max(0.05, min([0.1, *records["accuracy"]]) * 0.9), dense_accuracy + 0.6 * (1 - dense_accuracy))
     tidy(ax)
     key_above(ax)
+
+
+def bits_curves(
+    ax: Axes, records: pd.DataFrame, looks: Mapping[str, tuple[str, str, str]], dense_bytes: int, dense_accuracy: float,
+    lowest: float, widest: float, lw: float,
+) -> None:  # fmt: skip
+    """Accuracy against file size, one line per method: mean over the seeds, with bits up to 4 where there is room.
+
+    `records` has the columns method, bits, accuracy, size_bytes (one row per seed) and may be empty; `looks` has
+    (colour, marker, line) of each method. The axes end at the accuracy `lowest` and `widest` times the dense file.
+    """
+    _check.table("records", records, "method", "bits", "accuracy", "size_bytes")
+    means = records.groupby(["method", "bits"], sort=False)[["size_bytes", "accuracy"]].mean().reset_index()
+    for method, rows in means.groupby("method", sort=False):
+        colour, marker, line = looks[str(method)]
+        x, y = rows["size_bytes"].to_numpy(), rows["accuracy"].to_numpy()
+        ax.plot(x, y, line, marker=marker, ms=5, color=colour, label=method, lw=lw)
+    if len(records):
+        ax.legend(loc="lower right", **SNUG)
+    smallest = records["size_bytes"].min() if len(records) else dense_bytes / 40
+    size_axis(ax, smallest * 0.7, dense_bytes * widest, most=ticks_in(ax))  # wide enough for the legend
+    ax.plot([dense_bytes], [dense_accuracy], "D", ms=8, color=RED, label="dense fp32")
+    ax.annotate("fp32", (dense_bytes, dense_accuracy), (0, -14), textcoords="offset points", ha="center", va="center")
+    accuracy_axis(ax, lowest, dense_accuracy + 0.6 * (1 - dense_accuracy))
+    tidy(ax)
+    few = means[means["bits"] <= 4]
+    label_bits(ax, few["bits"], few["size_bytes"], few["accuracy"])
 
 
 def key_above(ax: Axes) -> None:

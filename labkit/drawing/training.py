@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from labkit.drawing._base import SHARES, accuracy_axis, tidy
 
@@ -55,3 +59,21 @@ def legend_above(ax: Axes) -> None:
         loc="lower left", bbox_to_anchor=(0, 1), ncol=9, fontsize=10, frameon=False, handlelength=1.3,
         handletextpad=0.4, columnspacing=0.9, borderaxespad=0.3, borderpad=0,
     )  # fmt: skip
+
+
+def set_points(line: Line2D, points: ArrayLike) -> None:
+    """Give a line its (x, y) points; it may have none."""
+    line.set_data(*np.asarray(points, float).reshape(-1, 2).T)
+
+
+def within(line: Line2D, values: ArrayLike) -> np.ndarray:
+    """Heights of a line: those beyond the ends of its axis at the ends, NaN at the upper one."""
+    low, high = line.axes.get_ylim()  # type: ignore[union-attr]
+    return np.clip(np.nan_to_num(values, nan=high, posinf=high), low, high)
+
+
+def log_counts(values: Tensor, edges: np.ndarray) -> np.ndarray:
+    """How many values lie between two `edges`, powers of ten; those beyond the ends are in the first and last bin."""
+    low, high = 10.0 ** edges[0], 10.0 ** edges[-1]
+    powers = values.clamp(1.001 * low, 0.999 * high).log10()
+    return torch.histc(powers, len(edges) - 1, edges[0], edges[-1]).numpy()

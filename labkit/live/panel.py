@@ -6,6 +6,7 @@ import functools
 import gc
 import itertools
 import json
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +24,7 @@ from labkit.live.still import png
 from labkit.live.view import Card, Job, Summary, View
 
 REST = 0.15  # seconds before a setting is settled: the drag may go on, and its first picture shall be on screen first
+OPENING = 10.0  # seconds after which a new panel that does not train is shown as it is
 KEPT = 32  # settled results that stay at hand
 AHEAD = (1, -1, 2, -2, 3, -3)  # stops beside the present one that are measured before they are asked for
 
@@ -204,9 +206,10 @@ class Panel(anywidget.AnyWidget):
             self._publish()
 
     def _start(self) -> None:
-        """Draw the first picture to its end, so that the notebook keeps a settled one."""
+        """Draw the first picture to its end, so that the notebook keeps a settled one; what is late comes later."""
         self._first = self.settings()
-        self._finish(self._newest, self.view.results(**self._first), self._first)
+        late = math.inf if self._run else time.perf_counter() + OPENING
+        self._finish(self._newest, self.view.results(**self._first), self._first, late)
 
     def _change(self, settings: Mapping[str, Any], typed: bool = False) -> None:
         """Set several controls, then measure once; all of them or, if one is refused, none."""
@@ -352,11 +355,19 @@ class Panel(anywidget.AnyWidget):
             self._prepare()
             _trimmer()(0)
 
-    def _finish(self, number: int, results: Iterator[Any], settings: dict[str, Any]) -> None:
-        """Show the better results of a setting, then start its run; a newer setting overtakes both."""
+    def _finish(
+        self, number: int, results: Iterator[Any], settings: dict[str, Any], late: float = math.inf
+    ) -> None:  # fmt: skip
+        """Show the better results of a setting, then start its run; a newer setting overtakes both.
+
+        Results after the time `late` are left to the other thread.
+        """
         result = self._shown
         while number == self._newest and (better := next(results, None)) is not None:
             self._show(number, result := better)
+            if time.perf_counter() > late:
+                self._unsettled = (number, results, settings)
+                return
         if number != self._newest:
             return
         if self.view.pure:

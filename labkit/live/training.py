@@ -6,20 +6,21 @@ and tells it, through `overtaken`, when to stop: at the next move, at the re-run
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from labkit import drawing, losses
 from labkit.data import Data, Split, take
 from labkit.live import words
 from labkit.live.baseline import Baseline
+from labkit.live.controls import Control
 from labkit.live.network import NetworkView
 from labkit.live.score import SAMPLE, Score, sampled, scores
 from labkit.live.view import Card, Summary
@@ -30,6 +31,7 @@ FRAME = 0.12  # seconds between two pictures of a run; with scoring and drawing,
 WATCHED = 500  # training images that are scored for a picture
 GHOSTS = 4  # earlier runs that stay in sight
 GHOST_COLOURS = (drawing.SKY, drawing.GREEN, drawing.PURPLE, drawing.GREY)
+Stop = Callable[[], bool]  # whether a run has been overtaken: a newer setting waits
 
 
 class Moment(NamedTuple):
@@ -63,6 +65,15 @@ class Run:
     def accuracy(self) -> float:
         """Where it stands by its score."""
         return self.score.accuracy if self.score else math.nan
+
+    @property
+    def reached(self) -> str:
+        """The same in words."""
+        return "diverged" if self.diverged else f"{self.accuracy:.1%}"
+
+    def of(self, figure: str) -> np.ndarray:
+        """One figure of every moment."""
+        return np.array([getattr(moment, figure) for moment in self.moments])
 
     @property
     def scored(self) -> str:
@@ -114,7 +125,7 @@ def stream(
     validation: Split,
     label: str,
     show: Callable[[Run, nn.Module], None],
-    overtaken: Callable[[], bool],
+    overtaken: Stop,
     *,
     loss: losses.Loss = losses.cross_entropy,
     after_step: Hooks = (),
@@ -126,7 +137,8 @@ def stream(
     The trained network is that of `fit` with the same settings, step for step. What is scored and shown is `made` of
     it, the network rounded, say. A run whose loss is not finite ends, and is shown as it is.
     """
-    run, step, done = Run(label), 0, 0.0
+    run = Run(label)
+    now: Step  # the last one
     seen: list[float] = []  # the losses since the last picture
     watched = take(train, min(WATCHED, len(train)))
 
@@ -137,21 +149,22 @@ def stream(
 
     def frame(model: nn.Module, ended: bool = False) -> None:
         nonlocal run
+        model = made(model) if math.isfinite(seen[-1]) else model
         right = count_correct(model, watched) / len(watched)
         (dot,) = sampled(model, validation)
         *_, score = scores(model, validation) if ended else [dot]
-        moment = Moment(done, step, float(np.mean(seen)), right, dot.accuracy)
+        moment = Moment(now.progress, now.number, float(np.mean(seen)), right, dot.accuracy)
         run = replace(run, moments=(*run.moments, moment), score=score, ended=ended)
         seen.clear()
         show(run, model)
 
-    look = paced(lambda model, progress: frame(made(model)), FRAME)
+    look = paced(lambda model, progress: frame(model), FRAME)
 
-    def watch(model: nn.Module, now: Step) -> None:
-        nonlocal step, done
-        step, done = now.number, now.progress
+    def watch(model: nn.Module, step: Step) -> None:
+        nonlocal now
+        now = step
         if math.isfinite(seen[-1]):
-            look(model, now)
+            look(model, step)
 
     def over() -> bool:
         return overtaken() or bool(seen and not math.isfinite(seen[-1]))
@@ -161,8 +174,13 @@ def stream(
     )
     if overtaken():
         return None
-    frame(made(model) if math.isfinite(seen[-1]) else model, ended=True)
+    frame(model, ended=True)
     return model, run
+
+
+def usual(menu: Control, other: Control, values: Mapping[Any, Any]) -> None:
+    """Choosing an entry of a menu sets another control to the value that is usual with it, if there is one."""
+    menu.observe(lambda change: setattr(other, "value", values.get(change["new"], other.value)), "value")
 
 
 def training_set(data: Data, images: int) -> Split:
@@ -185,11 +203,23 @@ class Trained:
     facts: Any = None
     ghosts: tuple["Trained", ...] = ()
 
+    @property
+    def guessing(self) -> float:
+        """The loss of guessing."""
+        return math.log(len(self.dense.data.classes))
+
+    @property
+    def learns_nothing(self) -> bool:
+        """Whether the run has ended with a loss no better than that of guessing."""
+        run = self.run
+        return run.ended and not run.diverged and run.moments[-1].loss > 0.98 * self.guessing
+
 
 class TrainingView(NetworkView):
     """A view of trainings that start when the controls rest; each is kept, shown again, a ghost beside later ones."""
 
     runs = True
+    facts: ClassVar[Any] = None  # those of a run that has not begun
 
     def __init__(self, own: Baseline | None = None) -> None:
         super().__init__(own)
@@ -203,9 +233,7 @@ class TrainingView(NetworkView):
         """The settings as they are meant: what has no effect stands at one value, so that equal runs are one run."""
         return settings
 
-    def training(
-        self, trial: Trained, show: Callable[[Trained], None], overtaken: Callable[[], bool]
-    ) -> Trained | None:
+    def training(self, trial: Trained, show: Callable[[Trained], None], overtaken: Stop) -> Trained | None:
         """Train; show where it stands. The trial at its end, or None if it was overtaken."""
         raise NotImplementedError
 
@@ -217,7 +245,7 @@ class TrainingView(NetworkView):
         """What was found, in a line."""
         if not trial.run.score:
             return "the training starts when the controls rest"
-        return f"{trial.run.label}: {'diverged' if trial.run.diverged else f'{trial.run.accuracy:.1%}'}"
+        return f"{trial.run.label}: {trial.run.reached}"
 
     def status(self, trial: Trained) -> str:
         """Where the run stands."""
@@ -226,21 +254,14 @@ class TrainingView(NetworkView):
     def measure(self, dense: Baseline, settings: Any) -> Iterator[Trained]:
         """The run of these settings, if it has ended before; else a blank one. Other runs are its ghosts."""
         settings = self.settled(dense, settings)
-        mine = [trial for trial in self.ended if trial.dense is dense]
-        ghosts = tuple(trial for trial in mine if trial.settings != settings)[-GHOSTS:]
-        known = [trial for trial in mine if trial.settings == settings]
-        trial = known[0] if known else Trained(dense, settings, Run(self.label(dense, settings)))
-        yield replace(trial, ghosts=ghosts)
+        known = {trial.settings: trial for trial in self.ended if trial.dense is dense}
+        trial = known.pop(settings, None) or Trained(dense, settings, Run(self.label(dense, settings)), self.facts)
+        yield replace(trial, ghosts=tuple(known.values())[-GHOSTS:])
 
-    def train(
-        self, settings: dict[str, Any], show: Callable[[Trained], None], overtaken: Callable[[], bool]
-    ) -> None:  # fmt: skip
+    def train(self, settings: dict[str, Any], show: Callable[[Any], None], overtaken: Stop) -> None:
         """Train by the settings, unless that was done before."""
         trial: Trained = next(self.results(**settings))
-        if trial.run.ended:
-            return
-        ended = self.training(trial, show, overtaken)
-        if ended:
+        if not trial.run.ended and (ended := self.training(trial, show, overtaken)):
             self.keep(ended)
             show(ended)
 
@@ -248,10 +269,6 @@ class TrainingView(NetworkView):
         """Remember a run that has ended; it takes the place of one with the same settings."""
         one = (trial.dense, trial.settings)
         self.ended = [other for other in self.ended if (other.dense, other.settings) != one] + [trial]
-
-    def still_for(self, trial: Trained) -> Any:
-        """The still part changes with the network."""
-        return trial.dense
 
     def summarize(self, trial: Trained) -> Summary:
         """The trial in words."""
@@ -270,7 +287,6 @@ class Curves:
     """
 
     def __init__(self, loss: Axes | None, accuracy: Axes, key: Axes) -> None:
-        self.loss, self.accuracy = loss, accuracy
         drawing.run_accuracy_axis(accuracy)
         ghosts: list[dict[str, Any]] = [dict(ls="-", lw=1.3, color=colour, alpha=0.8) for colour in GHOST_COLOURS]
         looks = [dict(ls="-", marker="o", ms=3.5, lw=2, color=drawing.BLUE), *ghosts]
@@ -279,12 +295,11 @@ class Curves:
         (self._train,) = accuracy.plot([], [], "--", lw=1.5, color=drawing.ORANGE, label="training")
         apart: dict[str, Any] = dict(color="white", mec="black", zorder=5, clip_on=False)
         (self._end,) = accuracy.plot([], [], "D", ms=7, label="all of it", **apart)
-        accuracy.legend(loc="lower right", fontsize=10, framealpha=0.9, handlelength=1.4, labelspacing=0.3)
-        self._losses, self._crosses = list[Line2D](), list[Line2D]()
+        drawing.legend_above(accuracy)
         if loss is not None:
             drawing.loss_axis(loss)
-            self._losses = [loss.plot([], [], **look)[0] for look in looks]
-            self._crosses = loss.plot([], [], "X", ms=13, color=drawing.RED, mec="black")
+        self._losses = [] if loss is None else [loss.plot([], [], **look)[0] for look in looks]
+        self._crosses = [] if loss is None else loss.plot([], [], "X", ms=13, color=drawing.RED, mec="black")
         self._dashes, self._rows = drawing.key_rows(key, [drawing.BLUE, *GHOST_COLOURS])
 
     @property
@@ -295,42 +310,31 @@ class Curves:
 
     def show(self, run: Run, ghosts: Sequence[Run]) -> None:
         """Move the lines; the newest ghosts come first, what is beyond an axis is drawn at its end."""
-        shown = list(ghosts)[::-1][:GHOSTS]
-        runs = [run, *shown, *[Run("")] * (GHOSTS - len(shown))]
+        runs = [run, *ghosts[::-1], *[Run("")] * GHOSTS][: 1 + GHOSTS]
         for line, dash, text, one in zip(self._accuracies, self._dashes, self._rows, runs, strict=True):
-            line.set_data(_percent(one), np.array([m.accuracy for m in one.moments]))
+            line.set_data(100 * one.of("progress"), one.of("accuracy"))
             dash.set_visible(bool(one.label))
-            text.set_text(caption(one))
+            text.set_text(f"{one.label}: {one.reached}" if one.moments else one.label)
         for line, one in zip(self._losses, runs, strict=False):
-            line.set_data(_percent(one), within(line, [m.loss for m in one.moments]))
-        self._train.set_data(_percent(run), np.array([m.train_accuracy for m in run.moments]))
-        ends = [run.accuracy] if run.ended else []
-        self._end.set_data([100 * run.progress] * len(ends), np.array(ends))
+            line.set_data(100 * one.of("progress"), drawing.within(line, one.of("loss")))
+        self._train.set_data(100 * run.of("progress"), run.of("train_accuracy"))
+        drawing.set_points(self._end, [(100 * run.progress, run.accuracy)] * run.ended)
         for cross in self._crosses:
-            cross.set_data([100 * run.progress], within(cross, [math.inf]))
+            drawing.set_points(cross, [(100 * run.progress, *drawing.within(cross, [math.inf]))])
             cross.set_visible(run.diverged)
 
 
-def within(line: Line2D, losses: Sequence[float]) -> np.ndarray:
-    """Losses, those beyond the axis of their line at its end."""
-    low, high = line.axes.get_ylim()  # type: ignore[union-attr]
-    return np.clip(np.nan_to_num(losses, nan=high, posinf=high), low, high)
-
-
-def run_card(run: Run) -> Card:
-    """Where a run stands on validation, with its interval."""
+def run_card(run: Run, note: str | None = None, wait: str = "the run starts when the controls rest") -> Card:
+    """Where a run stands on validation, with its interval; a `note` replaces the number of images."""
     if run.score is None:
-        return "accuracy", "–", "the run starts when the controls rest"
-    low, high = run.score.interval
-    return "accuracy", f"{run.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%} of {run.score.images:,}"
+        return "accuracy", "–", wait
+    (low, high), of = run.score.interval, f" of {run.score.images:,}" if note is None else note
+    return "accuracy", f"{run.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%}{of}"
 
 
-def caption(run: Run) -> str:
-    """A run's row in the key: its label, and the accuracy it stands at."""
-    if not run.moments:
-        return run.label
-    return f"{run.label}: " + ("diverged" if run.diverged else f"{run.accuracy:.1%}")
-
-
-def _percent(run: Run) -> np.ndarray:
-    return 100 * np.array([m.progress for m in run.moments])
+def means(records: pd.DataFrame, *by: str) -> list[tuple[Any, ...]]:
+    """(*by, mean accuracy over the seeds) of every setting of a measured sweep; none of an empty one."""
+    if records.empty:
+        return []
+    table = records.groupby(list(by))["accuracy"].mean().reset_index()
+    return list(table.itertuples(index=False, name=None))

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labkit import drawing
 from labkit.data import Data
 from labkit.live.controls import sentence_of
 from labkit.live.score import Score
 from labkit.live.view import Card
-from labkit.measure import difference, mcnemar
+from labkit.significance import difference, mcnemar
 
 
 def accuracy_card(score: Score, dense: Score) -> Card:
@@ -97,9 +98,19 @@ def setting(dense: Any, settings: Any, view: Any) -> str:
     return f"{dense.name}, {sentence_of(settings, view.idle(values))}"
 
 
+def cut(text: str, letters: int) -> str:
+    """A text of at most so many letters, an ellipsis for the rest."""
+    return text if len(text) <= letters else text[: letters - 1] + "…"
+
+
 def count(number: int, one: str) -> str:
     """1 epoch, 2 epochs."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def measured(what: str, row: Mapping[Any, Any], note: str = "measured beforehand") -> str:
+    """A row of a sweep in words: what it is, its accuracy and size, and how it was measured."""
+    return f"{what}: {row['accuracy']:.2%}, {drawing.kilobytes(row['size_bytes'])}\n{note}"
 
 
 def finding(dense: Score, small: Score, ratio: float) -> str:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from labkit import _check
 from labkit._files import read, replace
 from labkit._module import unwrapped
+from labkit.compress.grid import check_grid
 from labkit.compress.parts import Part, input_quantizers, parts
-from labkit.compress.quantize import QuantizeInput, check_grid
+from labkit.compress.quantize import QuantizeInput
 from labkit.store import container, kinds
 from labkit.store._wire import Bytes, text, varint
 from labkit.store.coding import CODERS, QUICK

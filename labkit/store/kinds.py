@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labkit.compress.grid import Grid, check_grid, grid_shapes, spread
 from labkit.compress.parts import Part, Plain, Quantized, Shared
-from labkit.compress.quantize import Grid, check_grid, grid_shapes, spread
 from labkit.store import layout
 from labkit.store._wire import Reader, varint
 from labkit.store.coding import entropy_bits

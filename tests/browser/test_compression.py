@@ -12,7 +12,7 @@ from torch import nn
 import labkit as lk
 from labkit.compress.distill import teacher_outputs
 from labkit.data import data_dir
-from labkit.topics.knowledge_distillation.panel import offered
+from labkit.topics.knowledge_distillation.lesson import offered
 from tests.browser.account import (
     accuracy,
     dense_weights,

@@ -7,7 +7,7 @@ import torch
 
 import labkit as lk
 from labkit import losses
-from labkit.topics.regularization.panel import BATCH, STEPS, USUAL
+from labkit.topics.regularization.runs import BATCH, STEPS, USUAL
 from tests.browser.live import ONE_THREAD, alt, card, handle, shown_value, streams, told, trained_panel, waited
 
 pytestmark = pytest.mark.browser

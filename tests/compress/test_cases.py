@@ -10,10 +10,11 @@ from torch.nn.utils import prune as torch_prune
 
 from labkit.compress import _weights
 from labkit.compress.codebook import share_weights, to_floats, to_indices
+from labkit.compress.grid import choose_grid, fake_quantize
 from labkit.compress.integer import integer_only
 from labkit.compress.magnitude import GradualPruning, KeepZeros, prune, sparsity_of
 from labkit.compress.qat import finish_qat, keep_grids, prepare_qat
-from labkit.compress.quantize import choose_grid, fake_quantize, quantize, quantize_inputs
+from labkit.compress.quantize import quantize, quantize_inputs
 from labkit.data import Split
 from labkit.measure import counts, kinds
 from labkit.optim import Step

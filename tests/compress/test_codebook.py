@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from labkit.compress import _weights
 from labkit.compress.codebook import INITS, Lookup, initial_centroids, k_means, share_weights, to_indices
+from labkit.compress.grid import choose_grid, fake_quantize
 from labkit.compress.magnitude import KeepZeros, masks_of, prune
-from labkit.compress.quantize import choose_grid, fake_quantize, quantize
+from labkit.compress.quantize import quantize
 from labkit.train import fit
 
 floats = st.floats(-100, 100, width=32, allow_subnormal=False)

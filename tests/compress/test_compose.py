@@ -14,7 +14,7 @@ from labkit.compress.qat import finish_qat, keep_grids, on_grids, prepare_qat
 from labkit.compress.quantize import quantize
 from labkit.data import Split
 from labkit.store import check_equal, decode, encode
-from labkit.train import count_correct, fit
+from labkit.train import Interrupted, count_correct, fit
 
 ORDERS = [steps for length in range(4) for steps in itertools.permutations(STEPS, length)]
 BY_HAND = {
@@ -40,6 +40,7 @@ def test_untrained_it_is_the_techniques_by_hand(trained, digits, steps, sparsity
     check_equal(small, expected)
     assert small is not trained
     assert history.empty
+    assert history.attrs["cancelled"] is False
 
 
 def test_untrained_the_order_matters(trained, digits):
@@ -135,6 +136,44 @@ def test_an_overtaken_composition_stops_at_once(trained, digits):
     _, history = compose(trained, digits.train, STEPS, sparsity=0.5, bits=3, epochs=300, cancel=cancel, **HOW)
     assert len(asked) == 3 + 3  # three steps of the first training, then once a training
     assert history.empty
+    assert history.attrs["cancelled"]
+
+
+@pytest.mark.parametrize("batch_size", [128, 300])
+def test_the_history_counts_epochs_and_steps_over_all_steps(trained, digits, batch_size):
+    how = dict(sparsity=0.5, bits=4, epochs=6, batch_size=batch_size)
+    _, history = compose(trained, digits.train, STEPS, **how, **HOW)
+    per_epoch = -(-len(digits.train) // batch_size)
+    assert history.epoch.tolist() == [1, 2, 3, 4, 5, 6]
+    assert history.step.tolist() == [per_epoch * epoch for epoch in history.epoch]
+    assert history.attrs["cancelled"] is False
+
+
+def test_a_composition_cancelled_in_a_later_step_says_so(trained, digits):
+    steps, asked = -(-len(digits.train) // 128), []
+
+    def cancel():
+        asked.append(0)
+        return len(asked) > 3 * steps + 2  # in the second epoch of the second step
+
+    _, history = compose(trained, digits.train, STEPS, sparsity=0.5, bits=3, epochs=6, cancel=cancel, **HOW)
+    assert history.epoch.tolist() == [1, 2, 3]
+    assert history.phase.tolist() == ["prune", "prune", "quantize"]
+    assert history.attrs["cancelled"] is True
+    assert all(history[name].dtype.kind in "if" for name in ("epoch", "step", "train_loss"))
+
+
+def test_an_interrupted_composition_hands_back_the_history_of_all_steps(trained, digits):
+    def interrupt(model, step):
+        if step.epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        compose(trained, digits.train, STEPS, sparsity=0.5, bits=3, epochs=6, after_step=interrupt, **HOW)
+    history = caught.value.history
+    assert history.epoch.tolist() == [1, 2, 3]
+    assert history.phase.tolist() == ["prune", "prune", "quantize"]
+    assert history.attrs["cancelled"] is True
 
 
 def test_a_network_that_trains_for_no_grid_is_stored_as_it_is(mlp):

@@ -61,6 +61,26 @@ def test_after_step_gets_the_steps_of_both_trainings(trained, digits):
     assert [step.epoch for step in heard if step.ends_epoch] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("epochs", [(2, 3), (0, 2), (2, 0), (0, 0)])
+def test_the_history_counts_epochs_and_steps_over_both_trainings(trained, digits, epochs):
+    _, history = deep_compress(
+        trained, digits.train, sparsity=0.5, bits=4, epochs=epochs, lr=1e-3, batch_size=300, progress=False
+    )
+    assert history.epoch.tolist() == list(range(1, sum(epochs) + 1))
+    assert history.step.tolist() == [4 * epoch for epoch in history.epoch]
+    assert history.phase.tolist() == ["prune"] * epochs[0] + ["round"] * epochs[1]
+    assert history.attrs["cancelled"] is False
+
+
+@pytest.mark.parametrize("done", [0, 5, 11, 14])
+def test_the_history_says_that_a_training_was_cancelled(trained, digits, done):
+    asked = iter([False] * done + [True] * 2)
+    how = dict(sparsity=0.5, bits=4, epochs=(2, 2), lr=1e-3, batch_size=300, progress=False)
+    _, history = deep_compress(trained, digits.train, cancel=lambda: next(asked), **how)
+    assert history.epoch.tolist() == list(range(1, done // 4 + 1))
+    assert history.attrs["cancelled"] is True
+
+
 def test_settings_out_of_range_are_refused(digits):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     for wrong in (dict(sparsity=1.0, bits=4), dict(sparsity=0.5, bits=9)):

@@ -18,8 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from labkit.compress.fold import fold_batchnorm
+from labkit.compress.grid import Grid, to_integers
 from labkit.compress.integer import IntegerLayer, fixed_point, integer_only, times
-from labkit.compress.quantize import Grid, install_input_quantizer, quantize, to_integers
+from labkit.compress.quantize import install_input_quantizer, quantize
 from labkit.data import load_data, take
 from labkit.train import count_correct, fit, predict
 from labkit.zoo import load_model

@@ -151,6 +151,43 @@ def test_tied_weights_are_ranked_once_and_stay_tied():
     assert zeros(pruned[0].weight) == 32
 
 
+class Tied(nn.Module):
+    """Two layers share a weight, and one layer has two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.middle = nn.Embedding(8, 4), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 8)
+        self.head.weight = self.embedding.weight
+        self.again = self.middle
+
+    def forward(self, x):
+        return self.head(self.again(self.middle(self.embedding(x))))
+
+
+@pytest.mark.parametrize("stored", [lambda model: model, lambda model: quantize(model, 8)], ids=["floats", "integers"])
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("embedding", "embedding.weight"), ("head", "embedding.weight"), ("head.weight", "embedding.weight"),
+        ("middle", "middle.weight"), ("again", "middle.weight"), ("again.weight", "middle.weight"),
+    ],
+)  # fmt: skip
+def test_each_layer_that_shares_a_weight_names_it(name, first, stored):
+    model = stored(Tied())
+    assert list(_weights.chosen(model, [name])) == [first]
+    assert list(_weights.chosen(model, [name, first])) == [first]
+    assert list(_weights.chosen(model, None, [name])) == [k for k in _weights.weights(model) if k != first]
+    pruned = prune(model, {name: 0.5})
+    assert zeros(_weights.weights(pruned)[first]) > 0
+    assert pruned.head.weight.equal(pruned.embedding.weight)
+
+
+def test_a_shared_weight_has_one_sparsity(refuses):
+    said = "sparsity names embedding.weight twice, also as 'head'; allowed: once for each weight"
+    refuses(ValueError, said, prune, Tied(), {"embedding": 0.5, "head": 0.9})
+
+
 def test_a_quantized_model_can_be_pruned(mlp):
     small = prune(quantize(mlp, bits=4), 0.8)
     assert sparsity_of(small) == pytest.approx(0.8, abs=1e-3)

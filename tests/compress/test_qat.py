@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from labkit.compress import _weights
+from labkit.compress.grid import choose_grid, fake_quantize
 from labkit.compress.magnitude import KeepZeros, masks_of, prune
 from labkit.compress.parts import parts
 from labkit.compress.qat import finish_qat, keep_grids, prepare_qat, straight_through
-from labkit.compress.quantize import choose_grid, fake_quantize, quantize
+from labkit.compress.quantize import quantize
 from labkit.store import check_equal, decode, encode
 from labkit.train import count_correct, fit
 

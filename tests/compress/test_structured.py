@@ -12,6 +12,7 @@ from torch import nn
 import labkit as lk
 from labkit.compress._channels import FIXED, Use, channels, families
 from labkit.compress.structured import (
+    FROM_IMAGES,
     IMPORTANCES,
     SCOPES,
     held,
@@ -486,6 +487,18 @@ def test_prune_channels_refuses(mlp, refuses, settings, error, said):
     refuses(error, said, prune_channels, mlp, example=torch.randn(2, 1, 8, 8), **({"sparsity": 0.5} | settings))
 
 
+@pytest.mark.parametrize("importance", sorted({*IMPORTANCES} - {*FROM_IMAGES}))
+def test_images_that_an_importance_does_not_use_are_refused(mlp, refuses, importance):
+    x = torch.randn(2, 1, 8, 8)
+    seen = Split(x, torch.tensor([0, 1]))
+    said = (
+        f"calibration is a Split; allowed with importance {importance!r}: None, only 'taylor' and 'activation' "
+        "use images"
+    )
+    refuses(ValueError, said, prune_channels, mlp, 0.5, example=x, importance=importance, calibration=seen)
+    refuses(ValueError, said, unit_importance, mlp, channels(mlp, x), importance, seen)
+
+
 class Wired(nn.Module):
     """A convolution, something in between, and a reader."""
 
@@ -658,10 +671,11 @@ def test_other_kinds_of_floats(dtype, importance):
     ranks = {}
     for kind in (torch.float32, dtype):
         part = Split(x.to(kind), images.y)
+        seen = part if importance in FROM_IMAGES else None
         small = prune_channels(
-            model.to(kind), 0.5, example=part.x[:2], scope="layer", importance=importance, calibration=part
+            model.to(kind), 0.5, example=part.x[:2], scope="layer", importance=importance, calibration=seen
         )
-        ranks[kind] = unit_importance(model, channels(model, part.x[:2]), importance, part)
+        ranks[kind] = unit_importance(model, channels(model, part.x[:2]), importance, seen)
     assert small.conv1.weight.dtype == dtype
     assert shapes(small)["fc2.weight"] == (10, 250)
     tolerance = 1e-4 if dtype == torch.float64 else 0.3

@@ -1,5 +1,7 @@
 """Fixtures of the tests of the live panels: a user's own network, and every panel closed after a test."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,12 @@ from labkit.live.panel import Panel
 from labkit.topics.knowledge_distillation import students
 from labkit.topics.order_matters import panel as order_panel
 from labkit.train import fit
+
+
+@pytest.fixture(autouse=True)
+def settled_when_open(monkeypatch):
+    """A new panel is settled, however slow the machine is."""
+    monkeypatch.setattr("labkit.live.panel.OPENING", math.inf)
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from labkit.data import Data, Split
 from labkit.live import words as _words
 from labkit.live.baseline import from_user
 from labkit.live.score import Score, scores
-from labkit.topics.learning_rate import panel as learning_rate_panel
+from labkit.topics.learning_rate import runs as learning_rate_runs
 from labkit.topics.optimizers import race
-from labkit.topics.regularization import panel as regularization_panel
+from labkit.topics.regularization import runs as regularization_runs
 from labkit.topics.start_here.panel import FLIPS, Overview
 
 PANELS = (
@@ -120,8 +120,8 @@ def data_of(shape, n=600):
 @pytest.fixture
 def short(monkeypatch):
     """Trainings of a few steps: the tests only check that they run."""
-    monkeypatch.setattr(regularization_panel, "STEPS", 10)
-    monkeypatch.setattr(learning_rate_panel, "EPOCHS", 1)
+    monkeypatch.setattr(regularization_runs, "STEPS", 10)
+    monkeypatch.setattr(learning_rate_runs, "EPOCHS", 1)
     monkeypatch.setattr(race, "SIZES", {name: (40, 2) for name in race.SIZES})
 
 

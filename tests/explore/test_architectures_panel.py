@@ -14,14 +14,15 @@ from labkit.compress.quantize import quantize_inputs
 from labkit.data import load_data, take
 from labkit.frontier import frontier
 from labkit.live.baseline import shipped
-from labkit.measure import difference, kinds
+from labkit.measure import kinds
 from labkit.models import reinitialized
+from labkit.significance import difference
 from labkit.sweep import shipped_sweep
-from labkit.topics.other_architectures import plots
+from labkit.topics.other_architectures import experiment, panel, plots
 from labkit.topics.other_architectures.experiment import (
+    ALONE,
+    ALONE_GRID,
     AT_RANDOM,
-    CALIBRATED,
-    CALIBRATION_GRID,
     CALIBRATION_IMAGES,
     CHANGES,
     CHANNELS_GRID,
@@ -202,18 +203,35 @@ def test_the_code_gives_the_figures_of_the_panel(conv, digits, mine, chosen, key
 
 
 def test_the_panel_opens_on_a_network_of_the_users_own(conv, digits):
-    panel = explore.architectures(conv, digits)
-    assert "checkpoint" not in panel.controls
-    assert panel.alt.startswith("Sequential, 0 % of the weights pruned")
-    assert len(panel.frame["marks"]) > 5
-    panel.controls["activation_bits"].value = 3
-    assert "activations rounded to 3 bits" in panel.alt
+    opened = explore.architectures(conv, digits)
+    assert "checkpoint" not in opened.controls
+    assert opened.alt.startswith("Sequential, 0 % of the weights pruned")
+    assert len(opened.frame["marks"]) > 5
+    opened.controls["activation_bits"].value = 3
+    assert "activations rounded to 3 bits" in opened.alt
 
 
 def test_the_panel_opens_on_mobilenet_and_offers_every_kind_of_network():
     menu = Architectures().controls()["checkpoint"]
     assert menu.value == ("mobilenet", "cifar10")
     assert sorted(menu.values) == sorted(NETWORKS)
+
+
+def test_the_panel_opens_without_trying_a_layer(monkeypatch):
+    tried = []
+
+    def squeezed(*given, layers=None, **settings):
+        tried.append(layers)
+        return squeeze(*given, layers=layers, **settings)
+
+    monkeypatch.setattr(experiment, "squeeze", squeezed)
+    opened = explore.architectures()
+    assert tried == [None]  # only the whole network
+    assert opened.status == "scored on all 2,000 validation images; every layer tried alone"
+    assert list(opened._shown.facts) == opened._shown.dense.layers
+    assert [bar.get_width() for bar in opened.view.bars] == pytest.approx(
+        [np.arcsinh(100 * lost) for lost, _, _ in opened._shown.facts.values()]
+    )
 
 
 def test_bad_input_is_refused_in_a_sentence(refuses, conv, digits):
@@ -257,13 +275,29 @@ def test_points_of_the_sweep_say_what_was_measured_and_lead_there():
 def test_the_shipped_sweeps_cover_their_grids(key):
     model = load_model(*key)
     grids = {"channels": CHANNELS_GRID} | {by: {"part": parts(model), "change": CHANGES} for by, parts in PARTS.items()}
-    grids |= {"calibration": CALIBRATION_GRID} if key in CALIBRATED else {}
     for kind, grid in grids.items():
         table = shipped_sweep(kind, *key)
         given = list(table[list(grid)].itertuples(index=False, name=None))
         assert given == list(itertools.product(*grid.values()))
         assert (table["images"] == (len(load_data(key[1]).validation) if kind == "channels" else SCANNED)).all()
         assert table["accuracy"].equals(table["correct"] / table["images"])
+
+
+@pytest.mark.parametrize("other", [{}, dict(bits=4), dict(sparsity=0.1), dict(activation_bits=8), dict(by="kinds")])
+def test_what_has_shipped_of_layers_alone_is_what_is_measured_today_and_only_for_its_settings(other):
+    dense, part = shipped(("mobilenet", "cifar10")), "blocks.4.depthwise.weight"
+    table = shipped_sweep("alone", *dense.key)
+    given = list(table[["part", *ALONE_GRID]].itertuples(index=False, name=None))
+    assert given == list(itertools.product(dense.layers, *ALONE_GRID.values()))
+    settings = panel.Settings(**setting(0.0) | other)
+    facts = Architectures().look(dense, dense.model, settings)
+    assert list(facts) == ([] if other else dense.layers)
+    few = take(dense.data.validation, ALONE)
+    for row in table[table["part"] == part].to_dict("records") if not other else ():
+        small = squeeze(dense.model, bits=row["bits"], granularity=row["granularity"], layers=[part])
+        pairs = lk.compare(dense.model, small, few)
+        assert abs(row["lost"] - pairs["lost"]) <= 2
+        assert abs(row["won"] - pairs["won"]) <= 2
 
 
 @pytest.mark.parametrize("key", NETWORKS, ids="--".join)
@@ -305,9 +339,9 @@ def test_losses_of_a_scan_are_differences_and_random_masks_are_one_change_with_i
 
 
 def test_the_picture_of_a_scan_has_a_dot_a_layer_in_the_colour_of_its_kind():
-    scans = {key[0]: scan_losses(shipped_sweep("layers", *key)) for key in CALIBRATED}
+    scans = {key[0]: scan_losses(shipped_sweep("layers", *key)) for key in NETWORKS[:3]}
     picture = plots.scan_picture(scans, ["80 % pruned", AT_RANDOM])
-    assert len(picture.axes) == 2 * len(CALIBRATED)
+    assert len(picture.axes) == 2 * len(scans)
     for i, (ax, change) in enumerate(zip(picture.axes, ["80 % pruned"] * 3 + [AT_RANDOM] * 3, strict=True)):
         scan = list(scans.values())[i % 3]
         rows = scan[scan["change"] == change]

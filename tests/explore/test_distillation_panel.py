@@ -11,21 +11,19 @@ import torch
 
 import labkit as lk
 from labkit import explore, losses
-from labkit.compress.distill import distill
+from labkit.compress.distill import distill, teacher_outputs
 from labkit.data import take
 from labkit.topics.knowledge_distillation import panel as distillation_panel
-from labkit.topics.knowledge_distillation.panel import (
-    GHOSTS,
+from labkit.topics.knowledge_distillation.lesson import (
     IMAGES,
     WIDTHS,
-    Distillation,
     Settings,
     entropy_bits,
     offered,
     pull,
     share,
-    teacher_logits,
 )
+from labkit.topics.knowledge_distillation.panel import GHOSTS, Distillation
 from labkit.topics.knowledge_distillation.students import BUDGET, training_set, untrained
 from tests.waiting import until
 
@@ -101,13 +99,13 @@ def test_without_labels_the_pull_is_the_teachers_alone_and_alpha_is_idle(view, d
 
 
 def test_the_pull_of_many_images_is_that_of_each(mine, digits):
-    said, y = teacher_logits(mine)[:5], digits.validation.y[:5]
+    said, y = teacher_outputs(mine.model, digits.validation.x)[:5], digits.validation.y[:5]
     each = [pull(said[i : i + 1], y[i : i + 1], 3.0, 0.5) for i in range(5)]
     assert torch.allclose(pull(said, y, 3.0, 0.5), torch.cat(each), atol=1e-6)
 
 
 def test_the_images_go_from_ambiguous_to_sure(mine):
-    said = teacher_logits(mine)
+    said = teacher_outputs(mine.model, mine.data.validation.x)
     entropies = [entropy_bits(said[i].softmax(0)) for i in offered(said)]
     assert len(set(offered(said))) == len(entropies) == IMAGES
     assert entropies == sorted(entropies, reverse=True)
@@ -247,10 +245,11 @@ def test_the_untrained_student_is_the_same_one_and_draws_no_number_of_others():
     [("few", 598, 598, 0.7), ("mixed", 598, 1197, 1.0), ("all", 1197, 1197, 0.7)],
 )
 def test_what_the_students_are_trained_on(digits, labels, alone, taught, alpha):
-    first, second = (training_set(digits.train, Settings(labels=labels, alpha=0.7), d) for d in (False, True))
-    assert (len(first[0]), len(second[0]), second[1]) == (alone, taught, alpha)
+    settings = Settings(labels=labels, alpha=0.7).effective
+    first, second = (training_set(digits.train, settings, distilled) for distilled in (False, True))
+    assert (len(first[0]), len(second[0]), settings.alpha) == (alone, taught, alpha)
     assert first[0].y.equal(digits.train.y[:alone])
-    assert f"{taught:,} {'unlabelled' if labels == 'mixed' else 'labels'}" in second[2]
+    assert f"{taught:,} {'unlabelled' if labels == 'mixed' else 'labels'}" in second[1]
 
 
 @pytest.mark.parametrize("labels", ["few", "mixed"])
@@ -267,7 +266,7 @@ def test_both_students_are_those_that_labkit_trains(view, conv, digits, labels):
     expected = [lk.accuracy(m, digits.validation)["correct"] for m in (alone, taught)]
     assert [s.distilled for s in last.students] == [False, True]
     assert [s.score.correct for s in last.students] == pytest.approx(expected, abs=2)  # sums in another order
-    assert [s.size_bytes for s in last.students] == [len(lk.encode(m)) for m in (alone, taught)]
+    assert [last.size_bytes] * 2 == [len(lk.encode(m)) for m in (alone, taught)]
     paired = lk.compare(alone, taught, digits.validation)
     words = view.summarize(last)
     label, value, note = words.cards[2]

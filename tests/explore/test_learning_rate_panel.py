@@ -13,10 +13,10 @@ from labkit.live.baseline import from_user, shipped
 from labkit.live.score import Score
 from labkit.live.training import GHOSTS, Moment, Run
 from labkit.models import reinitialized
-from labkit.topics.learning_rate import panel as learning_rate_panel
-from labkit.topics.learning_rate import plots
+from labkit.topics.learning_rate import plots, runs
 from labkit.topics.learning_rate.experiment import LOOKS_PER_EPOCH
-from labkit.topics.learning_rate.panel import ADAMW, EPOCHS, OPTIMIZERS, RATES, SCHEDULES, SGD, LearningRate, Settings
+from labkit.topics.learning_rate.panel import LearningRate
+from labkit.topics.learning_rate.runs import ADAMW, EPOCHS, OPTIMIZERS, RATES, SCHEDULES, SGD, Settings
 from labkit.train import lr_range_test, mean_loss, suggested_lrs
 from tests.waiting import until
 
@@ -85,7 +85,7 @@ def test_the_schedule_is_drawn_before_the_run_begins(view, schedule):
 
 
 def test_the_point_moves_along_the_schedule(view, every_step):
-    shown = [trial for trial in trained(view) if trial.facts]
+    shown = [trial for trial in trained(view) if trial.run.moments]
     assert len(shown) > 20
     for trial in shown:
         progress, multiple = trial.facts.path[-1]
@@ -243,12 +243,12 @@ def test_the_panel_runs_by_itself_and_a_move_overtakes_within_a_step(conv, digit
         answers[-1].append("ended")
 
     monkeypatch.setattr(LearningRate, "train", listened)
-    monkeypatch.setattr(learning_rate_panel, "EPOCHS", 4)
+    monkeypatch.setattr(runs, "EPOCHS", 4)
     panel = explore.learning_rate(conv, digits)
     assert set(panel.controls) == {"lr", "schedule", "warmup", "optimizer", "batch_size"}
     assert "scored on all 300" in panel.status
     assert "peak lr 0.1, cosine schedule" in panel.alt
-    monkeypatch.setattr(learning_rate_panel, "EPOCHS", 500)
+    monkeypatch.setattr(runs, "EPOCHS", 500)
 
     panel.controls["lr"].value = 0.02
     until(lambda: panel.status.startswith("training:"))

@@ -8,7 +8,8 @@ from labkit import explore
 from labkit.optim import RULES, TORCHS
 from labkit.surfaces import FRAME, rosenbrock
 from labkit.topics.optimizers.panel import EVERY as MARKED
-from labkit.topics.optimizers.panel import RATES, STEPS, SURFACES, Optimizers, ending, surface_of
+from labkit.topics.optimizers.panel import Optimizers, ending
+from labkit.topics.optimizers.runs import RATES, STEPS, SURFACES, surface_of
 
 SETTINGS = dict(surface="ravine", condition=20, angle=0, lr=0.05, momentum=0.9, x=-1.7, y=1.2)
 EVERY = {f"show {name}": True for name in RULES}
@@ -177,6 +178,6 @@ def test_the_panel_moves_and_shows_errors_in_words(monkeypatch):
     assert "3 optimizers" in panel.status
     panel.controls["surface"].value = "saddle"
     assert panel.frame["places"]["angle"]["disabled"] is True
-    monkeypatch.setattr("labkit.topics.optimizers.panel.paths", lambda *a: 1 / 0)
+    monkeypatch.setattr("labkit.topics.optimizers.runs.paths", lambda *a: 1 / 0)
     panel.controls["x"].value = 1.0
     assert panel.status == "⚠ ZeroDivisionError: division by zero"

@@ -9,7 +9,7 @@ import torch
 import labkit as lk
 from labkit import explore
 from labkit.compress._weights import relative_error
-from labkit.compress.quantize import choose_grid, fake_quantize
+from labkit.compress.grid import choose_grid, fake_quantize
 from labkit.data import take
 from labkit.live.baseline import shipped
 from labkit.topics.quantization.panel import BINS, Quantization, staircase

@@ -257,6 +257,18 @@ def test_the_last_search_stays_in_sight_until_the_new_one_has_a_trial(view):
     assert [row["lr"] for row in view.latest(("training", "random"))] == [row["lr"] for row in seen[-1].rows]
 
 
+def test_a_search_stopped_before_its_first_trial_leaves_the_seed_and_the_judges_of_the_last(view):
+    view.train(HERE, lambda found: None, never)
+    code = view.code(HERE)
+    view.train(HERE | dict(images=20), lambda found: None, lambda: True)
+    (found,) = view.results(**HERE)
+    assert found.seed == 1
+    assert view.code(HERE) == code
+    seen = []
+    view.train(HERE | dict(trials=4), seen.append, never)  # goes on with the last one
+    assert [len(found.rows) for found in seen] == [3, 4, 4]
+
+
 @pytest.mark.parametrize("judges", [20, 50])
 def test_the_code_searches_again_to_the_same_choice(view, conv, digits, judges):
     view.train(HERE, lambda found: None, never)

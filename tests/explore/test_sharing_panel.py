@@ -11,9 +11,10 @@ import torch
 import labkit as lk
 from labkit import explore
 from labkit.compress.codebook import k_means, share_weights
-from labkit.compress.quantize import choose_grid, fake_quantize
+from labkit.compress.grid import choose_grid, fake_quantize
 from labkit.live.baseline import shipped
-from labkit.topics.shared_weights.panel import COLOURS, Sharing, levels, means
+from labkit.topics.shared_weights.panel import Sharing, levels, means
+from labkit.topics.shared_weights.plots import COLOURS
 from tests.waiting import until
 
 LENET = ("lenet-300-100", "mnist")

@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex
 
 import labkit as lk
 from labkit import drawing, explore
+from labkit.compress.structured import FROM_IMAGES
 from labkit.data import take
 from labkit.live.baseline import shipped
 from labkit.models import reinitialized
@@ -41,7 +42,8 @@ def test_a_point_is_what_labkit_measures(conv, digits, mine, importance, scope):
     point = last(points(mine, 0.5, importance, scope))
     facts = point.facts
     few = take(digits.train, CALIBRATION)
-    small = lk.prune_channels(conv, 0.5, example=few.x[:2], importance=importance, scope=scope, calibration=few)
+    seen = few if importance in FROM_IMAGES else None
+    small = lk.prune_channels(conv, 0.5, example=few.x[:2], importance=importance, scope=scope, calibration=seen)
     measured = lk.measure(small, digits.validation)
     assert (point.score.correct, point.score.settled) == (measured["correct"], True)
     assert (point.size_bytes, facts.macs) == (measured["size_bytes"], measured["macs"])

@@ -18,7 +18,7 @@ from labkit.live import words as _words
 from labkit.live.baseline import from_user, shipped
 from labkit.live.plane import COMPONENTS
 from labkit.live.score import Score
-from labkit.measure import mcnemar
+from labkit.significance import mcnemar
 from labkit.topics.magnitude_pruning.panel import BINS, Pruning, target
 from labkit.topics.quantization.panel import Quantization
 from labkit.topics.start_here.panel import FLIPS, Overview, flip_name

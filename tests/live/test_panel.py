@@ -106,6 +106,17 @@ def in_thread(function, *arguments):
     return thread
 
 
+def test_a_panel_that_is_late_opens_with_its_preview_and_settles_afterwards(monkeypatch):
+    monkeypatch.setattr("labkit.live.panel.OPENING", -1)
+    view = FakeView()
+    gate = view.second[3] = Gate()
+    panel = Panel("fake", view, controls())
+    assert panel.frame["alt"] == "dot at 3, preview"
+    gate.opened.set()
+    until(settled(panel, 3))
+    until(lambda: panel._past == [{"value": 3, "other": 0}])
+
+
 # a move
 
 

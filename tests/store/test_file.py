@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from labkit.compress import codebook
+from labkit.compress.grid import Grid
 from labkit.compress.magnitude import prune
 from labkit.compress.parts import Quantized, parts
-from labkit.compress.quantize import Grid, install, quantize
+from labkit.compress.quantize import install, quantize
 from labkit.models import build
 from labkit.store import check_equal, container, decode, encode, load, save
 from tests.store.nets import small, tiny

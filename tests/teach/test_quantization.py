@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from labkit.compress.quantize import choose_grid, fake_quantize, quantize
+from labkit.compress.grid import choose_grid, fake_quantize
+from labkit.compress.quantize import quantize
 from labkit.measure import accuracy
 from labkit.teach import check_fake_quantize, check_scale, check_weakest_layer
 from tests.teach.answers import named, verdict

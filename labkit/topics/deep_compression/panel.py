@@ -92,19 +92,14 @@ class DeepCompression(PlaneView):
         self.rows.set_position((0.735, 0.42, 0.26, 0.49) if papers else self.ledger_box)
         self.names.set_axis_off()
         self.names.text(0, 1, "\n".join(papers), fontsize=10, va="top", linespacing=1.25)
-        files = rows.to_dict("records")
-        places = [(row["size_bytes"], 1 - row["error_pct"] / 100) for row in files]
-        self.live.offer(self.plane, places, [caption(row) for row in files])
+        rows = rows.assign(accuracy=1 - rows["error_pct"] / 100)
+        self.offer(self.plane, rows, caption, lambda row: {})
 
     def cards(self, point: Compressed) -> list[Card]:
         """Accuracy, file, weights left, bits per kept weight."""
         cost = f"{8 * point.size_bytes / max(1, point.left[0]):.1f}"
-        return [
-            words.accuracy_card(point.score, point.dense.score),
-            words.file_card(point.size_bytes, point.dense.size_bytes),
-            words.count_card(*point.left),
-            ("bits per kept weight", cost, f"of the file; values have {point.settings.bits}"),
-        ]
+        per_weight = "bits per kept weight", cost, f"of the file; values have {point.settings.bits}"
+        return [*super().cards(point), words.count_card(*point.left), per_weight]
 
     def retrain(self, point: Compressed, after_step: Hook, cancel: Callable[[], bool]) -> nn.Module:
         """Prune and round the dense network again, with training in each step."""
@@ -132,7 +127,7 @@ def caption(row: Mapping[Any, Any]) -> str:
     ours = row["method"].startswith("labkit")
     source = "file of this lab" if ours else f"{row['paper']}, {row['source']}"
     size = f"{row['size_bytes']:,} B"
-    return f"{row['method']}, {row['year']}: {1 - row['error_pct'] / 100:.2%} on test, {size}\n{source}"
+    return f"{row['method']}, {row['year']}: {row['accuracy']:.2%} on test, {size}\n{source}"
 
 
 def deep_compression(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:

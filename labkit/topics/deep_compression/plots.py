@@ -7,15 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from labkit import _check
-from labkit.drawing._base import (
-    BLUE,
-    GREEN,
-    GREY,
-    RED,
-    accuracy_axis,
-    size_axis,
-    tidy,
-)
+from labkit.drawing._base import BLUE, GREEN, GREY, RED, accuracy_axis, size_axis, tidy
 from labkit.drawing.planes import key_above
 from labkit.frontier import frontier
 

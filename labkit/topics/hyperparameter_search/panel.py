@@ -1,49 +1,26 @@
 """Panel of notebook 05: a running search, its choice after n trials, and that choice's accuracy on unseen images."""
 
-import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 from torch import nn
 
 from labkit import _check, drawing
 from labkit.data import Data, load_data
-from labkit.frontier import frontier, hypervolume
 from labkit.live import words
 from labkit.live.baseline import Baseline, at_least, given
 from labkit.live.controls import Control
 from labkit.live.network import NetworkView, panel_of
 from labkit.live.panel import Panel
-from labkit.live.view import Card, Summary
-from labkit.measure import wilson
+from labkit.live.view import Summary
 from labkit.search import Objective, finished, row
 from labkit.topics.hyperparameter_search import experiment as experiments
-from labkit.topics.hyperparameter_search import plots
-from labkit.topics.hyperparameter_search.searches import (
-    DRAWS,
-    FIRST,
-    LOWEST,
-    MAX_TRIALS,
-    MENUS,
-    SHIPPED,
-    SPACES,
-    TASKS,
-    Found,
-    Key,
-    Rows,
-    Settings,
-    best_curve,
-    importances,
-    judged,
-    menu,
-    optimism,
-    run,
-    shipped_rows,
-    space_of,
-)
+from labkit.topics.hyperparameter_search import plots, searches
+from labkit.topics.hyperparameter_search.found import FIRST, JUDGES, LOWEST, MAX_TRIALS, MENUS, TASKS, Found, Settings
+from labkit.topics.hyperparameter_search.searches import SHIPPED, Key, Ran, Rows
 
 GRADES = {
     "training": ("over 10 below", "within 10", "within 2 points of the best"),
@@ -51,33 +28,30 @@ GRADES = {
 }
 
 
-def scenes_of(judges: int) -> dict[str, dict[str, Any]]:
-    """Settings for a lecturer; `judges` is the default number of judges."""
-    return {
-        "the best of thirty": dict(what="training", sampler="tpe", images=judges, trials=30),
-        "judged by twenty images": dict(what="training", sampler="random", images=20, trials=30),
-        "poor trials stop early": dict(what="training", sampler="tpe, hyperband", images=judges, trials=60),
-        "recipes: accuracy and bytes": dict(what="recipe", sampler="nsga2", images=judges, trials=60),
-    }
-
-
 class Search(NetworkView):
     """The view: best so far or frontier, the trials as lines over their settings, the importance of each setting."""
 
     name, settings_type, button = "search", Settings, "search"
     networks = (("lenet-300-100", "mnist"),)  # that recipes compress
+    scenes = {
+        "the best of thirty": dict(what="training", sampler="tpe", images=200, trials=30),
+        "judged by twenty images": dict(what="training", sampler="random", images=20, trials=30),
+        "poor trials stop early": dict(what="training", sampler="tpe, hyperband", images=200, trials=60),
+        "recipes: accuracy and bytes": dict(what="recipe", sampler="nsga2", images=200, trials=60),
+    }
 
     def __init__(self, own: Baseline | None = None) -> None:
         super().__init__(own)
         self._storage = optuna.storages.InMemoryStorage()
-        self._found: dict[Key, Rows] = {}  # trials of the latest search
-        self._seeds: dict[Key, int] = {}  # of the latest search; the shipped one has seed 0
-        self._judges: dict[Key, int] = {}  # number of judges of the latest search
-        self._right: dict[Key, dict[int, np.ndarray]] = {}  # by trial: which validation images it gets right
+        self._ran: dict[Key, Ran] = {}  # the latest search that has a trial
+        self._begun: Counter[Key] = Counter()  # how many searches; the shipped one has seed 0
         self._update_trials: Callable[[], None] = lambda: None
         fifth = min(len(self.data(what).validation) // 5 for _, what in TASKS)
-        self.judges = [n for n in (20, 50, 100, 200, 500, 1_000) if n <= fifth]
-        self.scenes = scenes_of(min(200, self.judges[-1]))  # type: ignore[misc]  # small data have fewer judges
+        self.judges = [n for n in JUDGES if n <= fifth]
+        most = self.judges[-1]  # small data have fewer judges
+        self.scenes = {  # type: ignore[misc]
+            name: dict(scene, images=min(scene["images"], most)) for name, scene in self.scenes.items()
+        }
         add = self.live.figure.add_axes
         self.curve, self.parallel = add((0.063, 0.135, 0.33, 0.69)), add((0.415, 0.41, 0.58, 0.44))
         self.bars = add((0.415, 0.02, 0.58, 0.19))
@@ -94,7 +68,7 @@ class Search(NetworkView):
             trials.offer(stops, min(trials.value, len(stops)))
 
         def update_samplers(change: Mapping[str, Any]) -> None:
-            sampler.offer(menu(change["new"]), FIRST[change["new"]])
+            sampler.offer(plots.sampler_menu(MENUS[change["new"]]), FIRST[change["new"]])
             update_trials()
 
         # before the panel observes them, so that it sees task and sampler change together
@@ -121,13 +95,15 @@ class Search(NetworkView):
         what, sampler = settings.what, settings.sampler
         fresh = experiments.parts(self.data(what), 1)[1]
         images = settings.images if what == "training" else len(self.data(what).validation) - len(fresh)
-        others = {name: judged(self.latest((what, name)), images) for name in MENUS[what] if name != sampler}
-        rows, seed = judged(self.latest((what, sampler)), images), self._seeds.get((what, sampler), 0)
-        return Found(settings, seed, images, rows, others, len(fresh), self.dense(), doing, progress)
+        others = {name: searches.judged(self.latest((what, name)), images) for name in MENUS[what] if name != sampler}
+        rows, ran = searches.judged(self.latest((what, sampler)), images), self._ran.get((what, sampler))
+        return Found(settings, ran.seed if ran else 0, images, rows, others, len(fresh), self.dense(), doing, progress)
 
     def latest(self, key: Key) -> Rows:
         """The trials of the last search here; if there is none, of the shipped search."""
-        return self._found.get(key, () if self.own else shipped_rows(key))
+        if key in self._ran:
+            return self._ran[key].rows
+        return () if self.own else searches.shipped_rows(key)
 
     def still_for(self, found: Found) -> Any:
         """The trials, which are points of the still part, and the ends of the axes, which depend on all searches."""
@@ -159,27 +135,26 @@ class Search(NetworkView):
         whole = self.live.figure.transFigure
         ax.legend(handles=key, loc="upper left", bbox_to_anchor=(0, 1), bbox_transform=whole, ncol=4, **plots.LEGEND)
         self.lines, self.chosen = plots.parallel_axes(self.parallel, found.axes, GRADES[what])
-        names = [name for name in found.axes if name in SPACES[what][0]]
-        self.importance, self.shares = plots.importance_bars(self.bars, names, self.parallel)
+        self.importance, self.shares = plots.importance_bars(self.bars, found.names, self.parallel)
         self.live.move([*moving, *self.lines, self.chosen, *self.importance, *self.shares])
         self.offer(found)
 
     def offer(self, found: Found) -> None:
         """Make the trials respond to the pointer; a click goes back to the moment after a trial."""
-        source = f"seed {found.seed}, " + ("searched here" if found.key in self._found else "searched beforehand")
-        texts = [f"trial {i}: {told(found, row)}\n{source}" for i, row in enumerate(found.rows, 1)]
+        source = f"seed {found.seed}, " + ("searched here" if found.key in self._ran else "searched beforehand")
+        texts = [f"trial {i}: {found.told(row)}\n{source}" for i, row in enumerate(found.rows, 1)]
         to = [{"trials": i} for i in range(1, len(texts) + 1)]
-        self.live.offer(self.curve, zip(*places(found), strict=True), texts, to)
+        self.live.offer(self.curve, zip(*found.places, strict=True), texts, to)
 
     def update(self, found: Found) -> None:
         """Move the trials, the lines of the samplers and the bars."""
         what, sampler = found.key
         for name, line in self.samplers.items():
-            line.set_data(*curve_of(what, found.seen if name == sampler else found.others[name]))
+            line.set_data(*searches.curve_of(what, found.seen if name == sampler else found.others[name]))
             line.set_linewidth(2.6 if name == sampler else 1.4)
         if what == "training":
-            self.fresh.set_data(*curve_of(what, found.seen, "fresh"))
-        x, y = places(found)
+            self.fresh.set_data(*searches.curve_of(what, found.seen, "fresh"))
+        x, y = found.places
         seen, lowest = np.arange(len(x)) < found.settings.trials, LOWEST[what]
         stopped = np.array([row["state"] == "pruned" for row in found.rows], bool)
         low = seen & (y < lowest)
@@ -194,9 +169,8 @@ class Search(NetworkView):
             mine = [way for way, one in zip(ways, found.grades, strict=True) if one == grade]
             line.set_data(*plots.join_trials(mine))
         self.chosen.set_data(*(ways[at[0]].T if at else np.zeros((2, 0))))
-        shares = importances(what, sampler, found.seen)
-        names = [name for name in found.axes if name in SPACES[what][0]]
-        for name, bar, text in zip(names, self.importance, self.shares, strict=True):
+        shares = searches.importances(what, sampler, found.seen)
+        for name, bar, text in zip(found.names, self.importance, self.shares, strict=True):
             bar.set_height(shares.get(name, 0))
             text.set_y(shares.get(name, 0) + 0.05)
             text.set_text(f"{shares[name]:.0%}".replace("%", " %") if name in shares else "")
@@ -205,62 +179,54 @@ class Search(NetworkView):
 
     def summarize(self, found: Found) -> Summary:
         """The search in words."""
-        what, sampler = found.key
-        cards = training_cards(found) if what == "training" else recipe_cards(found)
-        label = plots.SAMPLERS[sampler][3]
+        label = plots.SAMPLERS[found.key[1]][3]
         setting = f"{label}, {len(found.seen)} of {len(found.rows)} trials"
         setting += f", {found.settings.trials} requested" if found.settings.trials > len(found.rows) else ""
         scored = f"each scored on all {found.images:,} judges and on {found.fresh_images:,} unseen images"
         status = f"{len(found.rows)} trials by {label}, {scored}" if found.rows else "no trials yet: press search"
-        alt = f"{setting}: " + "; ".join(f"{a} {b} ({c})" for a, b, c in cards)
-        return Summary(cards, alt, found.doing or status, finding(found), found.progress)
+        cards = found.cards
+        return Summary(cards, words.sentence(setting, cards), found.doing or status, found.finding, found.progress)
 
     def train(self, settings: dict[str, Any], show: Callable[[Found], None], overtaken: Callable[[], bool]) -> None:
         """Search until the requested number of trials is reached: resume a stopped search, or start another."""
         chosen = Settings(**settings)
         key = chosen.what, chosen.sampler
-        wanted = wanted_of(key, chosen.trials)
-        before = self._begin(key, chosen.images, wanted)
-        seed, correct = self._seeds[key], self._right[key]
+        wanted, ran = searches.trials_of(key, chosen.trials), self._ran.get(key)
+        if ran is None or len(ran.rows) >= wanted or ran.judges != chosen.images:
+            self._begun[key] += 1
+            ran = Ran(self._begun[key], chosen.images)
+        before, doing = len(ran.rows), f"searching, seed {ran.seed}"
 
         def after_trial(study: optuna.Study) -> None:
-            self._found[key] = tuple(row(t) | {"right": correct.get(t.number)} for t in finished(study))
-            done = len(self._found[key])
-            doing = f"searching, seed {seed}: {done} of {wanted} trials done"
-            show(self.found(chosen, doing, (done - before) / (wanted - before)))
+            ran.rows = tuple(row(t) | {"right": ran.right.get(t.number)} for t in finished(study))
+            self._ran[key] = ran
+            done = len(ran.rows)
+            show(self.found(chosen, f"{doing}: {done} of {wanted} trials done", (done - before) / (wanted - before)))
             self._update_trials()
 
         last = "" if before or not self.latest(key) else "; until its first trial ends, the last search is shown"
-        show(self.found(chosen, f"searching, seed {seed} …{last}", 0))
-        objective = self._objective(key, chosen.images, overtaken, correct)
-        place = dict(name=f"{key}, seed {seed}", storage=self._storage)
-        run(key, objective, after_trial, overtaken, trials=wanted, seed=seed, **place)
+        show(self.found(chosen, f"{doing} …{last}", 0))
+        objective = self._objective(key, ran, overtaken)
+        place = dict(name=f"{key}, seed {ran.seed}", storage=self._storage)
+        searches.run(key, objective, after_trial, overtaken, trials=wanted, seed=ran.seed, **place)
         show(self.found(chosen))
 
-    def _objective(self, key: Key, images: int, cancel: Callable[[], bool], masks: dict[int, np.ndarray]) -> Objective:
+    def _objective(self, key: Key, ran: Ran, cancel: Callable[[], bool]) -> Objective:
         if key[0] == "training":
-            return experiments.training_objective(self.data("training"), images, cancel, masks.__setitem__)
+            return experiments.training_objective(self.data("training"), ran.judges, cancel, ran.right.__setitem__)
         data = self.data("recipe")
         return experiments.recipe_objective(self.dense().model, data, len(data.validation) // 5, cancel)
-
-    def _begin(self, key: Key, images: int, wanted: int) -> int:
-        """The number of trials to resume from; 0 if no search with these judges was stopped, so that another begins."""
-        last = self._found.get(key)
-        if last is not None and len(last) < wanted and self._judges[key] == images:
-            return len(last)
-        self._judges[key], self._right[key] = images, {}
-        self._seeds[key] = self._seeds.get(key, 0) + 1
-        return 0
 
     def code(self, settings: Mapping[str, Any]) -> str:
         """The same search, up to the last trial that is shown, and its choice."""
         chosen = Settings(**settings)
         key = what, sampler = chosen.what, chosen.sampler
         rows, data = self.latest(key), self.data(what)
-        seed = self._seeds.get(key, 0 if rows else 1)  # without trials: the seed that the button would use
+        shipped = Ran(0, experiments.JUDGED) if rows else Ran(self._begun[key] + 1, chosen.images)
+        ran = self._ran.get(key, shipped)  # without trials: what the button would run
         space = f"experiments.{what.upper()}" + "_GRID" * (sampler == "grid")
         trials = min(chosen.trials, len(rows) or MAX_TRIALS)
-        how = f'{space}, trials={trials}, sampler="{sampler.split(",")[0]}", seed={seed}'
+        how = f'{space}, trials={trials}, sampler="{sampler.split(",")[0]}", seed={ran.seed}'
         first, having = self.loaded({})
         lines = [first, "from labkit.topics.hyperparameter_search import experiment as experiments", having]
         if what == "recipe":
@@ -273,112 +239,19 @@ class Search(NetworkView):
         if not self.own:
             lines[2:] = [f'data = lk.load_data("{SHIPPED[what][2]}")']
         how += ", pruner=experiments.hyperband()" if "hyperband" in sampler else ""
-        judges = self._judges.get(key, experiments.JUDGED if rows else chosen.images)
         return "\n".join([
             *lines, "correct = {}  # by trial: which validation images its network gets right",
-            f"objective = experiments.training_objective(data, {judges}, keep=correct.__setitem__)",
+            f"objective = experiments.training_objective(data, {ran.judges}, keep=correct.__setitem__)",
             f"lk.search.search(objective, {how})",
             f"best = correct[max(correct, key=lambda trial: correct[trial][:{chosen.images}].mean())]",
             f"best[:{chosen.images}].mean(), best[{len(data.validation) // 5}:].mean()",
         ])  # fmt: skip
 
 
-def wanted_of(key: Key, trials: int) -> int:
-    """The number of trials to run: a grid has a limited number of points."""
-    if key[1] != "grid":
-        return trials
-    return min(trials, math.prod(len(values) for values in space_of(*key).values()))
-
-
-def curve_of(what: str, rows: Rows, column: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
-    """The best accuracy so far, where it changes, by the epochs trained; or the frontier, by bytes."""
-    if what == "recipe":
-        best = frontier(pd.DataFrame(rows, columns=["size_bytes", "accuracy"]))
-        return best["size_bytes"].to_numpy(), best["accuracy"].to_numpy()
-    curve = best_curve(rows, column)
-    y = np.array([0, *curve])
-    kept = np.r_[True, np.diff(y) != 0]
-    kept[-1] = True
-    return np.array([0, *curve.index])[kept], y[kept]
-
-
-def places(found: Found) -> tuple[np.ndarray, np.ndarray]:
-    """Where the trials lie on the left axes."""
-    if found.key[0] == "training":
-        x = np.cumsum([row["trained"] for row in found.rows])
-    else:
-        x = np.array([row["size_bytes"] for row in found.rows])
-    return x.astype(float), np.array([row["accuracy"] for row in found.rows], float)
-
-
-def told(found: Found, row: Mapping[str, Any]) -> str:
-    """A trial in words."""
-    settings = ", ".join(f"{name.replace('_', ' ')} {plots.short(row[name])}" for name in SPACES[found.key[0]][0])
-    if row["state"] == "pruned":
-        return f"stopped after {words.count(row['trained'], 'epoch')} at {row['accuracy']:.1%}\n{settings}"
-    file = f", {drawing.kilobytes(row['size_bytes'])}" if found.key[0] == "recipe" else ""
-    judged_by = f"{row['accuracy']:.1%} on {found.images:,} judges, {row['fresh']:.1%} on unseen images{file}"
-    return f"{judged_by}\n{settings}"
-
-
-def finding(found: Found) -> str:
-    """What was found, in a line."""
-    best = found.chosen
-    if not found.rows:
-        return "no trials yet: press search"
-    if found.key[0] == "training":
-        if best is None:
-            return "no trial has ended yet"
-        return f"best of {len(found.seen)} trials: judges {best['accuracy']:.1%}, unseen {best['fresh']:.1%}"
-    if best is None:
-        return f"no recipe keeps {found.floor:.1%} so far"
-    return f"{found.dense.size_bytes / best['size_bytes']:.0f}× smaller, {best['fresh']:.1%} on unseen images"
-
-
-def training_cards(found: Found) -> list[Card]:
-    """The chosen trial: its accuracy on the judges and on unseen images, the optimism, its settings."""
-    best, images, epochs = found.chosen, found.images, sum(row["trained"] for row in found.seen)
-    stopped = sum(row["state"] == "pruned" for row in found.seen)
-    spent = ("epochs trained", f"{epochs:,}", f"{len(found.seen)} trials, {stopped} of them stopped early")
-    if best is None:
-        return [("accuracy of the best", "–", "press search"), spent]
-    fresh, n = best["fresh"], found.fresh_images
-    low, high = wilson(round(fresh * n), n)
-    gaps = 100 * optimism(found.seen, images)
-    from_, to = np.percentile(gaps, [2.5, 97.5])
-    rest = f"batch size {best['batch_size']}, width {best['width']}, decay {plots.short(best['weight_decay'])}"
-    return [
-        ("accuracy of the best", f"{best['accuracy']:.1%}", f"on the {images:,} images that it was chosen by"),
-        ("on unseen images", f"{fresh:.1%}", f"{n:,} images, 95 %: {low:.1%}–{high:.1%}"),
-        ("optimism", f"{gaps.mean():+.1f} points", f"mean of {DRAWS} draws of judges; 95 %: {from_:+.1f} to {to:+.1f}"),
-        ("chosen", f"lr {best['lr']:.2g}", f"{best['optimizer']}, {rest}"),
-        spent,
-    ]
-
-
-def recipe_cards(found: Found) -> list[Card]:
-    """The recipe chosen, its file and accuracy, and the area that the frontier dominates."""
-    table = pd.DataFrame(found.seen, columns=["size_bytes", "accuracy"])
-    area = hypervolume(table, found.dense.size_bytes, 0.9)
-    front = ("frontier", f"{len(frontier(table))} of {len(table)}", f"area above 90 %: {area:.3f} decades × accuracy")
-    if (best := found.chosen) is None:
-        note = f"no recipe keeps {found.floor:.1%} so far" if found.rows else "press search"
-        return [("accuracy, smallest file", "–", note), front]
-    rest = f"per {best['granularity']}, {best['percentile']:.1f} %, {best['epochs']} epochs, lr {best['lr']:.2g}"
-    smaller = f"{found.dense.size_bytes / best['size_bytes']:.0f}× smaller than fp32"
-    return [
-        ("accuracy, smallest file", f"{best['accuracy']:.1%}", f"that keeps {found.floor:.1%}"),
-        ("on unseen images", f"{best['fresh']:.1%}", f"{found.fresh_images:,} images, not used to choose"),
-        ("its file", f"{best['size_bytes']:,.0f} B", smaller),
-        ("recipe", words.count(best["bits"], "bit"), f"{1 - best['density']:.0%} zeros, {rest}"),
-        front,
-    ]
-
-
 def search(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
     """The live panel of notebook 05: small networks and a shipped checkpoint, or your own `model` with its `data`."""
     mine = given(model, data)
-    _check.one_of("preset", preset, ("", *scenes_of(0)))
+    _check.one_of("preset", preset, ("", *Search.scenes))
     if mine:
         at_least("train", mine.data, max(experiments.TRAINING["batch_size"]))
         at_least("validation", mine.data, 100)  # a fifth of them are the judges

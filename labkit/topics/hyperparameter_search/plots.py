@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from labkit import _check
 from labkit.drawing._base import (
@@ -27,6 +27,7 @@ from labkit.drawing._base import (
     size_axis,
     tidy,
 )
+from labkit.drawing.axes import listed_axis
 from labkit.search import best_so_far
 
 SAMPLERS = {
@@ -43,6 +44,11 @@ GRADES = (("#d0d0d0", 1.0), (GREY, 1.2), (BLUE, 1.6))  # colour and width of a t
 LEGEND: dict[str, Any] = dict(
     fontsize=10, frameon=False, handlelength=1.5, columnspacing=1.1, handletextpad=0.5, labelspacing=0.25, borderpad=0
 )
+
+
+def sampler_menu(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(label, name) of each sampler."""
+    return [(SAMPLERS[name][3], name) for name in names]
 
 
 def cost_axes(ax: Axes, epochs: float, lowest: float) -> None:
@@ -133,7 +139,7 @@ def importance_bars(ax: Axes, names: Sequence[str], beside: Axes) -> tuple[list[
     ax.set_axis_off()
     ax.hlines(0, -0.25, len(names) - 0.75, color=GREY, lw=1)
     ax.text(-0.3, 0, "importance", fontsize=10, ha="right", va="bottom")
-    return cast(list[Rectangle], list(bars)), texts
+    return bars.patches, texts
 
 
 def recipe_axes(ax: Axes, dense_bytes: int, dense_accuracy: float, lowest: float) -> None:
@@ -177,11 +183,7 @@ def optimism_curves(ax: Axes, records: pd.DataFrame) -> None:
         by = rows.groupby(records["trials"])
         mean, half = by.mean(), 1.96 * by.sem().to_numpy()
         ax.errorbar(mean.index, mean, half, marker=marker, color=colour, capsize=3, label=f"{images:,}")
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(sorted(records["trials"].unique())))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0f}"))
+    listed_axis(ax, records["trials"].unique(), "settings tried (log scale)")
     ax.axhline(0, color=BLACK, lw=1)
-    ax.set_xlabel("settings tried (log scale)")
     ax.set_ylabel("optimism of the best, points")
     ax.legend(title="judges (images)", fontsize=8, title_fontsize=8)

@@ -1,8 +1,9 @@
-"""The searches of notebook 05's panel: their trials, which trial to choose, and what the button runs."""
+"""The searches of notebook 05's panel: what the button runs, the trials that ship, and what they tell."""
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,10 @@ import optuna
 import pandas as pd
 
 from labkit import search
-from labkit.live.baseline import Baseline
-from labkit.live.controls import choice, steps
+from labkit.frontier import frontier
 from labkit.sweep import shipped_sweep
 from labkit.topics.hyperparameter_search import experiment as experiments
-from labkit.topics.hyperparameter_search import plots
 
-MAX_TRIALS = 60  # of a search
-LOWEST = {"training": 0.6, "recipe": 0.5}  # accuracy on the axes; lower ones are marked at the edge
-NEAR = {"training": (0.02, 0.10), "recipe": (0.01, 0.10)}  # below the best, or the dense network: good, fair
-ORDER = ("density", "granularity", "bits", "percentile", "epochs", "lr")  # of a recipe's axes: no two names touch
 GOALS = {"training": {"accuracy": "maximize"}, "recipe": experiments.RECIPE_GOALS}
 SPACES = {
     "training": (experiments.TRAINING, experiments.TRAINING_GRID),
@@ -30,93 +25,21 @@ SHIPPED = {
     "recipe": ("recipes", "lenet-300-100", "mnist"),
 }
 DRAWS = 200  # random choices of judges, for the optimism
-TASKS = [("training settings", "training"), ("a compression recipe", "recipe")]
-MENUS = {"training": ("grid", "random", "tpe", "tpe, hyperband"), "recipe": ("grid", "random", "tpe", "nsga2")}
-FIRST = {"training": "tpe", "recipe": "nsga2"}  # the sampler that is selected first
 Key = tuple[str, str]  # task, sampler
 Rows = tuple[dict[str, Any], ...]
 
 
-def menu(what: str) -> list[tuple[str, str]]:
-    """(label, sampler) for each sampler of a task."""
-    return [(plots.SAMPLERS[name][3], name) for name in MENUS[what]]
+@dataclass
+class Ran:
+    """A search that was run here: its seed, the number of its judges and its trials.
 
-
-@dataclass(frozen=True)
-class Settings:
-    """The values of the controls; `trials` is also the number that the button runs."""
-
-    what: str = choice("search for", TASKS, "training", note="training of a small network, or compression of LeNet")
-    sampler: str = choice("sampler", menu("training"), "tpe", note="how the next settings to try are chosen")
-    images: int = steps(
-        "judged by, images", [(f"{n:,}", n) for n in (20, 50, 100, 200, 500, 1_000)], 200,
-        note="validation images that the settings are chosen by",
-    )  # fmt: skip
-    trials: int = steps(
-        "trials", [(str(n), n) for n in range(1, MAX_TRIALS + 1)], 30,
-        note="shows the choice after this many trials; search runs this many",
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Found:
-    """A search so far, shown after its first `settings.trials` trials, and the searches of other samplers.
-
-    In complete trials `accuracy` is on the first `images` of validation, `fresh` on its last four fifths.
+    `right` has for each trial, by number, which validation images its network gets right.
     """
 
-    settings: Settings
     seed: int
-    images: int
-    rows: Rows
-    others: Mapping[str, Rows]  # by sampler
-    fresh_images: int
-    dense: Baseline  # the network that recipes compress
-    doing: str = ""
-    progress: float | None = None
-
-    @property
-    def key(self) -> Key:
-        """The task and the sampler."""
-        return self.settings.what, self.settings.sampler
-
-    @property
-    def seen(self) -> Rows:
-        """The trials that are shown."""
-        return self.rows[: self.settings.trials]
-
-    @property
-    def floor(self) -> float:
-        """The accuracy that a recipe has to keep: one point below the dense network."""
-        return self.dense.score.accuracy - 0.01
-
-    @property
-    def chosen(self) -> dict[str, Any] | None:
-        """The trial to choose: the most accurate, or the smallest file that reaches the floor; None if none does."""
-        complete = [row for row in self.seen if row["state"] == "complete"]
-        if self.key[0] == "training":
-            return max(complete, key=lambda row: row["accuracy"], default=None)
-        good = [row for row in complete if row["accuracy"] >= self.floor]
-        return min(good, key=lambda row: row["size_bytes"], default=None)
-
-    @property
-    def axes(self) -> search.Space:
-        """The vertical axes on which a trial is a line: its settings, then its results."""
-        what, size = self.key[0], self.dense.size_bytes
-        if what == "training":
-            return {**experiments.TRAINING, "accuracy": (LOWEST[what], 0.9)}
-        file = (size // 250, size // 5, "log")
-        return {name: experiments.RECIPE[name] for name in ORDER} | {
-            "size_bytes": file,
-            "accuracy": (LOWEST[what], 1.0),
-        }
-
-    @property
-    def grades(self) -> list[int]:
-        """How close each shown trial is to the best, or a recipe to the dense network: 0 far, 1 fair, 2 good."""
-        accuracies = [row["accuracy"] for row in self.seen]
-        best = max(accuracies, default=0) if self.key[0] == "training" else self.dense.score.accuracy
-        return [sum(best - accuracy <= near + 1e-9 for near in NEAR[self.key[0]]) for accuracy in accuracies]
+    judges: int
+    rows: Rows = ()
+    right: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 def space_of(what: str, sampler: str) -> search.Space:
@@ -159,9 +82,16 @@ def draws(n: int, images: int) -> np.ndarray:
     return chosen
 
 
-def best_curve(rows: Rows, column: str = "accuracy") -> pd.Series:
-    """`column` of the best so far, by the epochs trained."""
-    return search.best_so_far(pd.DataFrame(rows, columns=["state", "trained", "accuracy", "fresh"]), column)
+def curve_of(what: str, rows: Rows, column: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
+    """`column` of the best so far, where it changes, by the epochs trained; or the frontier, by bytes."""
+    if what == "recipe":
+        best = frontier(pd.DataFrame(rows, columns=["size_bytes", "accuracy"]))
+        return best["size_bytes"].to_numpy(), best["accuracy"].to_numpy()
+    curve = search.best_so_far(pd.DataFrame(rows, columns=["state", "trained", "accuracy", "fresh"]), column)
+    y = np.array([0, *curve])
+    kept = np.r_[True, np.diff(y) != 0]
+    kept[-1] = True
+    return np.array([0, *curve.index])[kept], y[kept]
 
 
 def importances(what: str, sampler: str, rows: Rows) -> dict[str, float]:
@@ -176,6 +106,12 @@ def _importances(what: str, sampler: str, rows: tuple[tuple[Any, ...], ...]) -> 
     if sum(row["state"] == "complete" for row in trials) < 8:
         return {}
     return search.importance(search.restored(trials, space_of(what, sampler), GOALS[what]))
+
+
+def trials_of(key: Key, trials: int) -> int:
+    """The number of trials to run: a grid has a limited number of points."""
+    points = (len(values) for values in space_of(*key).values())
+    return min(trials, math.prod(points)) if key[1] == "grid" else trials
 
 
 def run(

@@ -1,5 +1,6 @@
 """Students with and without a teacher: the curves and tables of notebooks 03 and 03b."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -73,11 +74,16 @@ def student_of(
     _check.kind(Split, train=train)
     images = _check.whole("images", images, 1, 2**31)
     check_distillation(temperature, alpha)
+    taught = {} if logits is None else dict(teacher=logits[: len(train)], temperature=temperature, alpha=alpha)
+    return _trained(width, train, seed, epochs=round(BUDGET * images / len(train)), **taught)
+
+
+def _trained(student: int | Callable[[], nn.Module], train: Split, seed: int, **how: Any) -> nn.Module:
+    """A student, 784-width-10 or built by a function, trained from `seed`; distilled if `how` names a teacher."""
     torch.manual_seed(seed)
-    student, settings = mlp(784, width, 10), STUDENT | dict(epochs=round(BUDGET * images / len(train)), seed=seed)
-    if logits is None:
-        return fit(student, train, **settings)[0]
-    return distill(student, train, teacher=logits[: len(train)], temperature=temperature, alpha=alpha, **settings)[0]
+    model = student() if callable(student) else mlp(784, student, 10)
+    training: Callable[..., tuple[nn.Module, pd.DataFrame]] = distill if "teacher" in how else fit
+    return training(model, train, **STUDENT | dict(seed=seed) | how)[0]
 
 
 UNSEEN_GRID = {"temperature": (None, 1, 2, 4, 8, 20), "seed": (0, 1, 2)}  # None: without a teacher
@@ -93,17 +99,10 @@ def unseen_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     seen = data.train.y != UNSEEN
     train, half = Split(data.train.x[seen], data.train.y[seen]), len(data.validation) // 2
     teacher_logits, truth = teacher_outputs(load_model(model_name, data_name), train.x), data.validation.y
-    how = STUDENT | dict(epochs=BUDGET, lr=2e-3)
 
     def run(temperature: float | None, seed: int) -> dict[str, Any]:
-        torch.manual_seed(seed)
-        student: torch.nn.Module = mlp(784, 300, 10)
-        if temperature is None:
-            student, _ = fit(student, train, seed=seed, **how)
-        else:
-            student, _ = distill(
-                student, train, teacher=teacher_logits, temperature=temperature, alpha=1.0, seed=seed, **how
-            )
+        taught = {} if temperature is None else dict(teacher=teacher_logits, temperature=temperature, alpha=1.0)
+        student = _trained(300, train, seed, epochs=BUDGET, lr=2e-3, **taught)
         logits = teacher_outputs(student, data.validation.x)
         offset = best_offset(logits[:half], truth[:half], UNSEEN, torch.arange(0, 30, 0.25))
         before, after = (_unseen(raise_logit(logits, UNSEEN, by)[half:], truth[half:]) for by in (0.0, offset))
@@ -136,10 +135,8 @@ def hint_weight_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     teacher_logits, target = teacher_outputs(teacher, few.x), teacher_outputs(teacher, few.x, layer="fc1")
 
     def run(labels: str, method: str, seed: int, weight: float) -> dict[str, Any]:
-        torch.manual_seed(seed)
-        untrained, alpha = mlp(784, 32, 10), 0.9 if method == "hint, soft" else 0.0
-        how = STUDENT | dict(temperature=2, alpha=alpha, epochs=HINT_EPOCHS, seed=seed)
-        student, _ = distill(untrained, few, teacher=teacher_logits, hint=Hint(target, "1", weight), **how)
+        how = dict(temperature=2, alpha=0.9 if method == "hint, soft" else 0.0, hint=Hint(target, "1", weight))
+        student = _trained(32, few, seed, epochs=HINT_EPOCHS, teacher=teacher_logits, **how)
         return accuracy(student, data.validation)
 
     return run_and_ship(run, HINT_WEIGHT_GRID, "hint-weight", model_name, data_name)
@@ -160,10 +157,8 @@ def lesson_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     def run(labels: str, method: str, seed: int) -> dict[str, Any]:
         n, epochs, temperature = (FEW, 16, 2) if labels == "few" else (len(data.train), 1, 1)
         hint = Hint(target[:n], "1", HINT_WEIGHTS[method]) if method in HINT_WEIGHTS else None
-        alpha = 0.9 if "soft" in method else 0.0
-        how = STUDENT | dict(temperature=temperature, alpha=alpha, epochs=epochs, seed=seed)
-        torch.manual_seed(seed)
-        student, _ = distill(mlp(784, 32, 10), take(data.train, n), teacher=logits[:n], hint=hint, **how)
+        how = dict(temperature=temperature, alpha=0.9 if "soft" in method else 0.0, hint=hint)
+        student = _trained(32, take(data.train, n), seed, epochs=epochs, teacher=logits[:n], **how)
         return accuracy(student, data.validation)
 
     return run_and_ship(run, LESSON_GRID, "lesson", model_name, data_name)
@@ -186,11 +181,9 @@ def family_sweep(data_name: str) -> pd.DataFrame:
     taught = {name: teacher_outputs(load_model(name, data_name), few.x) for name in names}
 
     def run(student: str, teacher: str, seed: int) -> dict[str, Any]:
-        torch.manual_seed(seed)
-        untrained, how = mlp(784, 32, 10) if student == "mlp" else small_cnn(), STUDENT | dict(epochs=16, seed=seed)
-        if teacher == "none":
-            return accuracy(fit(untrained, few, **how)[0], data.validation)
-        return accuracy(distill(untrained, few, teacher=taught[teacher], temperature=2, **how)[0], data.validation)
+        how = {} if teacher == "none" else dict(teacher=taught[teacher], temperature=2)
+        model = _trained(32 if student == "mlp" else small_cnn, few, seed, epochs=16, **how)
+        return accuracy(model, data.validation)
 
     return run_and_ship(run, FAMILY_GRID, "family", "students", data_name)
 

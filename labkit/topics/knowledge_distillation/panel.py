@@ -3,10 +3,9 @@
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,26 +14,25 @@ from labkit.compress.distill import teacher_outputs
 from labkit.data import Data
 from labkit.live import words
 from labkit.live.baseline import OF_IMAGES, Baseline, at_least, given
-from labkit.live.controls import choice, real, steps
 from labkit.live.network import BESIDE, NetworkView, panel_of
 from labkit.live.panel import Panel
-from labkit.live.score import Score
-from labkit.live.view import Card, Summary
-from labkit.losses import mixed_loss
+from labkit.live.view import Summary
 from labkit.topics.knowledge_distillation import plots
-from labkit.topics.knowledge_distillation.students import (
+from labkit.topics.knowledge_distillation.lesson import (
     FEW,
+    IMAGES,
+    STUDENTS,
+    SWEPT,
+    WIDTHS,
+    Lesson,
+    Settings,
     Student,
-    images,
-    schedule,
-    student_bytes,
-    train_student,
-    training_set,
+    offered,
+    pull,
+    share,
 )
+from labkit.topics.knowledge_distillation.students import images, schedule, student_bytes, train_student, training_set
 
-IMAGES = 20  # to choose from, from the least to the most certain
-TEMPERATURES = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20)
-WIDTHS = (4, 8, 16, 32, 64, 128)
 GHOSTS = 3  # earlier pairs of students that stay visible
 # of the shipped sweep, by training images: the student alone, the distilled one
 MEASURED = {
@@ -42,89 +40,10 @@ MEASURED = {
     "mixed": ("few labels", "teacher, no labels"),
     "all": ("all labels", "all labels, teacher"),
 }
-SWEPT = "3 seeds, T = 4"  # how the sweep was measured
-ENDS = {0: "1 ambiguous", IMAGES - 1: f"{IMAGES} sure"}
 PLACES = {  # axes of the bars and the pull: with students, and without
     True: ((0.235, 0.135, 0.205, 0.77), (0.45, 0.135, 0.12, 0.77)),
     False: ((0.26, 0.135, 0.43, 0.77), (0.71, 0.135, 0.27, 0.77)),
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the controls set."""
-
-    image: int = steps(
-        "image", [(ENDS.get(i, str(i + 1)), i) for i in range(IMAGES)], 12,
-        note="a validation image: the teacher is least sure of the first, most sure of the last",
-    )  # fmt: skip
-    temperature: float = steps(
-        "temperature T", [(f"{t:g}", t) for t in TEMPERATURES], 4, note="divides the logits before the softmax",
-        word="T = {}",
-    )  # fmt: skip
-    alpha: float = real(
-        "teacher's α", 0.9, 1, 0.05, note="weight of the teacher's term in the loss; without labels it is 1",
-        word="α = {}",
-    )  # fmt: skip
-    width: int = steps("student width", [(str(w), w) for w in WIDTHS], 32, note="hidden units of the student")
-    labels: str = choice(
-        "train on", [("few labels", "few"), ("few labels / all images", "mixed"), ("all labels", "all")], "mixed",
-        note=f"{FEW:,} labels, or all; or {FEW:,} for the student alone, and all images unlabelled for the other",
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """The teacher's prediction for one image at a temperature, and the students: measured beforehand, or trained."""
-
-    dense: Baseline  # the teacher
-    settings: Settings
-    image: int  # its index in validation
-    logits: Tensor  # of the teacher, (classes,)
-    size_bytes: int  # of the student's file
-    measured: list[np.ndarray]  # accuracies in the shipped sweep, one per seed: alone, distilled; or empty
-    students: tuple[Student, ...] = ()  # at most one alone and one distilled
-    ghosts: tuple[Student, ...] = ()
-    doing: str = ""
-
-    @property
-    def score(self) -> Score | None:
-        """Of the distilled student."""
-        return self.students[1].score if len(self.students) == 2 else None
-
-    @property
-    def softened(self) -> Tensor:
-        """The teacher's distribution at T."""
-        return (self.logits / self.settings.temperature).softmax(0)
-
-
-def teacher_logits(dense: Baseline) -> Tensor:
-    """The teacher's logits for every validation image."""
-    return teacher_outputs(dense.model, dense.data.validation.x)
-
-
-def entropy_bits(p: Tensor) -> float:
-    """-Σ p log₂ p."""
-    return float(torch.special.entr(p).sum()) / math.log(2)
-
-
-def offered(logits: Tensor) -> list[int]:
-    """Indices of IMAGES images, from the largest to the smallest entropy of the softmax, at growing distances."""
-    order = torch.special.entr(logits.softmax(1)).sum(1).argsort(descending=True, stable=True)
-    ranks = np.maximum(range(IMAGES), np.geomspace(1, len(logits), IMAGES).round().astype(int) - 1)
-    return order[ranks.tolist()].tolist()
-
-
-def pull(logits: Tensor, y: Tensor, temperature: float, alpha: float) -> Tensor:
-    """Minus the gradient of the loss for student logits z = 0, (n, classes): where it pushes an untrained student."""
-    z = torch.zeros_like(logits, requires_grad=True)
-    (gradient,) = torch.autograd.grad(len(logits) * mixed_loss(z, logits, y, temperature, alpha), z)
-    return -gradient
-
-
-def effective(settings: Settings) -> Settings:
-    """The settings with those that do not change the students fixed: the image, and α without labels."""
-    return replace(settings, image=0, alpha=1.0 if settings.labels == "mixed" else settings.alpha)
 
 
 class Distillation(NetworkView):
@@ -141,7 +60,8 @@ class Distillation(NetworkView):
 
     def __init__(self, own: Baseline | None = None) -> None:
         super().__init__(own)
-        self._logits = functools.cache(teacher_logits)  # one cache per view, freed with it
+        # one cache per view, freed with it
+        self._logits = functools.cache(lambda dense: teacher_outputs(dense.model, dense.data.validation.x))
         self._sweep = functools.cache(lambda dense: dense.sweep("distillation"))
         self.pairs: dict[tuple[Baseline, Settings], tuple[Student, ...]] = {}  # the newest last
         self._cached: dict[tuple[Baseline, int, int], Tensor] = {}
@@ -163,7 +83,7 @@ class Distillation(NetworkView):
         seeds = [at[at["method"] == m]["accuracy"].to_numpy() for m in MEASURED[settings.labels]] if len(at) else []
         mine = {key: pair for (teacher, key), pair in self.pairs.items() if teacher is dense}
         latest = () if len(sweep) or not mine else list(mine.values())[-1]
-        shown = mine.get(effective(settings), latest)
+        shown = mine.get(settings.effective, latest)
         earlier = [pair for pair in mine.values() if pair is not shown][-GHOSTS:]
         ghosts = tuple(student for pair in earlier for student in pair)
         yield Lesson(dense, settings, place, logits[place], size, seeds, shown, ghosts)
@@ -224,10 +144,10 @@ class Distillation(NetworkView):
         """Update image, bars and the axes of the students."""
         settings = lesson.settings
         self.picture.set_data(words.pictures(lesson.dense.data, [lesson.image])[0])
-        self.caption.set_text("\n".join(captions(lesson)))
+        self.caption.set_text("\n".join(lesson.captions))
         y = lesson.dense.data.validation.y[lesson.image]
         soft, sharp = lesson.softened.tolist(), lesson.logits.softmax(0).tolist()
-        pulls = pull(lesson.logits[None], y[None], settings.temperature, effective(settings).alpha)[0].tolist()
+        pulls = pull(lesson.logits[None], y[None], settings.temperature, settings.effective.alpha)[0].tolist()
         longest = max(map(abs, pulls)) or 1.0
         self.strongest.set_text(f"longest: {longest:.2f}")
         self.sharp.set_xdata(sharp)
@@ -241,15 +161,14 @@ class Distillation(NetworkView):
             self._update_sweep(lesson)
 
     def _update_curves(self, lesson: Lesson) -> None:
-        for student in (*lesson.students, *lesson.ghosts):
-            if student.done > 0.2 and drawing.make_room(self.students, 50, student.curve[-1][1]):
-                self.live.refresh()
-        for line in (self.alone, self.distilled, *self.ghosts):
+        present = self.alone, self.distilled
+        for line in (*present, *self.ghosts):
             line.set_data([], [])
-        lines = zip((self.alone, self.distilled), lesson.students, strict=False)
-        for line, student in [*lines, *zip(self.ghosts, lesson.ghosts, strict=False)]:
-            done, accuracy = np.array(student.curve).T
-            line.set_data(100 * done, accuracy)
+        drawn = [*zip(present, lesson.students, strict=False), *zip(self.ghosts, lesson.ghosts, strict=False)]
+        for line, student in drawn:
+            if student.done > 0.2 and drawing.make_room(self.students, 50, student.score.accuracy):
+                self.live.refresh()
+            drawing.set_points(line, [(100 * done, accuracy) for done, accuracy in student.curve])
             line.set_color(drawing.BLUE if student.distilled else drawing.ORANGE)
 
     def _update_sweep(self, lesson: Lesson) -> None:
@@ -261,31 +180,21 @@ class Distillation(NetworkView):
 
     def summarize(self, lesson: Lesson) -> Summary:
         """The summary of the lesson."""
-        dense, unsure = lesson.dense, entropy_bits(lesson.softened)
-        teacher = f"teacher {drawing.kilobytes(dense.size_bytes)}, {dense.score.accuracy:.2%}"
-        smaller = f"{dense.size_bytes / lesson.size_bytes:.1f}× smaller; {teacher}"
-        cards = [
-            (
-                f"entropy at T = {lesson.settings.temperature:g}", f"{unsure:.2f} bits",
-                f"like {2**unsure:.1f} equal classes; at T = 1: {entropy_bits(lesson.logits.softmax(0)):.2f} bits",
-            ),
-            *student_cards(lesson),
-            ("file of the student", f"{lesson.size_bytes:,} B", smaller),
-        ]  # fmt: skip
-        setting = f"{words.setting(dense, lesson.settings, self)}, {', '.join(captions(lesson))}"
-        status = words.status(dense.score)
+        setting = f"{words.setting(lesson.dense, lesson.settings, self)}, {', '.join(lesson.captions)}"
+        status = words.status(lesson.dense.score)
         if self.shows(lesson) == "sweep":
             alpha = 1 if lesson.settings.labels == "mixed" else 0.9
             status = f"teacher {status}; students measured beforehand: {SWEPT}, α = {alpha}, as many steps as 6 epochs"
         doing = f"{lesson.doing}; " if lesson.doing else ""
         done = sum(student.done for student in lesson.students) / 2
         progress = done if lesson.doing and done < 1 else None
-        return Summary(cards, words.sentence(setting, cards), doing + status, finding(lesson), progress)
+        cards = lesson.cards
+        return Summary(cards, words.sentence(setting, cards), doing + status, lesson.finding, progress)
 
     def train(self, settings: dict[str, Any], show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> None:
         """Train the student alone, then distilled, in equally many steps, unless both are trained already."""
         lesson: Lesson = next(self.results(**settings))
-        key = lesson.dense, effective(lesson.settings)
+        key = lesson.dense, lesson.settings.effective
         if key not in self.pairs:
             pair = self._pair(replace(lesson, students=()), show, overtaken)
             if pair is None:
@@ -298,18 +207,16 @@ class Distillation(NetworkView):
     ) -> tuple[Student, ...] | None:
         """Train both students; None if overtaken."""
         show(replace(lesson, doing="student alone: starting"))
-        for distilled in (False, True):
+        for distilled, name in enumerate(STUDENTS):
             logits = self._evaluate(lesson, show, overtaken) if distilled else None
             if distilled and logits is None:
                 return None
-            name = "student distilled" if distilled else "student alone"
 
             def look(student: Student, lesson: Lesson = lesson, name: str = name) -> None:
                 show(replace(lesson, students=(*lesson.students, student), doing=f"{name}: {student.done:.0%} trained"))
 
-            student = train_student(
-                lesson.dense.data, len(lesson.logits), effective(lesson.settings), logits, look, overtaken
-            )  # fmt: skip
+            how = lesson.settings.effective, logits, look, overtaken
+            student = train_student(lesson.dense.data, len(lesson.logits), *how)
             if student is None:
                 return None
             lesson = replace(lesson, students=(*lesson.students, student))
@@ -317,21 +224,22 @@ class Distillation(NetworkView):
 
     def _evaluate(self, lesson: Lesson, show: Callable[[Lesson], None], overtaken: Callable[[], bool]) -> Tensor | None:
         """Teacher logits for the student's training images, cached. None if overtaken."""
-        x = training_set(lesson.dense.data.train, lesson.settings, True)[0].x
+        x, logits = training_set(lesson.dense.data.train, lesson.settings, True)[0].x, []
         pieces = x.split(FEW)
-        keys = [(lesson.dense, i, len(piece)) for i, piece in enumerate(pieces)]
-        for key, piece in zip(keys, pieces, strict=True):
+        for i, piece in enumerate(pieces):
             if overtaken():
                 return None
+            key = lesson.dense, i, len(piece)
             if key not in self._cached:
-                show(replace(lesson, doing=f"evaluating the teacher on {len(x):,} images: {key[1] / len(pieces):.0%}"))
+                show(replace(lesson, doing=f"evaluating the teacher on {len(x):,} images: {i / len(pieces):.0%}"))
                 self._cached[key] = teacher_outputs(lesson.dense.model, piece)
-        return torch.cat([self._cached[key] for key in keys])
+            logits.append(self._cached[key])
+        return torch.cat(logits)
 
     def code(self, settings: Mapping[str, Any]) -> str:
         """Train the same student alone and distilled."""
         dense = self.dense(settings.get("checkpoint"))
-        chosen = effective(Settings(**{name: value for name, value in settings.items() if name != "checkpoint"}))
+        chosen = Settings(**{name: value for name, value in settings.items() if name != "checkpoint"}).effective
         train = dense.data.train
         used = [images(train, chosen.labels, distilled) for distilled in (False, True)]
         alone, small = ("data.train" if n == len(train) else "few" for n in used)
@@ -345,52 +253,6 @@ class Distillation(NetworkView):
         taught = f"temperature={chosen.temperature}, alpha={chosen.alpha}"
         lines.append(f"small, _ = lk.distill(student, {small}, teacher=model, {taught}, {how[1]})")
         return "\n".join([*lines, 'lk.accuracy(small, data.validation)["accuracy"], len(lk.encode(small))'])
-
-
-def share(p: float) -> str:
-    """A probability at the end of a bar: 12.3%, or 3e-07 if it is too small for per cent."""
-    return f"{p:.1%}" if p >= 0.001 else f"{p:.0e}"
-
-
-def captions(lesson: Lesson) -> list[str]:
-    """The texts below the image: its class, and the teacher's prediction."""
-    names, truth = lesson.dense.data.classes, int(lesson.dense.data.validation.y[lesson.image])
-    return [f"label: {names[truth]}", f"teacher: {names[int(lesson.logits.argmax())]}"]
-
-
-def student_cards(lesson: Lesson) -> list[Card]:
-    """The students side by side: trained here, or measured beforehand."""
-    cards, truth = [], lesson.dense.data.validation.y
-    for distilled, label in enumerate(("student alone", "student distilled")):
-        value, note = "–", "train both students: the button"
-        if len(lesson.students) > distilled:
-            student = lesson.students[distilled]
-            value, note = f"{student.score.accuracy:.2%}", student.trained_on
-            if not distilled:
-                note += f", width {student.settings.width}"
-            elif student.done == 1:
-                note += f" · lost / won {words.flips_card(lesson.students[0].score, student.score, truth)[1]}"
-        elif lesson.students:
-            note = "comes next"
-        elif lesson.measured:
-            seeds = lesson.measured[distilled]
-            value, note = f"{seeds.mean():.2%}", f"measured, {SWEPT}: {seeds.min():.1%}–{seeds.max():.1%}"
-        cards.append((label, value, note))
-    return cards
-
-
-def finding(lesson: Lesson) -> str:
-    """The accuracy gained by distillation; without results of students, the uncertainty of the teacher."""
-    if lesson.score and lesson.students[1].done == 1:
-        alone, distilled = (student.score for student in lesson.students)
-        *_, p = words.flips_card(alone, distilled, lesson.dense.data.validation.y)
-        return f"teacher: {100 * (distilled.accuracy - alone.accuracy):+.1f} points, {p}"
-    if lesson.measured and not lesson.students:
-        alone, distilled = (100 * seeds.mean() for seeds in lesson.measured)
-        return f"teacher: {distilled - alone:+.1f} points (measured, T = 4)"
-    if lesson.doing:
-        return "two students in training"
-    return f"as uncertain as {2 ** entropy_bits(lesson.softened):.1f} equal classes"
 
 
 def distillation(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:

@@ -1,14 +1,12 @@
 """The pictures of notebook 03: students and their teacher."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from labkit import _check
 from labkit.drawing._base import (
@@ -17,12 +15,13 @@ from labkit.drawing._base import (
     GREEN,
     GREY,
     ORANGE,
-    PURPLE,
     SKY,
     accuracy_axis,
     seed_band,
+    seed_bands,
     tidy,
 )
+from labkit.drawing.axes import listed_axis
 from labkit.drawing.bars import layer_font
 from labkit.drawing.training import legend_above, progress_axis
 
@@ -39,7 +38,7 @@ def class_bars(ax: Axes, names: Sequence[str]) -> tuple[list[Rectangle], Line2D,
     ax.set_xlabel("teacher's probability")
     tidy(ax)
     legend_above(ax)
-    return cast(list[Rectangle], list(soft)), sharp, texts
+    return soft.patches, sharp, texts
 
 
 def signed_bars(ax: Axes, places: int, reach: float) -> list[Rectangle]:
@@ -50,7 +49,7 @@ def signed_bars(ax: Axes, places: int, reach: float) -> list[Rectangle]:
     ax.set_xlim(-reach, reach)
     ax.set_xticks([0], ["0"])
     tidy(ax)
-    return cast(list[Rectangle], list(bars))
+    return bars.patches
 
 
 def _class_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -73,25 +72,15 @@ def width_curves(ax: Axes, records: pd.DataFrame, teacher_accuracy: float) -> No
     `records` has the columns method, width, accuracy (one row per seed).
     """
     _check.table("records", records, "method", "width", "accuracy", rows=1)
-    for method, rows in records.groupby("method", sort=False):
-        by = rows.groupby("width")["accuracy"]
-        look = LESSONS.get(str(method), (PURPLE, "d", "-"))
-        seed_band(ax, by.mean().index.to_numpy(), by, look, str(method), alpha=0.2)
+    seed_bands(ax, records, "method", "width", LESSONS, alpha=0.2)
     ax.axhline(teacher_accuracy, color=BLACK, lw=1, ls=":", label="teacher")
-    widths = sorted(records["width"].unique())
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(widths))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0f}"))
-    ax.set_xlabel("hidden units of the student (log scale)")
+    listed_axis(ax, records["width"].unique(), "hidden units of the student (log scale)")
     accuracy_axis(ax, 0.98 * records["accuracy"].min(), teacher_accuracy + 0.5 * (1 - teacher_accuracy))
     tidy(ax)
     ax.legend(loc="upper left", fontsize=8, ncol=2, frameon=True, framealpha=0.9)
 
 
-STUDENTS = ((ORANGE, "o", "-"), (BLUE, "s", "-"))  # alone, distilled
-
-
+STUDENTS = {"alone": (ORANGE, "o", "-"), "distilled": (BLUE, "s", "-")}
 STUDENT_SHARES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.995)
 
 
@@ -103,16 +92,12 @@ def student_curves(
     The axes fit all of `records`, so that other methods can be compared by eye.
     """
     drawn = []
-    for method, look, label in zip(methods, STUDENTS, ("alone", "distilled"), strict=True):
+    for method, (label, look) in zip(methods, STUDENTS.items(), strict=True):
         by = records[records["method"] == method].groupby("width")["accuracy"]
         seed_band(ax, by.mean().index.to_numpy(), by, look, label, alpha=0.25, ms=7, lw=2)
         drawn.append(by.agg(["mean", "min", "max"]).assign(method=method))
-    ax.set_xscale("log")
+    listed_axis(ax, widths, "student width: hidden units (log scale)")
     ax.set_xlim(0.8 * min(widths), 1.25 * max(widths))
-    ax.xaxis.set_major_locator(FixedLocator(widths))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0f}"))
-    ax.set_xlabel("student width: hidden units (log scale)")
     _student_axis(ax, 0.98 * records["accuracy"].min(), teacher_accuracy)
     return pd.concat(drawn)
 
@@ -129,7 +114,7 @@ def learning_curves(ax: Axes, ghosts: int, teacher_accuracy: float) -> tuple[Lin
     faint = [ax.plot([], [], "-", lw=1.2, alpha=0.4)[0] for _ in range(ghosts)]
     alone, distilled = (
         ax.plot([], [], line, marker=marker, ms=5, lw=2, color=colour, label=label)[0]
-        for (colour, marker, line), label in zip(STUDENTS, ("alone", "distilled"), strict=True)
+        for label, (colour, marker, line) in STUDENTS.items()
     )
     progress_axis(ax)
     _student_axis(ax, 0.65, teacher_accuracy)

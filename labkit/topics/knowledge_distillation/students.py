@@ -2,40 +2,23 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from labkit import store
 from labkit.compress.distill import distill
 from labkit.data import Data, Split, take
-from labkit.live.score import Score, scores
+from labkit.live.score import scores
 from labkit.live.training import paced
 from labkit.models import mlp
+from labkit.topics.knowledge_distillation.lesson import FEW, Settings, Student
 from labkit.train import fit
 
-FEW = 2_000  # labelled images at most in "few labels"
 BUDGET = 3  # epochs over all training images; the same number of steps for fewer images
 BATCH = 128
-
-
-@dataclass(frozen=True)
-class Student:
-    """A student during or after training: its curve, score, and in `trained_on` its training images in words."""
-
-    distilled: bool
-    settings: Any
-    trained_on: str
-    curve: tuple[tuple[float, float], ...]  # (progress in [0, 1], validation accuracy)
-    score: Score
-    size_bytes: int
-
-    @property
-    def done(self) -> float:
-        """The share of the training that is done."""
-        return self.curve[-1][0]
 
 
 @functools.cache
@@ -57,14 +40,15 @@ def images(train: Split, labels: str, distilled: bool) -> int:
     return len(train) if labels == "all" or (labels == "mixed" and distilled) else min(FEW, len(train) // 2)
 
 
-def training_set(train: Split, settings: Any, distilled: bool) -> tuple[Split, float, str]:
-    """The images a student is trained on, the teacher's weight α, and both in words."""
+def training_set(train: Split, settings: Settings, distilled: bool) -> tuple[Split, str]:
+    """The images a student is trained on, and in words what it learns from."""
     used = take(train, images(train, settings.labels, distilled))
     if not distilled:
-        return used, settings.alpha, f"{len(used):,} labels"
+        return used, f"{len(used):,} labels"
+    taught = f"T = {settings.temperature:g}"
     if settings.labels == "mixed":  # most of these images have no label, only the teacher's predictions
-        return used, 1.0, f"T = {settings.temperature:g}, {len(used):,} unlabelled"
-    return used, settings.alpha, f"T = {settings.temperature:g}, α = {settings.alpha:g}, {len(used):,} labels"
+        return used, f"{taught}, {len(used):,} unlabelled"
+    return used, f"{taught}, α = {settings.alpha:g}, {len(used):,} labels"
 
 
 def schedule(train: Split, used: int) -> dict[str, Any]:
@@ -75,27 +59,27 @@ def schedule(train: Split, used: int) -> dict[str, Any]:
 def train_student(
     data: Data,
     classes: int,
-    settings: Any,
+    settings: Settings,
     teacher_logits: Tensor | None,
     show: Callable[[Student], None],
     overtaken: Callable[[], bool],
 ) -> Student | None:
-    """Train a student at the panel's `settings`, alone (no logits) or distilled; None if overtaken."""
-    train, alpha, trained_on = training_set(data.train, settings, teacher_logits is not None)
+    """Train a student at the panel's effective `settings`, alone (no logits) or distilled; None if overtaken."""
+    train, trained_on = training_set(data.train, settings, teacher_logits is not None)
     student = untrained(data.train.prototype.shape[1:].numel(), settings.width, classes)
     curve: list[tuple[float, float]] = []
 
     def at(model: nn.Module, progress: float) -> Student:
         *_, score = scores(model, data.validation)
         curve.append((progress, score.accuracy))
-        return Student(teacher_logits is not None, settings, trained_on, tuple(curve), score, len(store.encode(model)))
+        return Student(teacher_logits is not None, settings, trained_on, tuple(curve), score)
 
     how = schedule(data.train, len(train)) | dict(progress=False, cancel=overtaken)
     how["after_step"] = paced(lambda model, progress: show(at(model, progress)), 0.2)
-    if teacher_logits is None:
-        model, history = fit(student, train, **how)
-    else:
-        model, history = distill(
-            student, train, teacher=teacher_logits, temperature=settings.temperature, alpha=alpha, **how
+    training: Callable[..., tuple[nn.Module, pd.DataFrame]] = fit
+    if teacher_logits is not None:
+        training = functools.partial(
+            distill, teacher=teacher_logits, temperature=settings.temperature, alpha=settings.alpha
         )
+    model, history = training(student, train, **how)
     return None if history.attrs["cancelled"] else at(model, 1.0)

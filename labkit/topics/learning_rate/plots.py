@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from labkit import _check
-from labkit.drawing._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, seed_band, tidy
+from labkit.drawing import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, tidy
+from labkit.drawing._base import seed_band, seed_bands
 from labkit.drawing.axes import lr_axis, lr_text
-from labkit.drawing.training import legend_above, progress_axis
+from labkit.drawing.training import legend_above, progress_axis, set_points, within
 
 SCHEDULE_LOOKS = {
     "constant": (BLACK, "x", "--"),
@@ -41,6 +43,13 @@ def schedule_axis(ax: Axes) -> None:
     ax.set_yticks([0, 0.5, 1])
     ax.set_ylabel("lr ÷ peak")
     tidy(ax)
+
+
+def schedule_marks(ax: Axes) -> tuple[Line2D, Line2D, Text]:
+    """An empty schedule on its axis, the point that moves along it, and a text above."""
+    (line,) = ax.plot([], [], "-", lw=2, color=BLUE)
+    (point,) = ax.plot([], [], "o", ms=11, color=ORANGE, mec="black", clip_on=False)
+    return line, point, ax.text(0, 1.4, "", fontsize=11, ha="left", va="center")
 
 
 def schedule_curves(ax: Axes, schedules: dict[str, Any], points: int = 501) -> None:
@@ -76,18 +85,14 @@ def fill_lr_range(
     raw, smoothed, dots = lines
     if test is None:
         for line in (raw, smoothed, *dots):
-            line.set_data([], [])
+            set_points(line, [])
         return
     _check.table("test", test, "lr", "loss", "smoothed_loss", rows=1)
-    lr = test["lr"].to_numpy()
-    raw.set_data(lr, _clipped(test["loss"].to_numpy()))
-    smoothed.set_data(lr, _clipped(test["smoothed_loss"].to_numpy()))
+    lr, losses = test["lr"].to_numpy(), within(smoothed, test["smoothed_loss"])
+    raw.set_data(lr, within(raw, test["loss"]))
+    smoothed.set_data(lr, losses)
     for dot, name in zip(dots, READINGS, strict=True):
-        dot.set_data([readings[name]], [np.interp(readings[name], lr, _clipped(test["smoothed_loss"].to_numpy()))])
-
-
-def _clipped(losses: np.ndarray) -> np.ndarray:
-    return np.clip(np.nan_to_num(losses, nan=HIGHEST, posinf=HIGHEST), 0, HIGHEST)
+        set_points(dot, [(readings[name], np.interp(readings[name], lr, losses))])
 
 
 def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
@@ -96,9 +101,7 @@ def lr_curves(ax: Axes, records: pd.DataFrame, lowest: float = 0.08) -> None:
     `records` has the columns schedule, lr, accuracy (one row per seed), or none; accuracies below `lowest` are cut off.
     """
     _check.table("records", records, "schedule", "lr", "accuracy", rows=None)
-    for schedule, rows in records.groupby("schedule", sort=False) if len(records) else ():
-        by = rows.groupby("lr")["accuracy"]
-        seed_band(ax, by.mean().index.to_numpy(), by, SCHEDULE_LOOKS[str(schedule)], str(schedule), alpha=0.12)
+    seed_bands(ax, records, "schedule", "lr", SCHEDULE_LOOKS, alpha=0.12)
     _rate_axes(ax, records, lowest)
     ax.legend(fontsize=8, loc="upper right", ncol=2, framealpha=0.9)
 
@@ -110,6 +113,20 @@ def lr_background(ax: Axes, records: pd.DataFrame) -> None:
         mean = records.groupby(["schedule", "lr"])["accuracy"].mean()
         ax.plot(mean.index.get_level_values("lr"), mean.to_numpy(), "o", ms=4, color=GREY, alpha=0.6, label="measured")
     _rate_axes(ax, records, 0.08)
+
+
+def rate_marks(ax: Axes, records: pd.DataFrame, lowest: float, highest: float) -> tuple[Line2D, Line2D, Line2D]:
+    """A `lr_background` without its label; returns an empty line of a schedule, dots of earlier runs, a star."""
+    lr_background(ax, records)
+    lr_axis(ax, lowest, highest, "")
+    accuracy_axis(ax, 0.08, 0.91, (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98))
+    ax.set_ylabel("accuracy")
+    ax.tick_params(labelbottom=False)
+    (same,) = ax.plot([], [], "-", color=BLACK, lw=1.5, label="this schedule")
+    (dots,) = ax.plot([], [], "o", ms=7, color=SKY, mec="black", label="earlier")
+    (star,) = ax.plot([], [], "*", ms=18, color=ORANGE, mec="black", clip_on=False)
+    legend_above(ax)
+    return same, dots, star
 
 
 def _rate_axes(ax: Axes, records: pd.DataFrame, lowest: float) -> None:

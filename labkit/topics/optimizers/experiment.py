@@ -4,18 +4,15 @@ from typing import Any
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from labkit import _check
-from labkit._module import evaluating
 from labkit.data import Split, load_data, take
 from labkit.measure import accuracy, accuracy_when_smaller
 from labkit.models import build
 from labkit.optim import TORCHS
 from labkit.surfaces import FRAME, slice_loss
 from labkit.sweep import run_and_ship, shipped_sweep
-from labkit.train import fit
+from labkit.train import fit, mean_loss
 from labkit.zoo import load_model
 
 FEW_IMAGES = 2_200
@@ -83,16 +80,10 @@ def _trained(train: Split, held_out: Split, optimizer: str, lr: float, seed: int
     how: dict[str, Any] = dict(epochs=PASSES, batch_size=BATCH, seed=seed, progress=False)
     model, _ = fit(build("lenet-300-100"), train, lr=lr, optimizer=TORCHS[optimizer], **how)
     row = dict(
-        train_loss=_mean_loss(model, train.x, train.y),
+        train_loss=mean_loss(model, train, len(train)),
         train_accuracy=accuracy(model, train, diverged=True)["accuracy"],
     )
     return row | accuracy(model, held_out, diverged=True) | accuracy_when_smaller(model, held_out)
-
-
-@torch.inference_mode()
-def _mean_loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    with evaluating(model):
-        return float(F.cross_entropy(model(x), y))
 
 
 def make() -> None:

@@ -1,118 +1,38 @@
 """Panel of notebook 08: optimizers that walk over a surface from one point, at one learning rate."""
 
-import functools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
-import torch
 
 from labkit import drawing
 from labkit.live import words
-from labkit.live.controls import Control, choice, real, steps
+from labkit.live.controls import Control
 from labkit.live.network import BESIDE, NetworkView, panel_of
 from labkit.live.panel import Panel
 from labkit.live.view import Card, Summary
 from labkit.optim import RULES
-from labkit.surfaces import FRAME, Surface, fitted, paths, ravine, rosenbrock, saddle, walker
-from labkit.sweep import shipped_sweep
+from labkit.surfaces import FRAME
 from labkit.topics.optimizers import plots
 from labkit.topics.optimizers.race import race
+from labkit.topics.optimizers.runs import SLICE, STEPS, SURFACES, Settings, Walks, heights, steepest_curvature, walk
 
 __all__ = ["optimizers", "race"]
 
-STEPS = 100
 EVERY = 10  # steps from one marker to the next
-RATES = tuple(float(f"{m}e{e}") for e in range(-4, 1) for m in (1, 1.5, 2, 3, 5, 7))
-CONDITIONS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-SLICE = "slice of LeNet-300-100"
-# name -> its lowest points, and the ends of the axis of losses
-SURFACES: dict[str, tuple[list[tuple[float, float]], float, float]] = {
-    "ravine": ([(0, 0)], 1e-6, 1e3),
-    "Rosenbrock's valley": ([(1, 1)], 1e-6, 1e4),
-    "saddle": ([(0, 1), (0, -1)], 1e-6, 1e1),
-    SLICE: ([], 1e-1, 1e1),
-}
 SHOWN_FIRST = ("SGD", "momentum", "RMSprop", "Adam")
 NO_MOMENTUM = ("SGD", "Adagrad", "RMSprop")
-GRID = 81  # points per side, for the contours
 ROW = 0.075  # height of a row of the key, as a share of the figure
 UNPLACED = (0.5, 0, 0.5, 0.5)  # axes whose position depends on the number of rows of the key
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The values of the controls, except the boxes that select the optimizers."""
-
-    surface: str = choice("surface", list(SURFACES), "ravine", note="the loss that the optimizers walk over")
-    condition: float = steps(
-        "ravine's κ", [(str(c), c) for c in CONDITIONS], 20, note="curvature across the ravine ÷ that along it"
-    )
-    angle: float = steps(
-        "turned by", [(f"{a}°", a) for a in range(0, 50, 5)], 0, note="the ravine's angle to the x axis"
-    )
-    lr: float = steps("lr", [(drawing.lr_text(lr), lr) for lr in RATES], 0.05, note="the learning rate, shared by all")
-    momentum: float = real(
-        "momentum, β₁", 0.9, 0.99, 0.01, note="μ of momentum and Nesterov; β₁ of Adam, AMSGrad and AdamW"
-    )
-    x: float = real("start x", -1.7, FRAME, 0.1, -FRAME, note="where the walks begin")
-    y: float = real("start y", 1.2, FRAME, 0.1, -FRAME, note="where the walks begin")
-
-
-@dataclass(frozen=True)
-class Walks:
-    """The walks: every optimizer's places (STEPS + 1, 2) and losses (STEPS + 1,) on the surface."""
-
-    settings: Settings
-    surface: Surface
-    places: dict[str, np.ndarray]
-    losses: dict[str, np.ndarray]
-
-    def diverged(self, optimizer: str) -> bool:
-        """Whether its last loss is higher than its first, or NaN."""
-        return not self.losses[optimizer][-1] <= self.losses[optimizer][0]
-
-    def left(self, optimizer: str) -> int | None:
-        """The step at which it first leaves the frame, if it does."""
-        outside = ~(np.abs(self.places[optimizer]) <= FRAME).all(1)
-        return int(outside.argmax()) if outside.any() else None
-
-    @property
-    def best(self) -> str | None:
-        """The optimizer with the lowest loss after the last step."""
-        ends = {name: losses[-1] for name, losses in self.losses.items() if np.isfinite(losses[-1])}
-        return min(ends, key=lambda name: ends[name], default=None)
-
-
-def surface_of(name: str, condition: float, angle: float) -> Surface:
-    """The surface of a menu entry."""
-    closed = {"ravine": ravine(condition, angle), "Rosenbrock's valley": rosenbrock, "saddle": saddle}
-    return closed[name] if name in closed else lenet_slice()
-
-
-@functools.cache
-def lenet_slice() -> Surface:
-    """The loss of the checkpoint on Fashion-MNIST, over the two directions of the shipped sweep."""
-    table = shipped_sweep("slice", "lenet-300-100", "fashion-mnist")
-    return fitted(torch.tensor(table.drop(columns="y").to_numpy()))
-
-
-def walk(settings: Settings, shown: list[str]) -> Walks:
-    """Let the shown optimizers walk STEPS steps."""
-    surface = surface_of(settings.surface, settings.condition, settings.angle)
-    rules = {optimizer: walker(optimizer, settings.lr, settings.momentum) for optimizer in shown}
-    found = paths(rules, surface, (settings.x, settings.y), STEPS) if rules else {}
-    places = {optimizer: way.numpy() for optimizer, way in found.items()}
-    losses = {optimizer: surface(way).numpy() for optimizer, way in found.items()}
-    return Walks(settings, surface, places, losses)
-
-
-def steepest_curvature(surface: Surface, start: tuple[float, float]) -> float:
-    """The largest eigenvalue of the second derivatives at a place."""
-    hessian = torch.autograd.functional.hessian(surface, torch.tensor(start, dtype=torch.float64))
-    return float(torch.linalg.eigvalsh(hessian)[-1])
+CODES = {
+    "ravine": "surface = lk.surfaces.ravine({condition}, {angle})",
+    "Rosenbrock's valley": "surface = lk.surfaces.rosenbrock",
+    "saddle": "surface = lk.surfaces.saddle",
+    SLICE: 'table = lk.sweep.shipped_sweep("slice", "lenet-300-100", "fashion-mnist").drop(columns="y")\n'
+    "surface = lk.surfaces.fitted(torch.tensor(table.to_numpy()))",
+}
 
 
 def ticked(settings: Mapping[str, Any]) -> list[str]:
@@ -173,12 +93,12 @@ class Optimizers(NetworkView):
     def background(self, walks: Walks) -> None:
         """The map, an empty line for every walk on both axes, and the key."""
         names = list(walks.places)
-        lowest, bottom, top = SURFACES[walks.settings.surface]
+        _, lowest, *ends = SURFACES[walks.settings.surface]
         taken = ROW * math.ceil(len(names) / 2)  # by the key; the curves get the rest
         self.key.set_position((0.497, 0.012, 0.503, max(taken, ROW)))
         self.curves.set_position((0.58, taken + 0.14, 0.395, 0.783 - taken))
         plots.surface_map(self.map, heights(walks.surface), FRAME, lowest)
-        plots.walk_axis(self.curves, STEPS, bottom, top)
+        plots.walk_axis(self.curves, STEPS, *ends)
         self.ways, self.lines = plots.walk_lines(self.map, names), plots.walk_lines(self.curves, names)
         self.ends = {name: dots for name, (_, dots) in plots.walk_lines(self.map, names).items()}
         for dots in self.ends.values():
@@ -188,34 +108,30 @@ class Optimizers(NetworkView):
         self.texts = plots.optimizer_key(self.key, names)
         self.map.set_title(f"○ start{' · ◯ lowest' if lowest else ''} · ✕ diverged", fontsize=11, loc="left")
         self.curves.set_title(f"loss (log scale), a marker every {EVERY} steps", fontsize=11, loc="left")
-        self.live.move(line for lines in self.ways.values() for line in lines)
-        self.live.move([*self.ends.values(), self.origin, self.crosses])
-        self.live.move(line for lines in self.lines.values() for line in lines)
-        self.live.move(self.texts.values())
+        self.live.move(chain(*self.ways.values(), self.ends.values(), [self.origin, self.crosses]))
+        self.live.move(chain(*self.lines.values(), self.texts.values()))
 
     def update(self, walks: Walks) -> None:
         """Move the walks, their ends and the key."""
-        low, high = self.curves.get_ylim()
         crosses = []
         for name, places in walks.places.items():
             plots.fill_walk(self.map, self.ways[name], places, EVERY)
-            self.ends[name].set_data(*places[-1:][(np.abs(places[-1:]) <= FRAME).all(1)].T)
-            losses = np.clip(np.nan_to_num(walks.losses[name], nan=high, posinf=high), low, high)
+            drawing.set_points(self.ends[name], places[-1:][(np.abs(places[-1:]) <= FRAME).all(1)])
+            losses = drawing.within(self.lines[name][0], walks.losses[name])
             plots.fill_walk(self.curves, self.lines[name], np.stack([np.arange(STEPS + 1), losses], 1), EVERY)
             self.texts[name].set_text(f"{name}: {ending(walks, name, short=True)}")
             if walks.diverged(name) and (left := walks.left(name)) is not None:
                 crosses.append(np.clip(np.nan_to_num(places[left]), -FRAME, FRAME))
-        self.crosses.set_data(*np.array(crosses).reshape(-1, 2).T)
-        self.origin.set_data([walks.settings.x], [walks.settings.y])
+        drawing.set_points(self.crosses, crosses)
+        drawing.set_points(self.origin, [(walks.settings.x, walks.settings.y)])
 
     def summarize(self, walks: Walks) -> Summary:
         """The walks in words."""
         s, idle = walks.settings, "" if walks.places else " (no optimizer is ticked)"
         cards = [best_card(walks), fast_card(walks), curvature_card(walks), diverged_card(walks)]
         form = f" κ {s.condition}, turned by {s.angle}°" if s.surface == "ravine" else ""
-        setting = (
-            f"{s.surface}{form}, from ({s.x:g}, {s.y:g}), lr {drawing.lr_text(s.lr)}, momentum {s.momentum:g}{idle}"
-        )
+        where = f"{s.surface}{form}, from ({s.x:g}, {s.y:g})"
+        setting = f"{where}, lr {drawing.lr_text(s.lr)}, momentum {s.momentum:g}{idle}"
         alt = words.sentence(setting, cards) + "".join(f"; {n}: {ending(walks, n)}" for n in walks.places)
         status = f"{words.count(len(walks.places), 'optimizer')}, {STEPS} steps each, just computed"
         return Summary(cards, alt, status, found(walks))
@@ -225,27 +141,15 @@ class Optimizers(NetworkView):
         shown, surface = tuple(ticked(settings)), settings["surface"]
         if not shown:
             return ""
-        made = {
-            "ravine": f"surface = lk.surfaces.ravine({settings['condition']}, {settings['angle']})",
-            "Rosenbrock's valley": "surface = lk.surfaces.rosenbrock",
-            "saddle": "surface = lk.surfaces.saddle",
-            SLICE: 'table = lk.sweep.shipped_sweep("slice", "lenet-300-100", "fashion-mnist").drop(columns="y")\n'
-            "surface = lk.surfaces.fitted(torch.tensor(table.to_numpy()))",
-        }[surface]
         lines = [
-            *(["import torch"] if surface == SLICE else []), "import labkit as lk", made,
+            *["import torch"] * (surface == SLICE),
+            "import labkit as lk",
+            CODES[surface].format(**settings),
             f"rules = {{n: lk.surfaces.walker(n, {settings['lr']}, {settings['momentum']}) for n in {shown}}}",
             f"places = lk.surfaces.paths(rules, surface, ({settings['x']}, {settings['y']}), {STEPS})",
             "{name: float(surface(way[-1])) for name, way in places.items()}",
-        ]  # fmt: skip
+        ]
         return "\n".join(lines)
-
-
-def heights(surface: Surface) -> np.ndarray:
-    """The losses on a grid over the frame, rows y."""
-    axis = torch.linspace(-FRAME, FRAME, GRID, dtype=torch.float64)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return surface(torch.stack([x, y], -1)).numpy()
 
 
 def ending(walks: Walks, name: str, short: bool = False) -> str:
@@ -265,23 +169,23 @@ def brief(loss: float) -> str:
 
 def found(walks: Walks) -> str:
     """What was found, in a line."""
-    if walks.best is None:
+    gone, ends = walks.gone, walks.ends
+    if not ends:
         return "every walk diverged" if walks.places else "tick an optimizer"
-    gone = [name for name in walks.places if walks.diverged(name)]
     if len(gone) == len(walks.places):
         return "every walk ends higher than it began"
     lost = f"; {' and '.join(gone)} diverged" if 0 < len(gone) < 3 else f"; {len(gone)} diverged" if gone else ""
-    return f"{walks.best} is lowest: loss {brief(walks.losses[walks.best][-1])}{lost}"
+    best, loss = next(iter(ends.items()))
+    return f"{best} is lowest: loss {brief(loss)}{lost}"
 
 
 def best_card(walks: Walks) -> Card:
     """The optimizers with the lowest and with the highest loss at the end."""
-    ends = {name: losses[-1] for name, losses in walks.losses.items() if np.isfinite(losses[-1])}
-    if walks.best is None:
+    if not walks.ends:
         return "lowest at the end", "–", "every walk diverged" if walks.losses else "tick an optimizer"
-    worst = max(ends, key=lambda n: ends[n])
-    highest = f" · highest {worst}: {ends[worst]:.3g}" if len(ends) > 1 else ""
-    return "lowest at the end", walks.best, f"loss {ends[walks.best]:.3g}{highest}"
+    (best, lowest), *_ = ends = [*walks.ends.items()]
+    highest = f" · highest {ends[-1][0]}: {ends[-1][1]:.3g}" if len(ends) > 1 else ""
+    return "lowest at the end", best, f"loss {lowest:.3g}{highest}"
 
 
 def fast_card(walks: Walks) -> Card:
@@ -310,8 +214,7 @@ def curvature_card(walks: Walks) -> Card:
 
 def diverged_card(walks: Walks) -> Card:
     """The optimizers that end higher than they began."""
-    names = [name for name in walks.places if walks.diverged(name)]
-    return "diverged", str(len(names)), ", ".join(names) or f"of {len(walks.places)}, none"
+    return "diverged", str(len(walks.gone)), ", ".join(walks.gone) or f"of {len(walks.places)}, none"
 
 
 def optimizers(preset: str = "") -> Panel:

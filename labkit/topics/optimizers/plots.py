@@ -11,20 +11,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from labkit import _check
-from labkit.drawing._base import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    YELLOW,
-    accuracy_axis,
-    seed_band,
-    tidy,
-)
+from labkit.drawing import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, accuracy_axis, tidy
+from labkit.drawing._base import seed_bands
 from labkit.drawing.axes import lr_axis, lr_text
 
 OPTIMIZERS = {
@@ -121,11 +109,8 @@ def rate_curves(ax: Axes, records: pd.DataFrame, legend: bool = True) -> None:
     `records` has the columns optimizer, lr, accuracy (one row per seed), or no rows.
     """
     _check.table("records", records, "optimizer", "lr", "accuracy", rows=None)
-    for name, rows in records.groupby("optimizer", sort=False) if len(records) else ():
-        colour, marker = OPTIMIZERS[str(name)]
-        by = rows.groupby("lr")["accuracy"]
-        look = (colour, marker, "-" if name in PLAIN else "--")
-        seed_band(ax, by.mean().index.to_numpy(), by, look, str(name), alpha=0.12, ms=6, lw=1.4)
+    looks = {name: (*look, "-" if name in PLAIN else "--") for name, look in OPTIMIZERS.items()}
+    seed_bands(ax, records, "optimizer", "lr", looks, alpha=0.12, ms=6, lw=1.4)
     lr_axis(ax, 6e-5, 1.6, "learning rate (log scale)")
     accuracy_axis(ax, 0.06, 0.9)  # a mark at 10 % is not on the edge
     tidy(ax)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from labkit import drawing
@@ -14,7 +13,7 @@ from labkit.live.baseline import Baseline
 from labkit.live.controls import choice, steps
 from labkit.live.network import Star, open_panel
 from labkit.live.panel import Panel
-from labkit.live.training import WATCHED, Curves, Trained, TrainingView, stream, training_set
+from labkit.live.training import WATCHED, Curves, Stop, Trained, TrainingView, means, run_card, stream, training_set
 from labkit.live.view import Card
 from labkit.measure import accuracy_when_smaller
 from labkit.models import reinitialized
@@ -40,7 +39,7 @@ class Settings:
 class Race(TrainingView):
     """The view: accuracy against the learning rate, measured beforehand, with a star for this run; accuracy; loss."""
 
-    name, settings_type = "race", Settings
+    name, settings_type, facts = "race", Settings, dict[str, float]()
     networks = (("lenet-300-100", "fashion-mnist"),)
     scenes = {
         "Adam's default": dict(optimizer="Adam", lr=1e-3, size=SMALL_SET, seed=0),
@@ -64,9 +63,7 @@ class Race(TrainingView):
         for trial in super().measure(dense, settings):
             yield replace(trial, ghosts=tuple(one for one in trial.ghosts if one.settings.size == settings.size))
 
-    def training(
-        self, trial: Trained, show: Callable[[Trained], None], overtaken: Callable[[], bool]
-    ) -> Trained | None:
+    def training(self, trial: Trained, show: Callable[[Trained], None], overtaken: Stop) -> Trained | None:
         """Train the architecture from new weights, as the sweep did; at the end, compress it."""
         settings, data, train = trial.settings, trial.dense.data, images(trial)
         ended = stream(
@@ -96,7 +93,6 @@ class Race(TrainingView):
             self.rates.get_legend().set_bbox_to_anchor((0, 1.1), self.rates.transAxes)  # type: ignore[union-attr]
         title = "★ this run, ● earlier runs" + "; lines: measured" * bool(rows)
         self.rates.set_title(title, fontsize=11, loc="left")
-        drawing.legend_above(self.accuracies)
         self.accuracies.set_ylabel(f"accuracy, {len(images(trial)):,} {trial.dense.score.what}")
         self.losses.set_title("training loss", fontsize=11, loc="left")
         self.losses.set_ylabel("")
@@ -105,7 +101,7 @@ class Race(TrainingView):
     def update(self, trial: Trained) -> None:
         """Move the curves and the star."""
         self.curves.show(trial.run, [ghost.run for ghost in trial.ghosts])
-        self.dots.set_data([g.settings.lr for g in trial.ghosts], np.array([g.run.accuracy for g in trial.ghosts]))
+        drawing.set_points(self.dots, [(ghost.settings.lr, ghost.run.accuracy) for ghost in trial.ghosts])
         self.star.place(trial.settings.lr, trial.run.score)
 
     def finding(self, trial: Trained) -> str:
@@ -114,21 +110,19 @@ class Race(TrainingView):
         rows = [row for row in measured(trial.dense) if row[0] == settings.optimizer]
         if not run.score or settings.size != SMALL_SET or not rows:
             return super().finding(trial)
-        found = "diverged" if run.diverged else f"{run.accuracy:.1%}"
         _, lr, best = max(rows, key=lambda row: row[2])
         rates = [drawing.lr_text(rate) for rate in (settings.lr, lr)]
-        return f"{settings.optimizer}, lr {rates[0]}: {found}; best measured rate, {rates[1]}: {best:.1%}"
+        return f"{settings.optimizer}, lr {rates[0]}: {run.reached}; best measured rate, {rates[1]}: {best:.1%}"
 
     def status(self, trial: Trained) -> str:
         """The state of the run, and whether its loss is no better than that of guessing."""
-        run, guessing = trial.run, math.log(len(trial.dense.data.classes))
-        learns = not run.ended or run.diverged or run.moments[-1].loss < 0.98 * guessing
-        stuck = "" if learns else f"; it learns nothing: guessing has a loss of {guessing:.2f}"
-        return run.words + stuck + run.scored
+        stuck = f"; it learns nothing: guessing has a loss of {trial.guessing:.2f}" if trial.learns_nothing else ""
+        return trial.run.words + stuck + trial.run.scored
 
     def cards(self, trial: Trained) -> list[Card]:
         """Accuracy, the gap to the training images, the accuracy after compression."""
-        return [accuracy_card(trial), gap_card(trial), *smaller_cards(trial)]
+        default = drawing.lr_text(DEFAULT_LR[trial.settings.optimizer])  # torch's own
+        return [run_card(trial.run, f" · default lr {default}"), gap_card(trial), *smaller_cards(trial)]
 
     def code(self, settings: Mapping[str, Any]) -> str:
         """New weights, one run, score."""
@@ -147,24 +141,12 @@ class Race(TrainingView):
 
 def measured(dense: Baseline) -> list[tuple[str, float, float]]:
     """Optimizer, learning rate, and the mean accuracy over the seeds; empty without a sweep."""
-    table = dense.sweep("optimizers")
-    means: Any = table.groupby(["optimizer", "lr"])["accuracy"].mean().items() if len(table) else ()
-    return [(*key, mean) for key, mean in means]
+    return means(dense.sweep("optimizers"), "optimizer", "lr")
 
 
 def images(trial: Trained) -> Any:
     """The images that a run is trained on."""
     return training_set(trial.dense.data, SIZES[trial.settings.size][0])
-
-
-def accuracy_card(trial: Trained) -> Card:
-    """The accuracy on validation so far."""
-    score = trial.run.score
-    if score is None:
-        return "accuracy", "–", "the run starts when the controls rest"
-    low, high = score.interval
-    default = drawing.lr_text(DEFAULT_LR[trial.settings.optimizer])  # torch's own
-    return "accuracy", f"{score.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%} · default lr {default}"
 
 
 def gap_card(trial: Trained) -> Card:
@@ -179,14 +161,11 @@ def gap_card(trial: Trained) -> Card:
 
 def smaller_cards(trial: Trained) -> list[Card]:
     """Accuracy when the trained network is pruned, and when it is rounded, without retraining."""
-
-    def read(column: str) -> str:
-        kept = (trial.facts or {}).get(column, math.nan)
-        return "–" if math.isnan(kept) else f"{kept:.1%}"
-
+    read = {name: "–" if math.isnan(share) else f"{share:.1%}" for name, share in trial.facts.items()}
+    smaller = [read.get(f"accuracy_{how}", "–") for how in ("at_0.9", "at_0.8", "3_bits", "4_bits")]
     return [
-        ("at 90 % zeros", read("accuracy_at_0.9"), f"at 80 %: {read('accuracy_at_0.8')} · one-shot"),
-        ("at 3 bits", read("accuracy_3_bits"), f"at 4 bits: {read('accuracy_4_bits')} · rounded"),
+        ("at 90 % zeros", smaller[0], f"at 80 %: {smaller[1]} · one-shot"),
+        ("at 3 bits", smaller[2], f"at 4 bits: {smaller[3]} · rounded"),
     ]
 
 

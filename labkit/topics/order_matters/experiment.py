@@ -40,22 +40,6 @@ def order_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     return run_and_ship(run, ORDER_GRID, "order", model_name, data_name)
 
 
-TEACHER_GRID = {"bits": (3, 2), "temperature": (1, 2, 4, 8), "seed": (0, 1, 2)}
-
-
-def teacher_sweep(model_name: str, data_name: str) -> pd.DataFrame:
-    """Prune, then distil, at the temperatures of TEACHER_GRID and the sparsities of POINTS; 3 seeds, on validation."""
-    model, data = load_model(model_name, data_name), load_data(data_name)
-    train = take(data.train, IMAGES)
-
-    def run(bits: int, temperature: float, seed: int) -> dict[str, Any]:
-        far: dict[str, Any] = dict(sparsity=POINTS[bits], bits=bits, temperature=temperature)
-        small, _ = compose(model, train, ("prune", "distil"), epochs=EPOCHS, seed=seed, progress=False, **far)
-        return accuracy(small, data.validation)
-
-    return run_and_ship(run, TEACHER_GRID, "order-teacher", model_name, data_name)
-
-
 def accuracies(table: pd.DataFrame) -> pd.DataFrame:
     """The accuracy of each (bits, steps) of an order sweep over its seeds: mean, low, high, in (0, 1).
 
@@ -105,4 +89,3 @@ def order_effects(table: pd.DataFrame) -> pd.DataFrame:
 def make() -> None:
     """The sweeps that ship."""
     order_sweep("lenet-300-100", "mnist")
-    teacher_sweep("lenet-300-100", "mnist")

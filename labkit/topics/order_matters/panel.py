@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +15,7 @@ from labkit.compress.compose import as_stored, compose
 from labkit.data import Data
 from labkit.live import words
 from labkit.live.baseline import Baseline
-from labkit.live.compression import Compressed, CompressionView
+from labkit.live.compression import LOOK, Compressed, CompressionView, zeros_by_layer
 from labkit.live.controls import bits, choice, share
 from labkit.live.network import Star, open_panel
 from labkit.live.panel import Panel
@@ -26,7 +25,6 @@ from labkit.live.view import Card, Summary
 from labkit.topics.order_matters import plots
 from labkit.topics.order_matters.experiment import EPOCHS, IMAGES, ORDERS, POINTS
 
-FRAME = 0.3  # seconds between two updates of a training
 EARLIER = (drawing.GREEN, drawing.PURPLE, drawing.YELLOW, drawing.GREY)  # colours of trainings that have ended
 Place = tuple[float, float]  # bytes, accuracy
 
@@ -65,7 +63,7 @@ class Facts:
 class Order(CompressionView):
     """The view: the plane, zeros by layer, and the compositions that were trained."""
 
-    name, settings_type = "order", Settings
+    name, settings_type, still_by = "order", Settings, "order"
     networks = (("lenet-300-100", "mnist"), ("lenet-300-100", "fashion-mnist"), ("lenet-5", "mnist"))
     runs, pure = True, False  # with the same settings, a training that has ended is shown
     scenes = {
@@ -93,7 +91,7 @@ class Order(CompressionView):
 
     def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> Facts:
         """Zeros by layer."""
-        return Facts({name: float((w == 0).float().mean()) for name, w in weights(small).items()})
+        return Facts(zeros_by_layer(small))
 
     def measure(self, dense: Baseline, settings: Settings) -> Iterator[Compressed]:
         """The finished training; else the composition one-shot, then with prune and quantize swapped."""
@@ -141,14 +139,10 @@ class Order(CompressionView):
 
         small, _ = compose(
             dense.model, train, steps, sparsity=how.sparsity, bits=how.bits, epochs=EPOCHS,
-            batch_size=batch_size(train), after_step=paced(picture, FRAME), progress=False, cancel=overtaken,
+            batch_size=batch_size(train), after_step=paced(picture, LOOK), progress=False, cancel=overtaken,
         )  # fmt: skip
         if not overtaken():
             picture(small, 1.0)
-
-    def still_for(self, point: Compressed) -> Any:
-        """The still part shows the measured results of one order."""
-        return point.dense, point.settings.order
 
     def background(self, point: Compressed) -> None:
         """The measured compositions, those of this order and of the swapped one as lines; empty bars and key."""
@@ -156,10 +150,14 @@ class Order(CompressionView):
         sweep, shown = dense.sweep("order"), [name for name in (order, swapped_order(order)) if name]
         plots.order_plane(self.plane, sweep, dense.size_bytes, dense.score.accuracy, shown)
         self.plane.set_title("★ one-shot, ✚ trained; arrows: course of the training", fontsize=11, loc="left")
-        for row in plots.composed_means(sweep).to_dict("records"):
-            at, far = (row["size_bytes"], row["accuracy"]), (POINTS[row["bits"]], row["bits"])
-            said = plots.composed_caption(row["steps"], *far, *at[::-1]) + "\ntrained beforehand, mean of seeds"
-            self.live.offer(self.plane, [at], [said], [dict(order=row["steps"], sparsity=far[0], bits=far[1])])
+        means = plots.composed_means(sweep)
+        means["sparsity"] = means["bits"].map(POINTS)
+        self.offer(
+            self.plane,
+            means,
+            lambda row: f"{plots.composed_caption(**row)}\ntrained beforehand, mean of seeds",
+            lambda row: dict(order=row["steps"], sparsity=row["sparsity"], bits=row["bits"]),
+        )
         self.bars = drawing.layer_bars(self.layers, dense.layers, "share of zeros", "zeros in each layer")
         self.way = plots.way_lines(self.plane)
         look: dict[str, Any] = dict(ms=9, mec="black", mew=0.6, zorder=5)
@@ -185,7 +183,7 @@ class Order(CompressionView):
         for bar, zeros in zip(self.bars, facts.zeros.values(), strict=True):
             bar.set_width(zeros)
         for i, marker in enumerate(self.ghosts):
-            marker.set_data(*np.array([place(one) for one in best[i : i + 1]]).reshape(-1, 2).T)
+            drawing.set_points(marker, [place(one) for one in best[i : i + 1]])
         lines = [caption(point) if trained else "the training starts when the controls rest", *map(caption, best)]
         lines += [""] * (len(self.rows) - len(lines))
         for dash, text, line in zip(self.dashes, self.rows, lines, strict=True):
@@ -194,12 +192,7 @@ class Order(CompressionView):
 
     def cards(self, point: Compressed) -> list[Card]:
         """Accuracy, file, weights left, the other order."""
-        return [
-            words.accuracy_card(point.score, point.dense.score),
-            words.file_card(point.size_bytes, point.dense.size_bytes),
-            words.count_card(*point.left),
-            swap_card(point),
-        ]
+        return [*super().cards(point), words.count_card(*point.left), swap_card(point)]
 
     def summarize(self, point: Compressed) -> Summary:
         """The composition in words."""
@@ -217,13 +210,12 @@ class Order(CompressionView):
         status, progress = f"{status}; {words.status(point.score)}", None if share == 1 else share
         return said._replace(status=status, title=title, progress=progress)
 
-    def code(self, settings: Mapping[str, Any]) -> str:
-        """Compose, score, write."""
+    def made(self, settings: Mapping[str, Any]) -> list[str]:
+        """Compose."""
         images = len(training_set(self.dense(settings.get("checkpoint")).data, IMAGES))
         far = f"sparsity={settings['sparsity']}, bits={settings['bits']}, epochs={EPOCHS}"
         made = f"small, history = lk.compose(model, train, {list(ORDERS[settings['order']])}, {far})"
-        lines = [*self.loaded(settings), f"train = lk.data.take(data.train, {images})", made, self.scored]
-        return "\n".join(lines)
+        return [f"train = lk.data.take(data.train, {images})", made]
 
 
 def place(point: Compressed) -> Place:

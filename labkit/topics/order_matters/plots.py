@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from labkit import _check
 from labkit.drawing._base import BLACK, BLUE, GREY, ORANGE, RED, accuracy_axis, kilobytes, size_axis, tidy
+from labkit.drawing.training import set_points
 
 ORDER_LOOKS = ((ORANGE, "o", "-"), (BLUE, "^", "--"))  # of the compositions that are shown as lines
 
@@ -61,7 +62,7 @@ def fill_way(lines: Sequence[Line2D], places: Sequence[tuple[float, float]], ste
     `steps` has the step that led to each place except the first.
     """
     way, *arrows = lines
-    way.set_data(*np.array(places if steps else []).reshape(-1, 2).T)
+    set_points(way, places if steps else [])
     to_screen = way.get_transform()
     for step, arrow in enumerate(arrows):
         i = steps.index(step) if step in steps else 0
@@ -72,9 +73,9 @@ def fill_way(lines: Sequence[Line2D], places: Sequence[tuple[float, float]], ste
         arrow.set_marker(marker)
 
 
-def composed_caption(steps: str, sparsity: float, bits: int, accuracy: float, size: float) -> str:
+def composed_caption(steps: str, sparsity: float, bits: int, accuracy: float, size_bytes: float) -> str:
     """A composition in a line: its steps, how far they go, where it ended."""
     names = steps.split(", ")
     far = [f"{sparsity:.0%}"] * ("prune" in names) + [f"{bits} bit"] * ("quantize" in names)
     told = ", ".join([arrows(steps).replace("quantize", "quant"), *far])
-    return f"{told}: {accuracy:.1%}, {kilobytes(size)}"
+    return f"{told}: {accuracy:.1%}, {kilobytes(size_bytes)}"

@@ -12,7 +12,8 @@ from labkit.compress._weights import weights
 from labkit.compress.magnitude import prune, random_importance
 from labkit.compress.quantize import quantize, quantize_inputs
 from labkit.data import Split, load_data, manifest, take
-from labkit.measure import Change, accuracy, accuracy_vs, difference, kinds, size_bytes
+from labkit.measure import Change, accuracy, accuracy_vs, kinds, size_bytes
+from labkit.significance import difference
 from labkit.sweep import run_and_ship, shipped_sweep, sweep_path
 from labkit.train import correct_mask
 from labkit.zoo import load_model
@@ -25,7 +26,6 @@ NETWORKS = (
     ("mobilenet", "cifar10"),
     ("char-transformer", "shakespeare"),
 )
-CALIBRATED = NETWORKS[:3]  # those on Fashion-MNIST: quick to score
 CALIBRATION_IMAGES = 256  # training images that set the ranges of activations
 
 
@@ -37,23 +37,22 @@ def squeeze(
     *,
     granularity: str = "tensor",
     calibration: Split | None = None,
-    layers: list[str] | tuple[str, ...] | None = None,
+    layers: list[str] | None = None,
 ) -> nn.Module:
     """Three settings: prune globally, round the weights, round the inputs of the layers; 32 bits: not rounded.
 
-    `calibration` images are needed below 32 `activation_bits`; the other arguments are
-    those of `prune` and `quantize`; `sparsity` may map layers to sparsities.
+    `calibration` images are needed below 32 `activation_bits`; the other arguments are those of `prune` and `quantize`;
+    `sparsity` may map layers to sparsities.
     """
     _check.whole("bits", bits, 1, 32)
     _check.whole("activation_bits", activation_bits, 1, 32)
     _check.one_of("granularity", granularity, ("tensor", "channel"))
     _check.kind(Split | None, calibration=calibration)
-    names = list(layers) if isinstance(layers, tuple) else layers
-    small = prune(model, sparsity, layers=None if isinstance(sparsity, Mapping) else names)
+    small = prune(model, sparsity, layers=None if isinstance(sparsity, Mapping) else layers)
     if bits < 32:
-        small = quantize(small, bits, granularity=granularity, layers=names)
+        small = quantize(small, bits, granularity=granularity, layers=layers)
     if activation_bits < 32 and calibration is not None:
-        small = quantize_inputs(small, activation_bits, calibration=calibration, layers=names)
+        small = quantize_inputs(small, activation_bits, calibration=calibration, layers=layers)
     return small
 
 
@@ -158,31 +157,28 @@ def scan_losses(table: pd.DataFrame) -> pd.DataFrame:
     return points.groupby(["part", "kind", "weights", "change"], sort=False).agg(**ends).reset_index()
 
 
-CALIBRATION_GRID: Mapping[str, Sequence[Any]] = {
-    "activation_bits": (8, 4),
-    "percentile": (100.0, 99.9, 99.0),
-    "seed": (0, 1, 2),  # which of the training images
-}
+ALONE = 1_000  # validation images on which the panel tries each layer alone
+ALONE_GRID: Mapping[str, Sequence[Any]] = {
+    "sparsity": (0.0,), "bits": (3, 8), "activation_bits": (32,), "granularity": ("tensor", "channel"),
+}  # fmt: skip
 
 
-def calibration_sweep(model_name: str, data_name: str) -> pd.DataFrame:
-    """Activations rounded with ranges from three sets of images, clipped or not; scored on 2,000 validation images."""
+def alone_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Each layer alone at the settings at which the panel opens, measured as it does: it shows them without waiting."""
     model, data = load_model(model_name, data_name), load_data(data_name)
-    split = take(data.validation, SCANNED)
+    split = take(data.validation, ALONE)
+    before = correct_mask(model, split)
 
-    def run(activation_bits: int, percentile: float, seed: int) -> dict[str, Any]:
-        first, last = seed * CALIBRATION_IMAGES, (seed + 1) * CALIBRATION_IMAGES
-        images = Split(data.train.x[first:last], data.train.y[first:last])
-        return accuracy(quantize_inputs(model, activation_bits, calibration=images, percentile=percentile), split)
+    def run(part: str, **settings: Any) -> dict[str, Any]:
+        return accuracy_vs(before, squeeze(model, layers=[part], **settings), split)
 
-    return run_and_ship(run, CALIBRATION_GRID, "calibration", model_name, data_name)
+    return run_and_ship(run, {"part": tuple(weights(model)), **ALONE_GRID}, "alone", model_name, data_name)
 
 
 def make() -> None:
     """The sweeps that ship."""
+    alone_sweep("mobilenet", "cifar10")
     for key in NETWORKS:
         channels_sweep(*key)
         for by in PARTS:
             scan_sweep(by, *key)
-    for key in CALIBRATED:
-        calibration_sweep(*key)

@@ -1,6 +1,5 @@
 """Panel of notebook 11: the same three settings on networks of all kinds, and the sensitivity of each layer or kind."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,24 +8,22 @@ import numpy as np
 from torch import nn
 
 from labkit import drawing
-from labkit.compress._weights import weights
 from labkit.compress.magnitude import prune
-from labkit.data import Data, manifest, take
+from labkit.data import Data, take
 from labkit.live import words
 from labkit.live.baseline import Baseline
-from labkit.live.compression import Compressed, CompressionView
+from labkit.live.compression import Compressed, CompressionView, Row, zeros_by_layer
 from labkit.live.controls import bits, choice, share, steps
 from labkit.live.network import BESIDE, open_panel
 from labkit.live.panel import Panel
-from labkit.live.score import Score, Scoring, scores, workers
+from labkit.live.score import Score, scores, workers
 from labkit.live.training import training_set
 from labkit.live.view import Card, Summary
-from labkit.measure import difference, kinds
-from labkit.sweep import sweep_path
-from labkit.topics.other_architectures import plots
-from labkit.topics.other_architectures.experiment import CALIBRATION_IMAGES, NETWORKS, PARTS, across, squeeze
+from labkit.measure import kinds
+from labkit.significance import difference
+from labkit.topics.other_architectures import experiment, plots
+from labkit.topics.other_architectures.experiment import ALONE, ALONE_GRID, CALIBRATION_IMAGES, NETWORKS, PARTS
 
-SCANNED = 1_000  # validation images on which a part is scored alone
 ONE = {"layers": "layer", "kinds": "kind"}  # of PARTS
 Lost = tuple[float, float, float]  # accuracy lost against the dense network, and the ends of its interval
 BITS = [(str(b), b) for b in range(2, 9)] + [("32 (float)", 32)]
@@ -62,7 +59,7 @@ def lost_beside(dense: Baseline, score: Score) -> Lost:
 class Architectures(CompressionView):
     """The view: points lost against the ratio, the star among all networks; one bar for each layer or kind."""
 
-    name, settings_type, size = "architectures", Settings, BESIDE
+    name, settings_type, size, still_by = "architectures", Settings, BESIDE, "by"
     networks = sorted(NETWORKS, key=lambda key: key[0] != "mobilenet")  # the one with the most kinds of layers first
     scenes = {
         "8 bits cost nothing": dict(sparsity=0.0, bits=8, activation_bits=32, granularity="tensor"),
@@ -75,7 +72,7 @@ class Architectures(CompressionView):
         super().__init__(own)
         self.plane = self.live.figure.add_axes((0.085, 0.13, 0.49, 0.7))
         self.parts = self.live.figure.add_axes((0.715, 0.13, 0.275, 0.7))
-        self.tables = {" on ".join(k): across(*k) for k in NETWORKS if sweep_path("frontier", *k) in manifest()}
+        self.tables = {" on ".join(key): experiment.across(*key) for key in NETWORKS}
 
     def idle(self, settings: Mapping[str, Any]) -> set[str]:
         """The granularity, while no weight is rounded."""
@@ -84,32 +81,26 @@ class Architectures(CompressionView):
     def compress(self, dense: Baseline, settings: Settings, layers: list[str] | None = None) -> nn.Module:
         """Prune globally, round the weights, round the inputs; of all layers, or of `layers`."""
         knobs = {name: value for name, value in asdict(settings).items() if name != "by"}
-        return squeeze(dense.model, **knobs, calibration=training_set(dense.data, CALIBRATION_IMAGES), layers=layers)
+        few = training_set(dense.data, CALIBRATION_IMAGES)
+        return experiment.squeeze(dense.model, **knobs, calibration=few, layers=layers)
 
     def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> dict[str, Lost]:
-        """What every part loses alone; none is tried yet."""
-        return {}
+        """What every layer loses alone, where that has shipped; else none is tried yet."""
+        rows = dense.sweep("alone").to_dict("records") if settings.by == "layers" else []
+        here = [row for row in rows if all(row[name] == getattr(settings, name) for name in ALONE_GRID)]
+        return {row["part"]: difference(row["lost"], row["won"], row["images"]) for row in here}
 
-    def measured(
-        self, dense: Baseline, settings: Settings, small: nn.Module, scored: Scoring = scores,
-        training: float | None = None,
-    ) -> Iterator[Compressed]:  # fmt: skip
-        """When the whole network is scored, try each part alone, among dense ones."""
-        for point in super().measured(dense, settings, small, scored, training):
-            yield point
-        few = take(dense.data.validation, min(SCANNED, len(dense.data.validation)))
-        pruned = weights(prune(dense.model, settings.sparsity))
-        shares = {layer: float((weight == 0).float().mean()) for layer, weight in pruned.items()}
-        for part, layers in parts_of(point).items():
-            taken: Any = {layer: shares[layer] for layer in layers}  # by the ranking over all layers
+    def further(self, point: Compressed) -> Iterator[Compressed]:
+        """Each part tried alone, among dense ones, unless that has shipped."""
+        dense, settings = point.dense, point.settings
+        few = take(dense.data.validation, min(ALONE, len(dense.data.validation)))
+        zeros = zeros_by_layer(prune(dense.model, settings.sparsity))
+        for part, layers in ({} if point.facts else parts_of(point)).items():
+            taken: Any = {layer: zeros[layer] for layer in layers}  # by the ranking over all layers
             one = workers().submit(self.compress, dense, replace(settings, sparsity=taken), layers).result()
             *_, score = scores(one, few)
             point = replace(point, facts=point.facts | {part: lost_beside(dense, score)})
             yield point
-
-    def still_for(self, point: Compressed) -> Any:
-        """The still part changes with the parts."""
-        return point.dense, point.settings.by
 
     def background(self, point: Compressed) -> None:
         """The frontiers of all networks, an empty bar for each part."""
@@ -122,7 +113,7 @@ class Architectures(CompressionView):
         kind, parts = kinds(point.dense.model), parts_of(point)
         self.bars, self.spans = plots.lost_bars(self.parts, {part: kind[of[0]] for part, of in parts.items()})
         self.live.offer(self.parts, [(0, y) for y in range(len(parts))], parts)  # of many, not all have labels
-        tried = f"each alone, {min(SCANNED, point.score.total):,} {point.score.what}"
+        tried = f"each alone, {min(ALONE, point.score.total):,} {point.score.what}"
         self.parts.set_title(tried, fontsize=11, loc="left", pad=36)
         (self.interval,) = self.plane.plot([], [], "-", color=drawing.RED, lw=3, solid_capstyle="butt", zorder=5)
         (self.star,) = self.plane.plot([], [], "*", ms=19, color=drawing.ORANGE, mec="black", mew=1.2, zorder=6)
@@ -131,23 +122,22 @@ class Architectures(CompressionView):
     def update(self, point: Compressed) -> None:
         """Move the star and the bars."""
         ratio = point.dense.size_bytes / point.size_bytes
-        d, low, high = (float(plots.lost_scale(100 * v)) for v in lost_beside(point.dense, point.score))
+        lost, low, high = plots.lost_scale(100 * np.array(lost_beside(point.dense, point.score)))
         if ratio > self.plane.get_xlim()[1]:
             self.plane.set_xlim(right=1.3 * ratio)
             self.live.refresh()
-        self.star.set_data([ratio], [d])
+        self.star.set_data([ratio], [lost])
         self.star.set_alpha(1 if point.score.settled else 0.5)
         self.interval.set_data([ratio] * 2, [low, high])
-        ends = {part: [float(plots.lost_scale(100 * v)) for v in lost] for part, lost in point.facts.items()}
-        for bar, part in zip(self.bars, parts_of(point), strict=True):
-            bar.set_width(ends[part][0] if part in ends else 0)
-        gaps = [(low, high, math.nan) for _, low, high in ends.values()]  # one line for all keeps a frame short
-        self.spans.set_data(np.ravel(gaps), np.repeat(np.arange(len(gaps)), 3))
+        alone = plots.lost_scale(100 * np.reshape([*point.facts.values()], (-1, 3)))  # a row for each part tried so far
+        for bar, width in zip(self.bars, [*alone[:, 0], *[0] * (len(self.bars) - len(alone))], strict=True):
+            bar.set_width(width)
+        ends = np.column_stack([alone[:, 1:], np.full(len(alone), np.nan)])  # one line for all keeps a frame short
+        self.spans.set_data(ends.ravel(), np.repeat(np.arange(len(alone)), 3))
 
     def cards(self, point: Compressed) -> list[Card]:
         """Accuracy, file, points lost by the whole and by the weakest part."""
-        before, file = point.dense.score, words.file_card(point.size_bytes, point.dense.size_bytes)
-        return [words.accuracy_card(point.score, before), file, lost_card(point), weakest_card(point)]
+        return [*super().cards(point), lost_card(point), weakest_card(point)]
 
     def summarize(self, point: Compressed) -> Summary:
         """The point in words; the status shows how many parts were tried."""
@@ -156,13 +146,12 @@ class Architectures(CompressionView):
         scan = f"; {one} {done} of {every} tried alone" if done < every else f"; every {one} tried alone"
         return told._replace(status=told.status + scan * point.score.settled)
 
-    def code(self, settings: Mapping[str, Any]) -> str:
-        """Apply the settings, score, write."""
+    def made(self, settings: Mapping[str, Any]) -> list[str]:
+        """Apply the settings."""
         knobs = ", ".join(str(settings[name]) for name in ("sparsity", "bits", "activation_bits"))
         how = f'granularity="{settings["granularity"]}", calibration=lk.data.take(data.train, {CALIBRATION_IMAGES})'
-        squeezed = f"small = squeeze(model, {knobs}, {how})"
         imported = "from labkit.topics.other_architectures.experiment import squeeze"
-        return "\n".join([*self.loaded(settings), imported, squeezed, self.scored])
+        return [imported, f"small = squeeze(model, {knobs}, {how})"]
 
 
 def parts_of(point: Compressed) -> dict[str, list[str]]:
@@ -170,7 +159,7 @@ def parts_of(point: Compressed) -> dict[str, list[str]]:
     return PARTS[point.settings.by](point.dense.model)
 
 
-def caption(name: str, row: Mapping[Any, Any]) -> str:
+def caption(name: str, row: Row) -> str:
     """A measured setting in words."""
     bits = "not rounded" if row["bits"] == 32 else f"{row['bits']} bits, one scale per {row['granularity']}"
     size = drawing.kilobytes(row["size_bytes"])

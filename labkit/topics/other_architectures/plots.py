@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
@@ -35,6 +36,12 @@ MANY = 22  # layer names that fit below each other
 def lost_scale(points: np.ndarray | float) -> np.ndarray:
     """arcsinh: even for the first point of accuracy that is lost, logarithmic from the third on."""
     return np.arcsinh(points)
+
+
+def _lost_ticks(axis: Axis, points: Sequence[int]) -> None:
+    """Ticks at points of accuracy lost; a gain is +."""
+    axis.set_major_locator(FixedLocator([float(lost_scale(p)) for p in points]))
+    axis.set_major_formatter(FixedFormatter([f"{p:g}".replace("-", "+") for p in points]))
 
 
 Measured = tuple[list[tuple[float, float]], list[dict[Any, Any]]]  # places of points, and their rows
@@ -69,8 +76,7 @@ def lost_plane(ax: Axes, tables: Mapping[str, pd.DataFrame], shown: str) -> dict
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}×"))
     ax.set_xlabel("compression ratio: fp32 file ÷ this file")
     ax.set_ylim(float(lost_scale(95)), float(lost_scale(-1.5)))
-    ax.yaxis.set_major_locator(FixedLocator([float(lost_scale(p)) for p in POINTS]))
-    ax.yaxis.set_major_formatter(FixedFormatter([f"{p:g}".replace("-", "+") for p in POINTS]))
+    _lost_ticks(ax.yaxis, POINTS)
     ax.set_ylabel("points of accuracy lost")
     tidy(ax)
     _above(ax, handles, [name.partition(" on ")[0] for name in drawn], 3)
@@ -102,9 +108,7 @@ def lost_bars(ax: Axes, kinds: Mapping[str, str]) -> tuple[list[Rectangle], Line
     ax.set_yticks(rows[::every], names[::every], fontsize=layer_font(len(rows[::every])))
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlim(float(lost_scale(-2)), float(lost_scale(95)))
-    ticks = [0, 1, 5, 20, 80]
-    ax.xaxis.set_major_locator(FixedLocator([float(lost_scale(p)) for p in ticks]))
-    ax.xaxis.set_major_formatter(FixedFormatter([f"{p:g}" for p in ticks]))
+    _lost_ticks(ax.xaxis, (0, 1, 5, 20, 80))
     ax.axvline(0, color=BLACK, lw=0.8)
     ax.set_xlabel("points lost; line: 95 %")
     tidy(ax)
@@ -133,8 +137,7 @@ def layer_dots(ax: Axes, losses: pd.DataFrame) -> None:
     ax.set_xticks(x, short_names(list(losses["part"])), rotation=90, fontsize=9.5)
     ax.set_xlim(-0.7, len(losses) - 0.3)
     ax.set_ylim(float(lost_scale(-2)), float(lost_scale(95)))
-    ax.yaxis.set_major_locator(FixedLocator([float(lost_scale(p)) for p in POINTS if p >= 0]))
-    ax.yaxis.set_major_formatter(FixedFormatter([f"{p:g}" for p in POINTS if p >= 0]))
+    _lost_ticks(ax.yaxis, POINTS[1:])
     tidy(ax)
 
 

@@ -4,27 +4,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from matplotlib.artist import Artist
 from torch import Tensor, nn
 
 from labkit import drawing
-from labkit.compress._weights import relative_error, weights
-from labkit.compress.quantize import choose_grid, fake_quantize, quantize
+from labkit.compress._weights import weights
+from labkit.compress.grid import choose_grid, fake_quantize
+from labkit.compress.quantize import quantize
 from labkit.data import Data
 from labkit.live import words
 from labkit.live.baseline import Baseline
-from labkit.live.compression import Compressed, CompressionView
+from labkit.live.compression import Compressed, relative_errors
 from labkit.live.controls import bits, choice, layer_menu, steps
-from labkit.live.network import BESIDE, Star, open_panel
+from labkit.live.network import open_panel
 from labkit.live.panel import Panel
+from labkit.live.plane import ERRORS_AND_SIZES, LayersView
 from labkit.live.training import training_set
 from labkit.live.view import Card
 from labkit.topics.quantization import plots
 
 CALIBRATION = 256  # training images that set the range of the activations
 BINS = 121
-LARGEST = 1.1  # the largest error that a bar can show
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,11 @@ class Facts:
     staircase: tuple[Tensor, Tensor]
 
 
-class Quantization(CompressionView):
+class Quantization(LayersView):
     """The view: staircase over the histogram, error by layer, accuracy against size."""
 
-    name, settings_type, size = "quantization", Settings, BESIDE
+    name, settings_type, largest = "quantization", Settings, 1.1
+    boxes = ((0.085, 0.135, 0.235, 0.79), (0.085, 0.135, 0.235, 0.79), *ERRORS_AND_SIZES)
     plain = dict(symmetric=True, granularity="tensor", percentile=100.0, activation_bits=32)
     scenes = {
         "4 bits": plain | dict(bits=4),
@@ -76,12 +78,6 @@ class Quantization(CompressionView):
         "2 bits, the range clipped": plain | dict(bits=2, percentile=99.0),
         "weights and activations of 4 bits": plain | dict(bits=4, activation_bits=4),
     }
-
-    def __init__(self, own: Baseline | None = None) -> None:
-        super().__init__(own)
-        add = self.live.figure.add_axes
-        self.counts, self.stairs = (add((0.085, 0.135, 0.235, 0.79), label=name) for name in ("counts", "stairs"))
-        self.layers, self.curves = add((0.437, 0.135, 0.1, 0.79)), add((0.625, 0.135, 0.365, 0.79))
 
     def idle(self, settings: Mapping[str, Any]) -> set[str]:
         """The clipping range, where the scale is the mean magnitude: symmetric, 1 bit."""
@@ -98,92 +94,59 @@ class Quantization(CompressionView):
     def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> Facts:
         """Errors, and the shown layer."""
         before, after, layer = weights(dense.model), weights(small), settings.layer
-        error = {name: relative_error(after[name], w) for name, w in before.items()}
-        return Facts(error, after[layer], staircase(before[layer], settings.bits, **settings.grid))
-
-    def background(self, point: Compressed) -> None:
-        """Histogram before rounding and the axes of the staircase, one bar per layer, the measured sweep."""
-        self._draw_staircase(point)
-        self.bars = drawing.layer_bars(
-            self.layers, list(point.facts.error), "rms error / std", "error by layer", LARGEST
+        return Facts(
+            relative_errors(before, after), after[layer], staircase(before[layer], settings.bits, **settings.grid)
         )
-        dense = point.dense
-        records = dense.sweep("quantization")
+
+    def draw_curves(self, dense: Baseline) -> None:
+        """The measured sweep."""
+        records = plots.with_schemes(dense.sweep("quantization"))
         plots.scheme_curves(self.curves, records, dense.size_bytes, dense.score.accuracy)
         self.curves.set_title("measured, with bits; ★ now" if len(records) else "★ now", fontsize=11, loc="left")
-        rows = records.to_dict("records")
-        self.live.offer(
+        self.offer(
             self.curves,
-            [(row["size_bytes"], row["accuracy"]) for row in rows],
-            [caption(row) for row in rows],
-            [self.plain | {name: row[name] for name in ("bits", "symmetric", "granularity")} for row in rows],
+            records,
+            lambda row: words.measured(f"{row['method']}, {row['bits']} bits", row),
+            lambda row: self.plain | {name: row[name] for name in ("bits", "symmetric", "granularity")},
         )
-        self.star = Star(self.live, self.curves)
-        self.live.move([self.after, self.line, *self.bars, *self.star.artists])
 
-    def _draw_staircase(self, point: Compressed) -> None:
-        weight = weights(point.dense.model)[point.settings.layer]
+    def draw_weights(self, point: Compressed) -> list[Artist]:
+        """The histogram before rounding and the axes of the staircase; staircase and histogram after it move."""
+        (self.counts, self.stairs), layer = self.left, point.settings.layer
+        weight = weights(point.dense.model)[layer]
         self.reach = float(weight.abs().max()) * 1.05 or 1.0
-        edges = np.linspace(-self.reach, self.reach, BINS + 1)
-        counts = torch.histc(weight, BINS, -self.reach, self.reach).numpy() + 0.5
-        look: dict[str, Any] = dict(fill=True, baseline=0.5)
-        self.counts.stairs(counts, edges, color="#d0d0d0", label="before", **look)
-        self.after = self.counts.stairs(counts, edges, color=drawing.SKY, alpha=0.75, label="after", **look)
-        self.counts.set_yscale("log")
-        self.counts.set_ylim(0.5, 0.5 * (2.0 * weight.numel()) ** 2)  # all weights in one bin reach half way up
-        self.counts.set_xlim(-self.reach, self.reach)
-        self.counts.set_axis_off()
-        ax = self.stairs
-        ax.patch.set_visible(False)
-        ax.plot(
-            [-self.reach, self.reach], [-self.reach, self.reach], ":", color=drawing.BLACK, lw=1.2, label="unrounded"
-        )
-        (self.line,) = ax.plot([], [], "-", color=drawing.RED, lw=2, label="rounded")
-        ax.set_xlim(-self.reach, self.reach)
-        ax.set_ylim(-1.35 * self.reach, 1.35 * self.reach)  # a symmetric grid of 2 bits goes down to -4/3 of the range
-        ax.set_xlabel("weight before")
-        ax.set_ylabel("weight after", labelpad=0)
-        shown = drawing.short_names([point.settings.layer])[0]
-        ax.set_title(f"{shown} (log count)", fontsize=11, loc="left")
-        drawing.tidy(ax)
-        handles = [*ax.get_legend_handles_labels()[0], *self.counts.get_legend_handles_labels()[0]]
-        ax.legend(handles=handles, loc="upper left", fontsize=10, frameon=False, handlelength=1.2, borderpad=0)
+        name = drawing.short_names([layer])[0]
+        self.after, self.line = plots.staircase_axes(self.counts, self.stairs, weight, self.reach, BINS, name)
+        return [self.after, self.line]
 
     def update(self, point: Compressed) -> None:
         """Move histogram, staircase, bars and point."""
+        super().update(point)
         facts: Facts = point.facts
-        self.after.set_data(torch.histc(facts.values, BINS, -self.reach, self.reach).numpy() + 0.5)
+        self.after.set_data(drawing.bin_heights(facts.values, self.reach, BINS))
         self.line.set_data(*(x.numpy() for x in facts.staircase))  # matplotlib reads a tensor element by element
         reach = 1.05 * float(facts.staircase[1].abs().max())
         if reach > self.stairs.get_ylim()[1]:  # affine, 1 bit: the levels are 0 and the whole range of the weights
             self.stairs.set_ylim(-reach, reach)
             self.live.refresh()
-        for bar, value in zip(self.bars, facts.error.values(), strict=True):
-            bar.set_width(min(value, LARGEST))
-        self.star.place(point.size_bytes, point.score)
 
     def cards(self, point: Compressed) -> list[Card]:
         """Accuracy, file, worst layer, images lost and won."""
-        error: dict[str, float] = point.facts.error
-        worst = max(error, key=lambda name: error[name])
+        worst, error = max(point.facts.error.items(), key=lambda item: item[1])
         return [
-            words.accuracy_card(point.score, point.dense.score),
-            words.file_card(point.size_bytes, point.dense.size_bytes),
-            ("worst layer", f"{error[worst]:.1%}", f"rms error over std, {worst.removesuffix('.weight')}"),
+            *super().cards(point),
+            ("worst layer", f"{error:.1%}", f"rms error over std, {worst.removesuffix('.weight')}"),
             words.flips_card(point.dense.score, point.score, point.dense.data.validation.y),
         ]
 
-    def code(self, settings: Mapping[str, Any]) -> str:
-        """Round, score, write."""
+    def made(self, settings: Mapping[str, Any]) -> list[str]:
+        """Round."""
         how = f'symmetric={settings["symmetric"]}, granularity="{settings["granularity"]}"'
         how += f", percentile={settings['percentile']}" if settings["percentile"] < 100 else ""
         if settings["activation_bits"] < 32:
-            how += (
-                f", activation_bits={settings['activation_bits']}, calibration=lk.data.take(data.train, {CALIBRATION})"
-            )
-        return "\n".join(
-            [*self.loaded(settings), f"small = lk.quantize(model, {settings['bits']}, {how})", self.scored]
-        )
+            images = f"lk.data.take(data.train, {CALIBRATION})"
+            how += f", activation_bits={settings['activation_bits']}, calibration={images}"
+        return [f"small = lk.quantize(model, {settings['bits']}, {how})"]
 
 
 def staircase(weight: Tensor, bits: int, *, granularity: str, **how: Any) -> tuple[Tensor, Tensor]:
@@ -193,13 +156,6 @@ def staircase(weight: Tensor, bits: int, *, granularity: str, **how: Any) -> tup
     reach = float(weight.abs().max()) * 1.05
     x = torch.linspace(-reach, reach, 400)  # one or two per pixel
     return x, fake_quantize(x, grid)
-
-
-def caption(row: Mapping[Any, Any]) -> str:
-    """A measured setting in words."""
-    scheme = f"{'symmetric' if row['symmetric'] else 'affine'}, per {row['granularity']}"
-    size = drawing.kilobytes(row["size_bytes"])
-    return f"{scheme}, {row['bits']} bits: {row['accuracy']:.2%}, {size}\nmeasured beforehand"
 
 
 def quantization(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:

@@ -1,128 +1,28 @@
 """Panel of notebook 06: a run on few images, its gap between training and validation, and how well it can be pruned."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from labkit import drawing
-from labkit.compress._weights import weights
-from labkit.compress.magnitude import prune, sparsity_of
 from labkit.data import Data
 from labkit.live import words
 from labkit.live.baseline import Baseline
-from labkit.live.controls import Control, choice, controls_of, share, steps
+from labkit.live.controls import Control, controls_of
 from labkit.live.network import BESIDE, open_panel
 from labkit.live.panel import Panel
-from labkit.live.score import Score, scores
-from labkit.live.training import (
-    GHOST_COLOURS,
-    GHOSTS,
-    Curves,
-    Run,
-    Trained,
-    TrainingView,
-    run_card,
-    stream,
-    training_set,
-)
+from labkit.live.training import GHOST_COLOURS, Curves, Trained, TrainingView, run_card, training_set, usual
 from labkit.live.view import Card
-from labkit.measure import accuracy
-from labkit.models import reinitialized
-from labkit.topics.regularization import plots
-from labkit.topics.regularization.experiment import FEW_IMAGES, PENALTY_NAMES, regularizers, untrained_lenet
+from labkit.topics.regularization import plots, runs
+from labkit.topics.regularization.experiment import FEW_IMAGES, PENALTY_NAMES
+from labkit.topics.regularization.runs import EDGES, SPARSITIES, Facts, Settings
 
-IMAGES = (200, 500, 1_000, 2_000, 5_000, 20_000)
-BATCH, STEPS = 50, 600
-LOOKS = 20  # evaluations on all of validation during a run, for early stopping
-LAMBDAS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-USUAL = {"L1": 1e-3, "proximal L1": 0.1, "L2": 3e-3, "weight decay": 1.0}  # λ when this penalty is selected
-SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98)
 KEY_LETTERS = 19  # of a recipe in the key
 KEY_ROOM = -0.45  # lower end of an accuracy axis from 0, to leave room for the key
 SOURCE = f"measured beforehand: {FEW_IMAGES:,} images, 60 epochs, mean of 3 seeds"
-EDGES = np.linspace(-5, 0.5, 45)  # of the histogram, powers of ten; smaller weights are shown at 0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The regularizers, and the number of training images."""
-
-    images: int = steps(
-        "train images", [(f"{n:,}", n) for n in IMAGES], 1_000,
-        note="the first ones of the data; the number of steps is always about 600", word="{} training images",
-    )  # fmt: skip
-    penalty: str = choice("penalty", ["none", *PENALTY_NAMES], "none", note="what shrinks the weights at every step")
-    lam: float = steps(
-        "λ", [(f"{lam:g}", lam) for lam in LAMBDAS], USUAL["L1"],
-        note="strength of the penalty; selecting a penalty sets its usual λ",
-    )  # fmt: skip
-    dropout: float = share("dropout", 0.0, 0.9, 0.05, note="share of the hidden units that a training step leaves out")
-    smoothing: float = share(
-        "label smoothing", 0.0, 0.5, 0.05, note="share of each target that is spread over all classes"
-    )
-    augmentation: float = steps(
-        "augmentation", [(f"{a / 4:g}", a / 4) for a in range(9)], 0.0,
-        note="images are rotated, stretched and shifted at random: at 1 by up to 12 degrees, 12 % and 8 %",
-    )  # fmt: skip
-
-
 PLAIN: dict[str, Any] = dict(images=FEW_IMAGES, penalty="none", dropout=0.0, smoothing=0.0, augmentation=0.0)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is measured during a run, besides its curves, and (`pruned`) at its end."""
-
-    histogram: np.ndarray | None = None  # share of the weights, by EDGES
-    zeros: float = 0.0
-    looks: tuple[tuple[float, float], ...] = ()  # (progress, accuracy on all of validation)
-    train_accuracy: float = 0.0  # on some of its training images, at the end on all
-    pruned: tuple[Score, ...] = ()  # by SPARSITIES
-
-    @property
-    def best(self) -> tuple[float, float] | None:
-        """(progress, accuracy) of the first best evaluation: the network that early stopping would keep."""
-        return max(self.looks, key=lambda look: look[1], default=None)
-
-    @property
-    def by(self) -> dict[float, float]:
-        """Accuracy by sparsity after pruning; empty until all sparsities are measured."""
-        done = len(self.pruned) == len(SPARSITIES)
-        return {s: score.accuracy for s, score in zip(SPARSITIES, self.pruned, strict=True)} if done else {}
-
-
-def recipe(settings: Settings) -> str:
-    """The regularizers that are switched on, as text."""
-    parts = [f"{settings.penalty} {settings.lam:g}"] if settings.penalty != "none" else []
-    named = {"dropout": settings.dropout, "smooth": settings.smoothing, "augment": settings.augmentation}
-    return ", ".join(parts + [f"{name} {value:g}" for name, value in named.items() if value]) or "no regularizer"
-
-
-def budget(images: int) -> dict[str, Any]:
-    """About STEPS steps whatever the number of images."""
-    batch = min(BATCH, images)
-    return dict(epochs=max(1, round(STEPS / -(-images // batch))), batch_size=batch, seed=0)
-
-
-def untrained(dense: Baseline, dropout: float) -> nn.Module:
-    """The architecture with new weights, the same for all settings; its dropout layers set to `dropout`."""
-    model = untrained_lenet(0, 0.5) if dense.key else reinitialized(dense.model, seed=0)
-    for layer in model.modules():
-        if isinstance(layer, nn.Dropout):
-            layer.p = dropout
-    return model
-
-
-def histogram_of(model: nn.Module) -> np.ndarray:
-    """The share of the weights whose magnitude lies between two EDGES; the smallest, and zeros, in the first bin."""
-    values = torch.cat([w.flatten() for w in weights(model).values()]).abs()
-    low, high = 10.0 ** EDGES[0], 10.0 ** EDGES[-1]
-    counts = torch.histc(values.clamp(1.001 * low, 0.999 * high).log10(), len(EDGES) - 1, EDGES[0], EDGES[-1])
-    return counts.numpy() / len(values)
 
 
 def swept(method: str, strength: float) -> dict[str, Any] | None:
@@ -138,7 +38,8 @@ def swept(method: str, strength: float) -> dict[str, Any] | None:
 class Regularization(TrainingView):
     """The view: training and validation accuracy, accuracy against sparsity, the weights, a key of the runs."""
 
-    name, settings_type, size = "regularization", Settings, BESIDE
+    name, settings_type, size, facts = "regularization", Settings, BESIDE, Facts()
+    training = staticmethod(runs.run_trial)
     networks = (("lenet-300-100", "mnist"), ("lenet-300-100", "fashion-mnist"))
     scenes = {
         "overfitting": PLAIN | dict(images=200),
@@ -163,13 +64,9 @@ class Regularization(TrainingView):
         made = {name: one for name, one in super().controls().items() if name not in self.missing}
         if self.own:
             n = len(self.own.data.train)
-            offered = [count for count in IMAGES if count < n] + [n] * (n <= IMAGES[-1])
+            offered = [count for count in runs.IMAGES if count < n] + [n] * (n <= runs.IMAGES[-1])
             made["images"].offer([(f"{count:,}", count) for count in offered], min(1_000, offered[-1]))
-
-        def set_lam(change: Mapping[str, Any]) -> None:  # the penalties' scales differ by a factor of 1,000
-            made["lam"].value = USUAL.get(change["new"], made["lam"].value)
-
-        made["penalty"].observe(set_lam, "value")
+        usual(made["penalty"], made["lam"], runs.USUAL)  # the penalties' scales differ by a factor of 1,000
         return made
 
     def idle(self, settings: Mapping[str, Any]) -> set[str]:
@@ -183,50 +80,15 @@ class Regularization(TrainingView):
 
     def label(self, dense: Baseline, settings: Settings) -> str:
         """The recipe, cut to the width of the key, and the number of images."""
-        text = recipe(settings)
-        return f"{text if len(text) <= KEY_LETTERS else text[: KEY_LETTERS - 1] + '…'} on {settings.images:,}"
-
-    def training(
-        self, trial: Trained, show: Callable[[Trained], None], overtaken: Callable[[], bool]
-    ) -> Trained | None:
-        """Train the architecture from new weights; at the end prune it one-shot, without training it again."""
-        chosen, facts = trial.settings, Facts()
-        train, validation = training_set(trial.dense.data, chosen.images), trial.dense.data.validation
-
-        def seen(run: Run, model: nn.Module) -> Trained:
-            nonlocal facts
-            if run.progress * LOOKS >= len(facts.looks) + 1:
-                *_, score = scores(model, validation)
-                facts = replace(facts, looks=(*facts.looks, (run.progress, score.accuracy)))
-            known = run.moments[-1].train_accuracy
-            facts = replace(facts, histogram=histogram_of(model), zeros=sparsity_of(model), train_accuracy=known)
-            return replace(trial, run=run, facts=facts)
-
-        how = regularizers(chosen.penalty, chosen.lam, chosen.smoothing, chosen.augmentation)
-        ended = stream(
-            untrained(trial.dense, chosen.dropout), train, validation, trial.run.label,
-            lambda run, model: show(seen(run, model)), overtaken, **budget(chosen.images), **how,
-        )  # fmt: skip
-        if not ended:
-            return None
-        model, run = ended
-        facts = replace(facts, train_accuracy=accuracy(model, train, diverged=True)["accuracy"])
-        for sparsity in SPARSITIES if not run.diverged else ():
-            if overtaken():
-                return None
-            show(replace(trial, run=run, facts=facts))
-            *_, score = scores(prune(model, sparsity), validation)
-            facts = replace(facts, pruned=(*facts.pruned, score))
-        return replace(trial, run=run, facts=facts)
+        return f"{words.cut(runs.recipe(settings), KEY_LETTERS)} on {settings.images:,}"
 
     def background(self, trial: Trained) -> None:
         """The axes, and the measured sweep where there is one."""
         self.curves = Curves(None, self.accuracies, self.key)
         plots.gap_axis(self.accuracies)
         self.gap = self.accuracies.fill_between([], [], [], color=drawing.ORANGE, alpha=0.2, lw=0)
-        (self.best,) = self.accuracies.plot(
-            [], [], "v", ms=10, color=drawing.YELLOW, mec="black", zorder=5, label="best"
-        )
+        look: dict[str, Any] = dict(ms=10, color=drawing.YELLOW, mec="black", zorder=5)
+        (self.best,) = self.accuracies.plot([], [], "v", label="best", **look)
         drawing.legend_above(self.accuracies)
         self.line, self.ghost_lines = plots.pruned_axis(self.sparsities, SPARSITIES, GHOST_COLOURS)
         self._offer_measured(trial.dense)
@@ -244,24 +106,23 @@ class Regularization(TrainingView):
                     text = f"{method} {strength:g}".removesuffix(" 0") + f", {sparsity:.0%} zeros: {acc:.2%}\n{SOURCE}"
                     self.live.offer(ax, [(place, acc)], [text], [settings or {}])
                     places.append((place, acc))
-        ax.plot(*np.array(places).reshape(-1, 2).T, "o", ms=3.5, color=drawing.GREY, alpha=0.5, zorder=1)
+        (dots,) = ax.plot([], [], "o", ms=3.5, color=drawing.GREY, alpha=0.5, zorder=1)
+        drawing.set_points(dots, places)
         ax.set_title("after pruning" + "; grey: measured" * bool(places), fontsize=11, loc="left")
 
     def update(self, trial: Trained) -> None:
         """Move curves, histogram and the line of pruned networks."""
         trials = [trial, *trial.ghosts[::-1]]
+        run, facts = trial.run, [one.facts for one in trials] + [Facts()] * len(self.ghost_lines)
+        best = trial.facts.best
         self._make_room(trials)
-        self.curves.show(trial.run, [ghost.run for ghost in trial.ghosts])
-        moments = trial.run.moments
-        both = np.array([(m.train_accuracy, m.accuracy) for m in moments]).reshape(-1, 2)
-        self.gap.set_data([100 * m.progress for m in moments], *both.T)
-        facts = [one.facts or Facts() for one in trials] + [Facts()] * GHOSTS
-        best = facts[0].best
-        self.best.set_data([100 * best[0]] if best else [], [best[1]] if best else [])
+        self.curves.show(run, [ghost.run for ghost in trial.ghosts])
+        self.gap.set_data(100 * run.of("progress"), run.of("train_accuracy"), run.of("accuracy"))
+        drawing.set_points(self.best, [(100 * best[0], best[1])] if best else [])
         for patch, one in zip((self.now, self.before), facts, strict=False):
-            patch.set_data(np.zeros(len(EDGES) - 1) if one.histogram is None else one.histogram)
+            patch.set_data(one.histogram)
         for line, one in zip([self.line, *self.ghost_lines], facts, strict=False):
-            line.set_data(range(len(one.pruned)), np.array([score.accuracy for score in one.pruned]))
+            drawing.set_points(line, [*enumerate(score.accuracy for score in one.pruned)])
 
     def _make_room(self, trials: Sequence[Trained]) -> None:
         """Extend the axes where a run needs it: down to accuracy 0, with the key below, or up towards 100 %."""
@@ -270,10 +131,9 @@ class Regularization(TrainingView):
         if lowest != self.accuracies.get_ylim()[0]:
             plots.gap_axis(self.accuracies, lowest)
             self.live.refresh()
-        for one in trials:
-            for place, score in enumerate(one.facts.pruned if one.facts else ()):
-                if drawing.make_room(self.sparsities, place, score.accuracy):
-                    self.live.refresh()
+        pruned = [(place, score.accuracy) for one in trials for place, score in enumerate(one.facts.pruned)]
+        if any([drawing.make_room(self.sparsities, *point) for point in pruned]):
+            self.live.refresh()
 
     def finding(self, trial: Trained) -> str:
         """The gap, and what pruning costs."""
@@ -281,11 +141,11 @@ class Regularization(TrainingView):
             return super().finding(trial)
         by = trial.facts.by
         cost = f"; 90 % zeros cost {100 * (by[0.0] - by[0.9]):.1f} points" if by else ""
-        return f"the gap is {gap(trial):.1f} points{cost}: {recipe(trial.settings)}"
+        return f"the gap is {gap(trial):.1f} points{cost}"
 
     def cards(self, trial: Trained) -> list[Card]:
         """Accuracy, gap, accuracy after pruning, zeros, and where early stopping would stop."""
-        facts, by, best = trial.facts, trial.facts and trial.facts.by, trial.facts and trial.facts.best
+        facts, by, best = trial.facts, trial.facts.by, trial.facts.best
         cards = [
             run_card(trial.run),
             ("training accuracy", "–", "gap: –"),
@@ -293,7 +153,7 @@ class Regularization(TrainingView):
             ("weights that are 0", "–", "exactly, without pruning"),
             ("best of the run", "–", "where early stopping would stop"),
         ]
-        if facts:
+        if trial.run.moments:
             near = facts.histogram[EDGES[1:] <= -3 + 1e-9].sum()
             cards[1] = ("training accuracy", f"{facts.train_accuracy:.2%}", f"gap: {gap(trial):.1f} points")
             cards[3] = ("weights that are 0", f"{facts.zeros:.1%}", f"exactly · below 0.001: {near:.0%}")
@@ -308,7 +168,7 @@ class Regularization(TrainingView):
         images, dropout = settings["images"], settings.get("dropout", 0.0)
         names = ("penalty", "lam", "smoothing", "augmentation")
         given = ", ".join(f"{name}={settings[name]!r}" for name in names if settings.get(name) not in (None, 0, "none"))
-        how = "".join(f", {name}={value}" for name, value in budget(images).items())
+        how = "".join(f", {name}={value}" for name, value in runs.budget(images).items())
         new = [f"model = experiment.untrained_lenet(0, dropout={dropout})"]
         if self.own:
             new = ["import torch", "model = lk.models.reinitialized(model, seed=0)", "for layer in model.modules():"]

@@ -1,19 +1,16 @@
-"""The picture of notebook 02b: accuracy against file size, one line per method."""
+"""The pictures of notebook 02b: accuracy against file size, one line per method; clusters of a layer's weights."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
+from torch import Tensor
 
-from labkit import _check
-from labkit.drawing._base import (
-    BLUE,
-    GREY,
-    ORANGE,
-    RED,
-    accuracy_axis,
-    size_axis,
-    tidy,
-)
-from labkit.drawing.axes import SNUG, label_bits, ticks_in
+from labkit.drawing._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, tidy
+from labkit.drawing.planes import bits_curves
+
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY)  # of the clusters, repeated
 
 FEW_BITS = {
     "grid": (RED, "o", "-"),
@@ -24,23 +21,30 @@ FEW_BITS = {
 
 
 def sharing_curves(ax: Axes, records: pd.DataFrame, dense_bytes: int, dense_accuracy: float) -> None:
-    """Accuracy against file size, one line per method: mean over the seeds, labelled with the bits where there is room.
+    """`bits_curves` of grids and codebooks; `records` as there."""
+    bits_curves(ax, records, FEW_BITS, dense_bytes, dense_accuracy, lowest=0.2, widest=1.5, lw=1.4)
 
-    `records` has the columns method, bits, accuracy, size_bytes (one row per seed) and may be empty.
+
+def cluster_axes(ax: Axes, edges: np.ndarray, top: float, name: str) -> tuple[list[StepPatch], Line2D, Line2D]:
+    """The axes of a layer's clusters: empty bins of each colour, empty lines for centroids and the levels of a grid.
+
+    `top` is the height of the highest bin, the square root of its count; the strokes of the levels are below 0.
     """
-    _check.table("records", records, "method", "bits", "accuracy", "size_bytes")
-    means = records.groupby(["method", "bits"], sort=False)[["size_bytes", "accuracy"]].mean().reset_index()
-    for method, rows in means.groupby("method", sort=False):
-        rows = rows.sort_values("bits")
-        colour, marker, line = FEW_BITS[str(method)]
-        x, y = rows["size_bytes"].to_numpy(), rows["accuracy"].to_numpy()
-        ax.plot(x, y, line, marker=marker, ms=5, color=colour, label=method, lw=1.4)
-    if len(records):
-        ax.legend(loc="lower right", **SNUG)
-    smallest = records["size_bytes"].min() if len(records) else dense_bytes / 40
-    size_axis(ax, smallest * 0.7, dense_bytes * 1.5, most=ticks_in(ax))
-    ax.plot([dense_bytes], [dense_accuracy], "D", ms=8, color=RED, label="dense fp32")
-    ax.annotate("fp32", (dense_bytes, dense_accuracy), (0, -14), textcoords="offset points", ha="center", va="center")
-    accuracy_axis(ax, 0.2, dense_accuracy + 0.6 * (1 - dense_accuracy))  # room for the legend
+    bins = [ax.stairs(np.zeros(len(edges) - 1), edges, color=colour, fill=True, lw=0) for colour in COLOURS]
+    (centroids,) = ax.plot([], [], "-", color=BLACK, label="centroid")
+    (levels,) = ax.plot([], [], "-", color=RED, label="grid level")
+    ax.set_xlim(float(edges[0]), float(edges[-1]))
+    ax.set_ylim(-0.16 * top, 1.15 * top)
+    ax.set_yticks([])
+    ax.set_xlabel("weight before (colour: cluster)")
+    ax.set_title(f"{name} (√ count)", fontsize=11, loc="left")
     tidy(ax)
-    label_bits(ax, means["bits"], means["size_bytes"], means["accuracy"])
+    ax.spines["left"].set_visible(False)
+    ax.legend(loc="upper center", ncol=2, fontsize=10, frameon=False, handlelength=1.2, borderpad=0)
+    return bins, centroids, levels
+
+
+def strokes(places: Tensor, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Vertical strokes, as one line."""
+    x = np.repeat(places.double().numpy(), 3)
+    return x, np.tile([low, high, np.nan], len(places))

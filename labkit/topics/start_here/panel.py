@@ -71,13 +71,7 @@ class Overview(PlaneView):
         """The measured settings and their frontier."""
         records = dense.sweep("frontier")
         drawing.plane(self.plane, records, dense.size_bytes, dense.score.accuracy)
-        rows = records.to_dict("records")
-        self.live.offer(
-            self.plane,
-            [(row["size_bytes"], row["accuracy"]) for row in rows],
-            [caption(row) for row in rows],
-            [{"sparsity": row["sparsity"], "bits": row["bits"]} for row in rows],
-        )
+        self.offer(self.plane, records, caption, lambda row: {"sparsity": row["sparsity"], "bits": row["bits"]})
 
     def update(self, point: Compressed) -> None:
         """Move the point, the bars and the images."""
@@ -91,8 +85,7 @@ class Overview(PlaneView):
     def cards(self, point: Compressed) -> list[Card]:
         """Accuracy, file, weights left, images lost and won."""
         return [
-            words.accuracy_card(point.score, point.dense.score),
-            words.file_card(point.size_bytes, point.dense.size_bytes),
+            *super().cards(point),
             words.count_card(*point.left),
             words.flips_card(point.dense.score, point.score, point.dense.data.validation.y),
         ]
@@ -102,19 +95,16 @@ class Overview(PlaneView):
         summary, grey = super().summarize(point), words.grey_of(point.dense.data)
         return summary._replace(alt=f"{summary.alt}; pictures in {grey}") if grey else summary
 
-    def code(self, settings: Mapping[str, Any]) -> str:
-        """Prune, round, score, write."""
-        lines = self.loaded(settings) + [f"small = lk.prune(model, {settings['sparsity']})"]
-        if settings["bits"] < 32:
-            lines.append(f"small = lk.quantize(small, {settings['bits']})")
-        return "\n".join([*lines, self.scored])
+    def made(self, settings: Mapping[str, Any]) -> list[str]:
+        """Prune, round."""
+        rounded = [f"small = lk.quantize(small, {settings['bits']})"] if settings["bits"] < 32 else []
+        return [f"small = lk.prune(model, {settings['sparsity']})", *rounded]
 
 
 def caption(row: Mapping[Any, Any]) -> str:
     """A measured setting in words."""
     bits = "not rounded" if row["bits"] == 32 else f"{row['bits']} bits"
-    size = drawing.kilobytes(row["size_bytes"])
-    return f"sparsity {row['sparsity']:.0%}, {bits}: {row['accuracy']:.2%}, {size}\nmeasured beforehand, one-shot"
+    return words.measured(f"sparsity {row['sparsity']:.0%}, {bits}", row, "measured beforehand, one-shot")
 
 
 def flip_name(point: Compressed, index: int) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from labkit.compress.structured import prune_channels
+from labkit.compress.structured import FROM_IMAGES, prune_channels
 from labkit.data import load_data, take
 from labkit.measure import accuracy, counts, macs, size_bytes
 from labkit.models import reinitialized
@@ -42,7 +42,9 @@ def structured_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     def run(method: str, sparsity: float, seed: int) -> dict[str, Any]:
         importance, _, then = method.partition(", ")
         scratch = importance == "from scratch"
-        how: dict[str, Any] = dict(importance="l1" if scratch else importance, calibration=few, seed=seed)
+        importance = "l1" if scratch else importance
+        how: dict[str, Any] = dict(importance=importance, seed=seed)
+        how |= dict(calibration=few) if importance in FROM_IMAGES else {}
         small = prune_channels(model, sparsity, example=few.x[:2], **how)
         if then == "fine-tuned":
             small, _ = fit(small, data.train, epochs=1, lr=1e-3, progress=False, seed=seed)

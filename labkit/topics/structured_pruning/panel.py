@@ -5,26 +5,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from labkit import drawing
 from labkit.compress._channels import FIXED, Use, channels, families
-from labkit.compress.structured import least_important, remove, unit_importance
+from labkit.compress.structured import FROM_IMAGES, least_important, remove, unit_importance
 from labkit.data import Data, take
-from labkit.live import words
 from labkit.live.ahead import give_up_if_overtaken
 from labkit.live.baseline import Baseline
-from labkit.live.compression import Compressed, CompressionView
+from labkit.live.compression import Compressed, CompressionView, Row
 from labkit.live.controls import choice, share
 from labkit.live.network import Star, open_panel
 from labkit.live.panel import Panel
-from labkit.live.score import Scoring, scores, workers
+from labkit.live.score import workers
 from labkit.live.view import Card, Summary
 from labkit.measure import latency_ms, macs
 from labkit.topics.structured_pruning import plots
-from labkit.topics.structured_pruning.experiment import CALIBRATION
+from labkit.topics.structured_pruning.experiment import CALIBRATION, STRUCTURED_GRID
 
 TIMED = 100  # images in the batch whose latency is measured
 ROUNDS = 7  # of latency, dense and pruned alternately
@@ -63,10 +61,12 @@ class Ranked:
         return {use.layer: len(use.units) for use in self.uses if use.side == "out" and (use.units != FIXED).any()}
 
     @property
-    def relative(self) -> list[Tensor]:
-        """The importance of the units in each family, divided by their mean."""
-        values = [self.importance[family] for family in self.families]
-        return [v / v.mean().clamp_min(1e-30) for v in values]
+    def relative(self) -> Tensor:
+        """The importance of every unit, divided by the mean of its family."""
+        values = self.importance.clone()
+        for family in self.families:
+            values[family] /= values[family].mean().clamp_min(1e-30)
+        return values
 
     def family(self, layer: str) -> int:
         """The index of the family that the units of a layer belong to."""
@@ -78,8 +78,14 @@ def ranked(dense: Baseline, importance: str) -> Ranked:
     """Trace a network and compute the importance of its units."""
     data = dense.data.train
     uses = channels(dense.model, data.x[:2])
-    ranks = unit_importance(dense.model, uses, importance, take(data, min(CALIBRATION, len(data))))
+    seen = take(data, min(CALIBRATION, len(data))) if importance in FROM_IMAGES else None
+    ranks = unit_importance(dense.model, uses, importance, seen)
     return Ranked(uses, ranks, families(uses), macs(dense.model, data.x[0]))
+
+
+def removed(ranks: Ranked, settings: Settings) -> Tensor:
+    """The units to remove."""
+    return least_important(ranks.importance, ranks.families, settings.sparsity, settings.scope)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def race(models: list[nn.Module], images: Tensor) -> list[float]:
 class Structured(CompressionView):
     """The view: importance with the cut, widths of the layers, accuracy against multiply-adds."""
 
-    name, settings_type = "structured", Settings
+    name, settings_type, still_by = "structured", Settings, "importance"
     epochs = 1
     button = "fine-tune 1 epoch"
     scenes = {
@@ -123,41 +129,28 @@ class Structured(CompressionView):
 
     def __init__(self, own: Baseline | None = None) -> None:
         super().__init__(own)
-        self.ranked = functools.cache(ranked)  # one cache per view, freed with it
+        rank = self.ranked = functools.cache(ranked)  # caches of the view, freed with it
+        self.removed = functools.lru_cache(16)(lambda dense, how: removed(rank(dense, how.importance), how))
         self.ranking, self.layers, self.curves = self.live.figure.subplots(1, 3)
 
     def idle(self, settings: Mapping[str, Any]) -> set[str]:
         """The scope, if no unit is removed."""
         return set() if settings["sparsity"] else {"scope"}
 
-    def gone(self, dense: Baseline, settings: Settings) -> Tensor:
-        """The units to remove."""
-        ranks = self.ranked(dense, settings.importance)
-        return least_important(ranks.importance, ranks.families, settings.sparsity, settings.scope)
-
     def compress(self, dense: Baseline, settings: Settings) -> nn.Module:
         """Remove the least important units."""
-        return remove(dense.model, self.ranked(dense, settings.importance).uses, self.gone(dense, settings))
+        return remove(dense.model, self.ranked(dense, settings.importance).uses, self.removed(dense, settings))
 
     def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> Facts:
         """Units and widths that are left, and multiply-adds."""
         ranks, modules = self.ranked(dense, settings.importance), dict(small.named_modules())
         widths = {name: len(modules[name].weight) for name in ranks.widths}
-        return Facts(ranks, self.gone(dense, settings), widths, macs(small, dense.data.validation.x[0]))
+        return Facts(ranks, self.removed(dense, settings), widths, macs(small, dense.data.validation.x[0]))
 
-    def measured(
-        self, dense: Baseline, settings: Settings, small: nn.Module, scored: Scoring = scores,
-        training: float | None = None,
-    ) -> Iterator[Compressed]:  # fmt: skip
-        """The last result has the latency, timed when no other work runs."""
-        for point in super().measured(dense, settings, small, scored, training):
-            yield point
-        latency = race([dense.model, small], dense.data.validation.x[:TIMED])
+    def further(self, point: Compressed) -> Iterator[Compressed]:
+        """The latency, timed when no other work runs."""
+        latency = race([point.dense.model, point.model], point.dense.data.validation.x[:TIMED])
         yield replace(point, facts=replace(point.facts, latency=latency))
-
-    def still_for(self, point: Compressed) -> Any:
-        """The still part depends on the ranking."""
-        return point.dense, point.settings.importance
 
     def background(self, point: Compressed) -> None:
         """The units in their order, a bar for each layer, the measured sweep."""
@@ -165,13 +158,16 @@ class Structured(CompressionView):
         names, records = list(ranks.widths), dense.sweep("structured")
         self._arrange(max(map(len, drawing.short_names(names))), bool(len(records)))
         colours = plots.family_colours(len(ranks.families))
-        self.share, self.theta = plots.importance_curves(self.ranking, [v.numpy() for v in ranks.relative], colours)
+        curves = [ranks.relative[family].numpy() for family in ranks.families]
+        self.share, self.theta = plots.importance_curves(self.ranking, curves, colours)
         self.ranking.set_title("importance ÷ layer's mean", fontsize=11, loc="left")
         self.bars, self.numbers = plots.width_bars(self.layers, names, [colours[ranks.family(name)] for name in names])
         self.layers.set_title("units left", fontsize=11, loc="left")
         plots.macs_curves(self.curves, records, ranks.macs, dense.score.accuracy, importance)
         self.curves.set_title("◆ dense, ★ now, ✚ fine-tuned", fontsize=11, loc="left")
-        self._offer(records[records["method"].isin(plots.unit_methods(importance))], importance)
+        shown = records[records["method"].isin(plots.unit_methods(importance))]
+        means = shown.groupby(["method", "sparsity"]).mean(numeric_only=True).reset_index()
+        self.offer(self.curves, means, caption, lambda row: settings_of(row, importance), x="macs")
         self.star = Star(self.live, self.curves)
         self.live.move([*self.bars, *self.numbers, self.share, self.theta, *self.star.artists])
 
@@ -182,26 +178,10 @@ class Structured(CompressionView):
         self.layers.set_position((left, bottom, 0.15, height))
         self.curves.set_position((left + 0.23, bottom, (0.57 if swept else 0.755) - left, height))
 
-    def _offer(self, records: pd.DataFrame, importance: str) -> None:
-        """Captions of the measured points; a click leads only to untrained networks, not pruned at random."""
-        for (method, sparsity), rows in records.groupby(["method", "sparsity"]):
-            cost, accuracy = rows[["macs", "accuracy"]].mean()
-            caption = f"{method}, sparsity {sparsity:.0%}: {accuracy:.2%}, {drawing.count(cost)} multiply-adds"
-            there = (
-                dict(sparsity=sparsity, importance=importance, scope="layer")
-                if method == importance != "random"
-                else {}
-            )
-            self.live.offer(
-                self.curves, [(cost, accuracy)], [f"{caption}\nmeasured beforehand, mean of {len(rows)} seeds"], [there]
-            )
-
     def update(self, point: Compressed) -> None:
         """Move the cut, the bars and the point."""
         facts: Facts = point.facts
-        pairs = zip(facts.ranked.families, facts.ranked.relative, strict=True)
-        gone = torch.cat([values[torch.isin(family, facts.gone)] for family, values in pairs])
-        cut = float(gone.max()) if len(gone) else 0.0
+        cut = float(facts.ranked.relative[facts.gone].max()) if len(facts.gone) else 0.0
         self.share.set_xdata([point.settings.sparsity] * 2)
         self.theta.set_ydata([cut, cut])
         self.share.set_visible(point.settings.scope == "layer")
@@ -216,13 +196,10 @@ class Structured(CompressionView):
         facts: Facts = point.facts
         (left, every), dense = facts.units, facts.ranked.macs
         count, before = (sum(p.numel() for p in model.parameters()) for model in (point.model, point.dense.model))
-        return [
-            words.accuracy_card(point.score, point.dense.score),
-            ("units left", f"{left:,}", f"of {every:,} · {count:,} of {before:,} parameters"),
-            ("multiply-adds", f"{facts.macs:,}", f"{dense / facts.macs:.1f}× fewer · dense {dense:,}"),
-            words.file_card(point.size_bytes, point.dense.size_bytes),
-            latency_card(facts.latency),
-        ]
+        accuracy, file = super().cards(point)
+        units = "units left", f"{left:,}", f"of {every:,} · {count:,} of {before:,} parameters"
+        work = "multiply-adds", f"{facts.macs:,}", f"{dense / facts.macs:.1f}× fewer · dense {dense:,}"
+        return [accuracy, units, work, file, latency_card(facts.latency)]
 
     def summarize(self, point: Compressed) -> Summary:
         """The summary; its title includes the speed-up as soon as it is known."""
@@ -230,15 +207,27 @@ class Structured(CompressionView):
         found = summary.title.partition(", 1 in ")[0]  # the title has one line
         return summary._replace(title=f"{faster(latency)}, {found}") if latency else summary
 
-    def code(self, settings: Mapping[str, Any]) -> str:
-        """Remove units, score, write."""
+    def made(self, settings: Mapping[str, Any]) -> list[str]:
+        """Remove units."""
         how = f'importance="{settings["importance"]}", scope="{settings["scope"]}"'
-        lines = self.loaded(settings)
-        if settings["importance"] in ("taylor", "activation"):
-            lines.append(f"seen = lk.data.take(data.train, min({CALIBRATION}, len(data.train)))")
-            how += ", calibration=seen"
-        lines.append(f"small = lk.prune_channels(model, {settings['sparsity']}, example=data.train.x[:2], {how})")
-        return "\n".join([*lines, self.scored])
+        small = f"small = lk.prune_channels(model, {settings['sparsity']}, example=data.train.x[:2], {how}"
+        if settings["importance"] not in FROM_IMAGES:
+            return [f"{small})"]
+        return [f"seen = lk.data.take(data.train, min({CALIBRATION}, len(data.train)))", f"{small}, calibration=seen)"]
+
+
+def caption(row: Row) -> str:
+    """A measured setting in words."""
+    cost = f"{drawing.count(row['macs'])} multiply-adds"
+    said = f"{row['method']}, sparsity {row['sparsity']:.0%}: {row['accuracy']:.2%}, {cost}"
+    return f"{said}\nmeasured beforehand, mean of {len(STRUCTURED_GRID['seed'])} seeds"
+
+
+def settings_of(row: Row, importance: str) -> dict[str, Any]:
+    """The settings of a measured network; none if it was trained or pruned at random."""
+    if not row["method"] == importance != "random":
+        return {}
+    return dict(sparsity=row["sparsity"], importance=importance, scope="layer")
 
 
 def faster(latency: list[float]) -> str:

@@ -11,22 +11,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
-from labkit import _check
-from labkit.drawing._base import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    accuracy_axis,
-    count,
-    seed_band,
-    size_axis,
-    tidy,
-)
-from labkit.drawing.bars import layer_font, short_names
+from labkit import _check, drawing
+from labkit.drawing._base import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, seed_band
+from labkit.drawing.bars import layer_font
 
 
 def width_bars(ax: Axes, names: Sequence[str], colours: Sequence[str]) -> tuple[list[Rectangle], list[Text]]:
@@ -35,12 +22,12 @@ def width_bars(ax: Axes, names: Sequence[str], colours: Sequence[str]) -> tuple[
     ax.barh(rows, [1] * len(names), color="#d0d0d0", height=0.7)
     bars = ax.barh(rows, [1] * len(names), color=[BLUE if colour == GREY else colour for colour in colours], height=0.7)
     texts = [ax.text(1.85, row, "", ha="right", va="center", fontsize=size) for row in rows]
-    ax.set_yticks(rows, short_names(names), fontsize=size)
+    ax.set_yticks(rows, drawing.short_names(names), fontsize=size)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlim(0, 1.85)
     ax.set_xticks([0, 1], ["0", "100 %"])
     ax.set_xlabel("share of the layer")
-    tidy(ax)
+    drawing.tidy(ax)
     ax.grid(False, axis="y")  # it would cross the texts
     return cast(list[Rectangle], list(bars)), texts
 
@@ -73,17 +60,16 @@ def macs_curves(
     _check.table("records", records, "method", "sparsity", "accuracy", "macs", rows=None)
     names = unit_methods(importance)
     for method, rows in records.groupby("method", sort=False) if len(records) else ():
-        if (name := names.get(str(method))) is None:  # another importance
-            continue
-        by = rows.groupby("sparsity")
-        seed_band(ax, by["macs"].mean().to_numpy(), by["accuracy"], UNIT_METHODS[name], name, alpha=0.15)
+        if method in names:  # else another importance
+            name, by = names[str(method)], rows.groupby("sparsity")
+            seed_band(ax, by["macs"].mean().to_numpy(), by["accuracy"], UNIT_METHODS[name], name, alpha=0.15)
     ax.plot([dense_macs], np.array([dense_accuracy]), "D", ms=8, color=RED, label="dense", zorder=4)
     smallest = min([dense_macs / 20, *(records["macs"] if len(records) else [])]) * 0.8
-    size_axis(ax, smallest, dense_macs * 1.4, most=5)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: count(value)))
+    drawing.size_axis(ax, smallest, dense_macs * 1.4, most=5)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: drawing.count(value)))
     ax.set_xlabel("multiply-adds for one image (log scale)")
-    accuracy_axis(ax, 0.08, dense_accuracy + 0.6 * (1 - dense_accuracy))
-    tidy(ax)
+    drawing.accuracy_axis(ax, 0.08, dense_accuracy + 0.6 * (1 - dense_accuracy))
+    drawing.tidy(ax)
     if len(records):
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=10, frameon=False, handlelength=1.5)
 
@@ -108,5 +94,5 @@ def importance_curves(
     ax.set_ylim(0, min(max(float(values.max()) for values in curves), 4) * 1.05)
     ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     ax.set_xlabel("units, least important first")
-    tidy(ax)
+    drawing.tidy(ax)
     return ax.axvline(0, color=RED, lw=1.8, ls="--"), ax.axhline(0, color=RED, lw=1.8, ls="--")

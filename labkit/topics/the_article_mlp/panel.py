@@ -12,23 +12,10 @@ from labkit.live import words
 from labkit.live.controls import choice, real, steps
 from labkit.live.network import NetworkView, panel_of
 from labkit.live.panel import Panel
-from labkit.live.training import Curves, Run
+from labkit.live.training import Curves, Run, Stop, run_card
 from labkit.live.view import Card, Summary
-from labkit.topics.the_article_mlp import plots
-from labkit.topics.the_article_mlp.runs import (  # fmt: skip
-    EPOCHS,
-    IMAGES,
-    RETRAIN,
-    THRESHOLDS,
-    Key,
-    Seen,
-    Stop,
-    clip,
-    fresh,
-    race,
-    retrain,
-    rows,
-)
+from labkit.topics.the_article_mlp import plots, runs
+from labkit.topics.the_article_mlp.runs import EPOCHS, RETRAIN, THRESHOLDS, Key, Seen, race, retrain
 
 PASSES = 1e-3  # relative error: rounding stays far below it, a fault far above
 KEPT = 12  # trained networks that are kept
@@ -43,7 +30,7 @@ CODES = [
     ("all faults but the first, A1", "all but A1"),
 ]
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-WIDTHS = (4, 8, 16, 32, 64, 128)
+WIDTHS = [(str(width), width) for width in (4, 8, 16, 32, 64, 128)]
 
 
 @dataclass(frozen=True)
@@ -52,10 +39,7 @@ class Settings:
 
     code: str = choice("code", CODES, "no tanh′", note="the corrected network, or one fault put back", word="{}")
     lr: float = steps("learning rate", [(f"{lr:g}", lr) for lr in RATES], 0.3, note="of plain gradient descent")
-    hidden: int = steps(
-        "hidden width", [(str(width), width) for width in WIDTHS], 32, note="units of the hidden layer",
-        word="{} hidden units",
-    )  # fmt: skip
+    hidden: int = steps("hidden width", WIDTHS, 32, note="units of the hidden layer", word="{} hidden units")
     threshold: float = real(
         "prune at θ", 0.1, float(THRESHOLDS[-1]), 0.01, note="after training, every |weight| up to it is set to 0",
         word="pruned at θ = {}",
@@ -75,7 +59,7 @@ class ArticleMLP(NetworkView):
 
     def __init__(self, data: Data) -> None:
         super().__init__()
-        self.rows, self.shipped = rows(data), data is load_data("mnist")
+        self.rows, self.shipped = runs.rows(data), data is load_data("mnist")
         self._trained: dict[Key, Seen] = {}  # the newest last
         self._retrained: dict[tuple[Key, float], Seen] = {}
         add = self.live.figure.add_axes
@@ -95,11 +79,11 @@ class ArticleMLP(NetworkView):
         """The new network, checked; or the trained one, pruned at the threshold, if it is kept."""
         key = settings.code, settings.lr, settings.hidden
         if key not in self._trained:
-            yield replace(fresh(self.rows, key), settings=settings, ghosts=self._ghosts(key))
+            yield replace(runs.fresh(self.rows, key), settings=settings, ghosts=self._ghosts(key))
         elif (key, settings.threshold) in self._retrained:
             yield self._retrained[key, settings.threshold]
         else:
-            yield clip(self._trained[key], settings)
+            yield runs.clip(self._trained[key], settings)
 
     def _ghosts(self, key: Key) -> tuple[Run, ...]:
         """Earlier runs, the oldest first; the mended network with the same settings comes last."""
@@ -120,13 +104,12 @@ class ArticleMLP(NetworkView):
             for later in retrain(seen, seen.pruned, overtaken):
                 show(later)
                 if later.retraining == 1:
-                    self._retrained[seen.key, settings["threshold"]] = later
-            self._retrained = dict(list(self._retrained.items())[-KEPT:])
+                    self._retrained = newest(self._retrained | {(seen.key, settings["threshold"]): later})
 
     def _learn(self, seen: Seen, show: Callable[[Seen], None], overtaken: Stop) -> None:
         """Train the networks that are not kept yet, and keep them unless a newer setting stops this."""
         key, ghosts, mended = seen.key, seen.ghosts, ("mended", *seen.key[1:])
-        entrants = {one: fresh(self.rows, one) for one in (mended, key) if one not in self._trained} | {key: seen}
+        entrants = {one: runs.fresh(self.rows, one) for one in (mended, key) if one not in self._trained} | {key: seen}
         running = {one: entrant for one, entrant in entrants.items() if not entrant.error}
         with np.errstate(all="ignore"):  # the status reports a run that diverges
             for moment in race(running, overtaken):
@@ -136,7 +119,7 @@ class ArticleMLP(NetworkView):
         if not overtaken():
             self._trained |= entrants
             self._trained[key] = replace(self._trained[key], ghosts=self._ghosts(key))
-            self._trained = dict(list(self._trained.items())[-KEPT:])
+            self._trained = newest(self._trained)
 
     def still_for(self, seen: Seen) -> Any:
         """Code that does not run has no slopes and nothing to prune."""
@@ -170,11 +153,9 @@ class ArticleMLP(NetworkView):
         for name, line in self.lines.items():
             line.set_data(*plots.place_slopes(*(seen.slopes[name] if seen.slopes else (np.array([]), np.array([])))))
         self.curves.show(seen.run, seen.ghosts)
-        curve = np.array([]) if seen.curve is None else seen.curve
-        self.curve.set_data(THRESHOLDS[: len(curve)], curve)
+        drawing.set_points(self.curve, [] if seen.curve is None else np.stack([THRESHOLDS, seen.curve], 1))
         for point, pruned in ((self.star, seen.pruned), (self.retrained_point, seen.retrained)):
-            accuracy = [pruned.accuracy] if pruned else []
-            point.set_data([seen.settings.threshold] * len(accuracy), np.array(accuracy))
+            drawing.set_points(point, [(seen.settings.threshold, pruned.accuracy)] if pruned else [])
 
     def summarize(self, seen: Seen) -> Summary:
         """The network in words."""
@@ -186,24 +167,29 @@ class ArticleMLP(NetworkView):
     def code(self, settings: Mapping[str, Any]) -> str:
         """Train, prune."""
         load = 'data = lk.load_data("mnist")' if self.shipped else "# data: your own"
-        runs = [
+        lines = [
             f"net, losses = article.trained(net, x, y, lr={settings['lr']}, epochs={EPOCHS}, variant=variant)",
             "model = article.to_torch(net)",
             f"small = lk.prune(model, threshold={settings['threshold']})",
             'lk.accuracy(model, data.validation)["accuracy"], len(lk.encode(small))',
         ]
         if settings["code"] == "A1 unknown":
-            runs = ["try:", f"    {runs[0]}", "except NameError as error:", "    print(error)"]
+            lines = ["try:", f"    {lines[0]}", "except NameError as error:", "    print(error)"]
         return "\n".join(
             [
                 "import labkit as lk", "from labkit import article", load,
-                f"x, labels = article.arrays(lk.data.take(data.train, {min(IMAGES, len(self.rows.x))}))",
+                f"x, labels = article.arrays(lk.data.take(data.train, {min(runs.IMAGES, len(self.rows.x))}))",
                 f'variant = article.VARIANTS["{settings["code"]}"]',
                 "y = article.targets(labels, len(data.classes), variant.targets)",
                 f"net = article.new_net(x.shape[1], {settings['hidden']}, len(data.classes), init=variant.init)",
-                *runs,
+                *lines,
             ]
         )  # fmt: skip
+
+
+def newest(kept: dict[Any, Seen]) -> dict[Any, Seen]:
+    """The last KEPT networks."""
+    return dict(list(kept.items())[-KEPT:])
 
 
 def check_card(seen: Seen) -> Card:
@@ -228,12 +214,8 @@ def loss_card(seen: Seen) -> Card:
 
 def accuracy_card(seen: Seen) -> Card:
     """The accuracy before pruning, and that of the mended network beside it."""
-    if not seen.run.score:
-        return "accuracy", "–", "not trained"
-    low, high = seen.run.score.interval
-    mended = [ghost for ghost in seen.ghosts if ghost.label.startswith("mended")]
-    beside = f" · mended {mended[-1].accuracy:.2%}" if mended else ""
-    return "accuracy", f"{seen.run.accuracy:.2%}", f"95 %: {low:.1%}–{high:.1%}{beside}"
+    mended = [ghost.accuracy for ghost in seen.ghosts if ghost.label.startswith("mended")]
+    return run_card(seen.run, f" · mended {mended[-1]:.2%}" if mended else "", "not trained")
 
 
 def pruned_cards(seen: Seen) -> list[Card]:

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from labkit import _check
-from labkit.drawing._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, seed_band, tidy
+from labkit.drawing._base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, accuracy_axis, seed_bands, tidy
 from labkit.drawing.axes import SNUG
 
 PARAMETERS = {"W1": (BLUE, "o"), "b1": (SKY, "v"), "W2": (ORANGE, "s"), "b2": (RED, "D")}
@@ -53,7 +53,8 @@ def fault_curves(ax: Axes, records: pd.DataFrame) -> None:
     `records` has the columns code, lr, accuracy (one row per seed).
     """
     _check.table("records", records, "code", "lr", "accuracy")
-    _bands(ax, records, "code", "lr", CODES)
+    seed_bands(ax, records, "code", "lr", CODES, alpha=0.18)
+    tidy(ax)
     ax.set_xscale("log")
     ticks = [1e-3, 1e-2, 1e-1, 1, 10]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
@@ -70,7 +71,7 @@ def clipping_curves(ax: Axes, records: pd.DataFrame) -> None:
     `records` has the columns method, threshold, accuracy (one row per seed).
     """
     _check.table("records", records, "method", "threshold", "accuracy", rows=1)
-    _bands(ax, records, "method", "threshold", CLIPPED)
+    seed_bands(ax, records, "method", "threshold", CLIPPED, alpha=0.18)
     threshold_axis(ax, records["threshold"].max())
     ax.legend(loc="lower left", fontsize=8, framealpha=0.9)
 
@@ -92,10 +93,3 @@ def step_curves(ax: Axes, records: pd.DataFrame) -> None:
     ax.set_ylabel("relative error of the check")
     tidy(ax)
     ax.legend(fontsize=9, framealpha=0.9)
-
-
-def _bands(ax: Axes, records: pd.DataFrame, by: str, x: str, looks: dict[str, tuple[str, str, str]]) -> None:
-    for name, rows in records.groupby(by, sort=False):
-        shares, look = rows.groupby(x)["accuracy"], looks.get(str(name), (PURPLE, "d", "-"))
-        seed_band(ax, shares.mean().index.to_numpy(), shares, look, str(name), alpha=0.18)
-    tidy(ax)

@@ -1,18 +1,19 @@
 """What the panel of notebook 09 shows, step by step: a network checked, trained beside another, pruned, retrained."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from labkit import article, store
+from labkit import article
 from labkit.article import Array, Masks, Net
 from labkit.data import Data, take
 from labkit.live.score import SAMPLE, Score
-from labkit.live.training import FRAME, WATCHED, Moment, Run
+from labkit.live.training import FRAME, WATCHED, Moment, Run, Stop
+from labkit.measure import size_bytes
 
 IMAGES, EPOCHS, RETRAIN, BATCH = 10_000, 3, 1, 10
 CHECKED = 40  # entries of each parameter that are checked, on the first BATCH images at most
@@ -21,7 +22,6 @@ ONE_THREAD = 2**18
 THRESHOLDS = np.linspace(0, 0.5, 26)
 
 Key = tuple[str, float, int]  # code, lr, hidden
-Stop = Callable[[], bool]
 
 
 class Rows(NamedTuple):
@@ -33,11 +33,7 @@ class Rows(NamedTuple):
     held_x: Array
     held_labels: np.ndarray
     classes: int
-
-    @property
-    def name(self) -> str:
-        """For the alt text."""
-        return "the article's network"
+    name: str = "the article's network"  # for the alt text
 
     def targets(self, code: str) -> Array:
         """The targets that the network of this code learns."""
@@ -144,12 +140,8 @@ def moved(seen: Seen, net: Net, losses: list[float], step: int, total: int) -> S
     run = replace(seen.run, moments=(*seen.run.moments, moment), score=score, ended=ended)
     if not ended:
         return replace(seen, net=net, run=run)
-    return replace(seen, net=net, run=run, curve=prunability(rows, net), dense_bytes=file_bytes(net))
-
-
-def prunability(rows: Rows, net: Net) -> Array:
-    """The accuracy after pruning at each of THRESHOLDS, on the first SAMPLE images."""
-    return np.array([rows.accuracy(article.prune(net, threshold)[0], SAMPLE) for threshold in THRESHOLDS])
+    curve = [rows.accuracy(article.prune(net, threshold)[0], SAMPLE) for threshold in THRESHOLDS]
+    return replace(seen, net=net, run=run, curve=np.array(curve), dense_bytes=size_bytes(article.to_torch(net)))
 
 
 def clip(seen: Seen, settings: Any) -> Seen:
@@ -161,12 +153,7 @@ def clip(seen: Seen, settings: Any) -> Seen:
 def weighed(rows: Rows, net: Net, masks: Masks) -> Pruned:
     """A pruned network, scored on all of validation, with the size of its file."""
     left, weights = sum(int(m.sum()) for m in masks.values()), sum(m.size for m in masks.values())
-    return Pruned(net, masks, rows.accuracy(net), left, weights, file_bytes(net))
-
-
-def file_bytes(net: Net) -> int:
-    """The length of the file that labkit writes of the network."""
-    return len(store.encode(article.to_torch(net)))
+    return Pruned(net, masks, rows.accuracy(net), left, weights, size_bytes(article.to_torch(net)))
 
 
 def retrain(seen: Seen, pruned: Pruned, overtaken: Stop) -> Iterator[Seen]:

@@ -15,7 +15,7 @@ from labkit.live.baseline import Baseline, given
 from labkit.live.controls import Control
 from labkit.live.network import BESIDE, Star, panel_of
 from labkit.live.panel import Panel
-from labkit.live.training import GHOST_COLOURS, GHOSTS, Curves, Run, TrainingView, batch_size
+from labkit.live.training import GHOST_COLOURS, GHOSTS, Curves, Run, Stop, TrainingView, batch_size, means, usual
 from labkit.live.view import Card, Summary
 from labkit.topics.training_with_few_bits import plots
 from labkit.topics.training_with_few_bits.runs import EDGES, FLOAT, GRADIENT_BITS, USUAL, Settings, Trial, run_trial
@@ -59,11 +59,7 @@ class FewBits(TrainingView):
         made = super().controls()
         for name, value in FIRST[self.rounded].items():
             made[name].value = value
-
-        def usual(change: Mapping[str, Any]) -> None:
-            made["lr"].value = USUAL[change["new"]]
-
-        made["optimizer"].observe(usual, "value")
+        usual(made["optimizer"], made["lr"], USUAL)
         return made
 
     def idle(self, settings: Mapping[str, Any]) -> set[str]:
@@ -84,20 +80,19 @@ class FewBits(TrainingView):
         control = known.pop(settings.control, None)
         yield replace(trial, control=control, ghosts=tuple(known.values())[1 - GHOSTS :])
 
-    def train(self, settings: dict[str, Any], show: Callable[[Any], None], overtaken: Callable[[], bool]) -> None:
+    def train(self, settings: dict[str, Any], show: Callable[[Any], None], overtaken: Stop) -> None:
         """Train with these settings, then do the control run, as long; runs that have ended are not repeated."""
         trial = self.training(next(self.results(**settings)), show, overtaken)
         if trial and trial.settings.control and not trial.control:
             blank = Trial(trial.dense, trial.settings.control, Run(trial.settings.control.label))
             self.training(blank, lambda control: show(replace(trial, control=control)), overtaken)
 
-    def training(self, trial: Any, show: Callable[[Any], None], overtaken: Callable[[], bool]) -> Trial | None:
+    def training(self, trial: Any, show: Callable[[Any], None], overtaken: Stop) -> Trial | None:
         """The finished trial, or None if it was overtaken."""
-        if not trial.run.ended:
-            trial = run_trial(trial, show, overtaken)
-            if trial:
-                self.keep(trial)
-        return trial
+        ended = trial if trial.run.ended else run_trial(trial, show, overtaken)
+        if ended and not trial.run.ended:
+            self.keep(ended)
+        return ended
 
     def plane_of(self, settings: Settings) -> str:
         """The plane to show: of what is rounded; if nothing is, the one that the panel opened with."""
@@ -118,10 +113,8 @@ class FewBits(TrainingView):
         self.accuracies.axhline(dense.score.accuracy, color=drawing.BLACK, lw=1, ls=":", label="dense")
         self.curves = Curves(self.losses if of == "weights" else None, self.accuracies, self.key)
         self.accuracies.set_ylabel("accuracy, rounded")
-        drawing.legend_above(self.accuracies)
         self.key.set_title("★ this run, its control run; ● earlier runs", fontsize=11, loc="left")
         self.losses.set_ylim(0.005, 6)
-        self.losses.set_ylabel("training loss")
         self.histogram = plots.gradient_histogram(self.flow, EDGES)
         self.live.move([*self.curves.artists, self.dots, *self.control.artists, *self.star.artists])
         self.live.move(self.histogram if of == "gradients" else ())
@@ -135,33 +128,30 @@ class FewBits(TrainingView):
         title = f"lines: {budget}" if len(records) else "no measured runs of this network"
         self.plane.set_title(title, fontsize=11, loc="left", pad=17 if len(records) else 6)
         (self.dots,) = self.plane.plot([], [], "o", ms=7, color=drawing.GREY, mec="black")
-        self.control, self.star = (
-            Star(self.live, self.plane, GHOST_COLOURS[0]),
-            Star(self.live, self.plane, drawing.BLUE),
-        )
+        self.control = Star(self.live, self.plane, GHOST_COLOURS[0])
+        self.star = Star(self.live, self.plane, drawing.BLUE)
         self.control.star.set_markersize(14)
         self.place = lambda trial: bits.index(getattr(trial.settings, field))
-        means: Any = records.groupby([column, "bits"], sort=False)["accuracy"].mean().items() if len(records) else ()
-        rows = [(method, b, accuracy) for (method, b), accuracy in means]
+        rows = means(records, column, "bits")
         captions = [f"{method}, {b} bits: {accuracy:.2%}\nmean of 3 seeds, {budget}" for method, b, accuracy in rows]
         to = [measured_settings(method, b) for method, b, _ in rows]
         self.live.offer(self.plane, [(bits.index(b), accuracy) for _, b, accuracy in rows], captions, to)
 
     def update(self, trial: Trial) -> None:
         """Move curves, stars and the histogram."""
-        control, other, seen = trial.control, trial.settings.control, trial.gradients
+        settings, control, other, seen = trial.settings, trial.control, trial.settings.control, trial.gradients
         row = [replace(control.run if control else Run(""), label=f"control: {other.label}")] if other else []
         self.curves.show(trial.run, [*(ghost.run for ghost in trial.ghosts), *row])
         self.star.place(self.place(trial), trial.run.score)
         self.control.place(self.place(trial), control.run.score if control else None)
         same = [one for one in trial.ghosts if self.still_for(one) == self.still_for(trial)]
-        self.dots.set_data([self.place(one) for one in same], np.array([one.run.accuracy for one in same]))
+        drawing.set_points(self.dots, [(self.place(one), one.run.accuracy) for one in same])
         every, zero, half = self.histogram
         every.set_data(seen.histogram if seen else np.zeros(len(EDGES) - 1))
         zero.set_data(seen.zero_histogram if seen else np.zeros(len(EDGES) - 1))
-        levels = 2 ** (trial.settings.gradient_bits - 1) - 1
-        half.set_data([math.log10(0.5 / levels)] * 2, self.flow.get_ylim())
-        half.set_visible(trial.settings.gradient_bits < FLOAT)
+        levels = 2 ** (settings.gradient_bits - 1) - 1
+        half.set_xdata([math.log10(0.5 / levels)] * 2)
+        half.set_visible(settings.gradient_bits < FLOAT)
 
     def cards(self, trial: Any) -> list[Card]:
         """Accuracy and control run; the file if weights are rounded, the zeros if gradients are."""
@@ -175,10 +165,10 @@ class FewBits(TrainingView):
         if not run.score:
             return super().finding(trial)
         if not settings.control:
-            return f"nothing rounded: {reached(run)}"
+            return f"nothing rounded: {run.reached}"
         of = self.plane_of(settings)
-        control = f", {reached(other.run)} {other.settings.way}" if other and other.run.score else ""
-        return f"{getattr(settings, PLANES[of][2])}-bit {of}: {reached(run)} {settings.way}{control}"
+        control = f", {other.run.reached} {other.settings.way}" if other and other.run.score else ""
+        return f"{getattr(settings, PLANES[of][2])}-bit {of}: {run.reached} {settings.way}{control}"
 
     def status(self, trial: Any) -> str:
         """The progress of the run and its control run."""
@@ -221,11 +211,6 @@ def measured_settings(method: str, bits: int) -> dict[str, Any]:
     return {} if straight is None else FIRST["weights"] | dict(bits=bits, straight=straight, epochs=6)
 
 
-def reached(run: Run) -> str:
-    """The accuracy of a run, in words."""
-    return "diverged" if run.diverged else f"{run.accuracy:.1%}"
-
-
 def accuracy_card(trial: Trial) -> Card:
     """The accuracy of the rounded network on validation."""
     if trial.run.score is None:
@@ -258,11 +243,7 @@ def file_card(trial: Trial) -> Card:
 
 def zeros_card(trial: Trial) -> Card:
     """The fraction of the gradient values that were 0 in every step so far, and in the last step."""
-    other, seen, label = (
-        trial.control.gradients if trial.control else None,
-        trial.gradients,
-        "gradients 0 in every step",
-    )
+    other, seen, label = trial.control and trial.control.gradients, trial.gradients, "gradients 0 in every step"
     if seen is None:
         return label, "–", "of all gradient values"
     control = f" · control run {other.still:.1%}" if other else ""

@@ -47,7 +47,7 @@ def gradient_histogram(ax: Axes, edges: np.ndarray) -> tuple[StepPatch, StepPatc
     nothing = np.full(len(edges) - 1, 0.0)
     every = ax.stairs(nothing, edges, fill=True, color=BLUE, label="stays")
     zero = ax.stairs(nothing, edges, fill=True, color=RED, label="becomes 0")
-    (half,) = ax.plot([], [], "--", color=BLACK, lw=1.5, label="½ step")
+    half = ax.axvline(0, color=BLACK, ls="--", lw=1.5, label="½ step")
     ax.set_xlim(edges[0], edges[-1] + 0.1)
     ticks = range(int(edges[0]), 1, 2)
     ax.set_xticks([*ticks], ["0" if t == edges[0] else f"{10.0**t:.{-t}f}" for t in ticks])

@@ -13,12 +13,13 @@ from labkit.compress.gradients import integer_gradients
 from labkit.compress.qat import finish_qat, prepare_qat
 from labkit.compress.quantize import quantize
 from labkit.live.controls import bits, choice, steps
-from labkit.live.training import Run, Trained, batch_size, stream
+from labkit.live.training import Run, Stop, Trained, batch_size, stream
 from labkit.models import reinitialized
 from labkit.optim import TORCHS
 
 FLOAT = 32  # bits: not rounded
 GRADIENT_BITS = (2, 3, 4, 6, 8, 12, 16, FLOAT)
+STARTS = [("trained weights", "trained"), ("new weights", "new")]
 RATES = (3e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 USUAL = {"AdamW": 1e-3, "momentum": 0.03, "SGD": 0.1}  # the learning rate that the menu sets
 EDGES = np.linspace(-7, 0, 50)  # of the histogram: log10 of |g| over the largest |g| of its tensor
@@ -28,10 +29,7 @@ EDGES = np.linspace(-7, 0, 50)  # of the histogram: log10 of |g| over the larges
 class Settings:
     """What a run starts from, what it rounds and how, and its budget."""
 
-    start: str = choice(
-        "start from", [("trained weights", "trained"), ("new weights", "new")], "trained",
-        note="the weights before the first step", word="{}",
-    )  # fmt: skip
+    start: str = choice("start from", STARTS, "trained", note="the weights before the first step", word="{}")
     bits: int = bits("weight bits", 2, note="bits per weight; 32 leaves the weights as they are")
     straight: bool = choice(
         "round weights", [("straight through (QAT)", True), ("only afterwards", False)], True,
@@ -123,18 +121,17 @@ class Flow:
 
     def seen(self) -> Gradients:
         """The gradients of the last step."""
-        share = torch.cat([(g.abs() / g.abs().max().clamp(min=1e-30)).flatten() for g in self.before])
-        place = share.nan_to_num(1.0).clamp(1.001 * 10.0 ** EDGES[0], 0.999).log10()
-        every, zero = (torch.histc(p, len(EDGES) - 1, EDGES[0], EDGES[-1]) for p in (place, place[self.zero]))
+        share = torch.cat([(g.abs() / g.abs().max().clamp(min=1e-30)).flatten() for g in self.before]).nan_to_num(1.0)
+        every, zero = (drawing.log_counts(g, EDGES) / len(share) for g in (share, share[self.zero]))
         means = (float(rows.float().mean()) for rows in (self.zero, self.still))
-        return Gradients(len(share), every.numpy() / len(share), zero.numpy() / len(share), *means)
+        return Gradients(len(share), every, zero, *means)
 
 
 def _gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
-def run_trial(trial: Trial, show: Callable[[Trial], None], overtaken: Callable[[], bool]) -> Trial | None:
+def run_trial(trial: Trial, show: Callable[[Trial], None], overtaken: Stop) -> Trial | None:
     """Train on all training images; the results shown are of the rounded network. None if overtaken."""
     settings, data, flow = trial.settings, trial.dense.data, Flow(trial.settings)
     aware = settings.bits < FLOAT and settings.straight
