@@ -49,6 +49,7 @@ class Optimizers(NetworkView):
     """The view: walks on the contours, loss against steps, and where each one ended."""
 
     name, settings_type, networks, size = "optimizers", Settings, (), BESIDE
+    pure = True
     scenes = {
         "momentum against the zigzag": scene(
             "SGD", "momentum", surface="ravine", condition=50, angle=30, lr=0.03, momentum=0.8, x=-1.7, y=1.2
