@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -34,9 +35,11 @@ def clone(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.M
     the cached weights of an LSTM); here the copy holds its values, detached. `instead` maps the id of a tensor to what
     the copy has in its place.
     """
-    memo = dict(instead or {}) | {
-        id(t): t.detach().clone() for part in model.modules() for t in _tensors(vars(part)) if not t.is_leaf
-    }
+    parts = [vars(part) for part in model.modules()]
+    memo: dict[int, Any] = {id(t): t.detach().clone() for part in parts for t in _tensors(part) if not t.is_leaf}
+    # most of the time would go into a module's dozen of empty dictionaries of hooks
+    memo |= {id(v): type(v)() for part in parts for v in part.values() if type(v) in (dict, OrderedDict) and not v}
+    memo |= instead or {}
     try:
         copied = copy.deepcopy(model, memo)
         if [type(part) for part in copied.modules()] != [type(part) for part in model.modules()]:
