@@ -270,7 +270,9 @@ class Panel(anywidget.AnyWidget):
                     self._focus = content.get("name")
                     self._wake.notify()
             elif what == "table":
-                self.send({"table": self.view.live.table().to_csv(index=False)})
+                with DRAWING:  # a neighbouring stop may be drawn ahead
+                    table = self.view.live.table()
+                self.send({"table": table.to_csv(index=False)})
         except Exception as error:  # noqa: BLE001 - whatever it is, the user must see it: a callback has no traceback
             self._fail(self._newest, error)
 

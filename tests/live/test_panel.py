@@ -407,6 +407,26 @@ def test_what_is_drawn_ahead_leaves_the_artists_where_they_were(pure):
     assert pure.view.live.marks() == picture(7)
 
 
+def test_what_is_saved_is_never_a_stop_that_is_drawn_ahead(pure):
+    summarize, gate, sent = pure.view.summarize, Gate(), []
+
+    def slow(result):
+        if result[0] == 4:
+            gate()
+        return summarize(result)
+
+    pure.view.summarize = slow
+    pure.send = sent.append
+    pure._handle_custom_msg({"do": "focus", "name": "value"}, [])
+    assert gate.reached.wait(PATIENCE)  # the artists stand at 4
+    saving = in_thread(pure._handle_custom_msg, {"do": "table"}, [])
+    saving.join(0.2)  # time to read what it must not
+    gate.opened.set()
+    saving.join(PATIENCE)
+    (table,) = (content["table"] for content in sent if "table" in content)
+    assert table.splitlines()[1].split(",")[2] == "3.0"
+
+
 def test_nothing_is_sent_ahead_whose_still_part_is_another(pure):
     pure.view.still_for = lambda result: result[0] > 3
     assert set(sent_ahead(pure, 3)) == {f"dot at {value}, settled" for value in (2, 1, 0)}
