@@ -268,11 +268,13 @@ def test_a_component_that_a_file_lacks_has_an_empty_bar(ax):
 def test_a_filmstrip_places_pictures_side_by_side():
     images = np.linspace(0, 0.9, 2 * 4 * 3 * 3).reshape(2, 4, 3, 3).astype(np.float32)
     strip = drawing.filmstrip(images, 3)
-    assert strip.shape == (4, 3 * 5, 3)
-    assert (strip[:, 0:3] == images[0]).all()
-    assert (strip[:, 5:8] == images[1]).all()
-    assert (strip[:, [3, 4, 8, 9, *range(10, 15)]] == 1).all()
-    assert (drawing.filmstrip(images[:0], 2) == 1).all()
+    assert strip.shape == (4, 3 * 5, 4)
+    assert (strip[:, 0:3, :3] == images[0]).all()
+    assert (strip[:, 5:8, :3] == images[1]).all()
+    shown = [*range(3), *range(5, 8)]
+    assert (strip[:, shown, 3] == 1).all()
+    assert (strip[:, [i for i in range(15) if i not in shown], 3] == 0).all()
+    assert (drawing.filmstrip(images[:0], 2)[..., 3] == 0).all()
     assert (drawing.filmstrip(np.concatenate([images] * 3), 2) == drawing.filmstrip(images, 2)).all()
 
 

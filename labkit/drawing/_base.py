@@ -164,11 +164,12 @@ def count(number: float) -> str:
 
 
 def filmstrip(images: np.ndarray, places: int) -> np.ndarray:
-    """Up to `places` pictures (n, h, w, 3) in [0, 1], side by side on white, with gaps of 2 pixels."""
+    """Up to `places` pictures (n, h, w, 3) in [0, 1], side by side, RGBA, with transparent gaps of 2 pixels."""
     height, width = images.shape[1:3]
-    strip = np.ones((height, places * (width + 2), 3), np.float32)
+    strip = np.zeros((height, places * (width + 2), 4), np.float32)
     for i, image in enumerate(images[:places]):
-        strip[:, i * (width + 2) : i * (width + 2) + width] = image
+        here = strip[:, i * (width + 2) : i * (width + 2) + width]
+        here[..., :3], here[..., 3] = image, 1
     return strip
 
 
