@@ -22,8 +22,9 @@ ifeq ($(shell uname -s),Linux)
 TORCH := --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu $(TORCH)+cpu
 endif
 
-lab: $(VENV)/.lab
-	$(RUN) jupyterlab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
+lab: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/$(VENV)/workspaces
+lab: $(VENV)/.screen
+	$(RUN) jupyterlab --LabApp.default_url=/lab/workspaces/labkit/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
 # every part runs, also after one has failed; the commands are in tests/run.py
 test: $(VENV)/.test
@@ -79,6 +80,19 @@ $(VENV)/.lab: pyproject.toml | $(VENV)/.python
 	@echo "Installing into $(VENV); the first time this takes some minutes."
 	$(PIP) $(TORCH)
 	$(PIP) --editable .
+	@touch $@
+
+# The first screen is the notebook: the file browser is closed, and JupyterLab does not ask about its news.
+NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
+CLOSED := {"data": {"layout-restorer:data": {"left": {"collapsed": true}, "right": {"collapsed": true}}}, \
+	"metadata": {"id": "labkit"}}
+
+$(VENV)/.screen: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/$(VENV)/workspaces
+$(VENV)/.screen: | $(VENV)/.lab
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@echo '$(NO_NEWS)' > $(VENV)/share/jupyter/lab/settings/overrides.json
+	@echo '$(CLOSED)' > $(VENV)/workspace.json
+	@$(RUN) jupyterlab workspaces import $(VENV)/workspace.json
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.lab
