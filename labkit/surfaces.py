@@ -1,6 +1,6 @@
 """Losses over a plane, for watching update rules: three in closed form, and a slice of a trained network's loss.
 
-A surface maps places (..., 2) to losses (...); it is shown within FRAME of 0 in both coordinates.
+A surface maps places (..., 2) to losses (...); it is shown within HALF_WIDTH of 0 in both coordinates.
 """
 
 import math
@@ -17,7 +17,7 @@ from labkit.data import Split
 from labkit.optim import RULES, Rule, State
 
 Surface = Callable[[Tensor], Tensor]
-FRAME = 2.0
+HALF_WIDTH = 2.0
 
 
 def ravine(condition: float, angle: float = 0.0) -> Surface:
@@ -72,8 +72,8 @@ def fitted(losses: Tensor, degree: int = 8) -> Surface:
     coefficients = inverse @ losses.double() @ inverse.T
 
     def surface(place: Tensor) -> Tensor:
-        x, y = ((place[..., i, None].double() / FRAME) ** powers for i in (0, 1))
-        inside = (place.abs() <= FRAME).all(-1)
+        x, y = ((place[..., i, None].double() / HALF_WIDTH) ** powers for i in (0, 1))
+        inside = (place.abs() <= HALF_WIDTH).all(-1)
         return torch.where(inside, (y @ coefficients * x).sum(-1), torch.nan)
 
     return surface
@@ -143,7 +143,7 @@ def filter_direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def slice_loss(model: nn.Module, split: Split, x: float, y: float, seed: int = 0) -> float:
-    """The mean cross-entropy on `split` of `model` moved by (x a + y b) / FRAME, a and b two filter directions."""
+    """The mean cross-entropy on `split` of `model` moved by (x a + y b) / HALF_WIDTH, a and b two filter directions."""
     _check.kind(nn.Module, model=model)
     _check.kind(Split, split=split)
     _check.numbers(x=x, y=y)
@@ -151,6 +151,6 @@ def slice_loss(model: nn.Module, split: Split, x: float, y: float, seed: int = 0
     moved = clone(model)
     for step, direction in ((x, filter_direction(model, 2 * seed)), (y, filter_direction(model, 2 * seed + 1))):
         for name, d in direction.items():
-            moved.get_parameter(name).add_(d, alpha=step / FRAME)
+            moved.get_parameter(name).add_(d, alpha=step / HALF_WIDTH)
     with evaluating(moved):
         return float(F.cross_entropy(logits_of(moved, split.x, int(split.y.max())), split.y))

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from labkit.data import load_data, take
 from labkit.optim import RULES, TORCHS, adam, sgd
-from labkit.surfaces import FRAME, filter_direction, fitted, gradient, paths, ravine, rosenbrock, saddle, slice_loss
+from labkit.surfaces import (
+    HALF_WIDTH,
+    filter_direction,
+    fitted,
+    gradient,
+    paths,
+    ravine,
+    rosenbrock,
+    saddle,
+    slice_loss,
+)
 from labkit.sweep import shipped_sweep
 from labkit.zoo import load_model
 
@@ -103,7 +113,7 @@ def test_a_fitted_surface_is_the_polynomial_behind_its_grid_and_unknown_outside(
     def bowl(x, y):
         return 3 + x - 0.5 * y + x**2 * y**4 - 0.1 * x**7
 
-    axis = torch.linspace(-FRAME, FRAME, 17, dtype=torch.float64)
+    axis = torch.linspace(-HALF_WIDTH, HALF_WIDTH, 17, dtype=torch.float64)
     surface = fitted(bowl(axis[None, :], axis[:, None]))  # rows are y
     where = torch.tensor([[1.03, -1.51], [-2, 2], [0.3, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(surface(where), bowl(where[:, 0], where[:, 1]), rtol=1e-8, atol=1e-8)
@@ -146,7 +156,7 @@ def test_the_slice_is_the_networks_own_loss_and_leaves_it_alone(trained, digits)
     assert slice_loss(trained, split, 0, 0) == pytest.approx(here, rel=1e-6)
     moved = copy.deepcopy(trained)
     for name, d in filter_direction(trained, 1).items():
-        moved.get_parameter(name).data += 1.5 / FRAME * d
+        moved.get_parameter(name).data += 1.5 / HALF_WIDTH * d
     with torch.no_grad():
         there = float(F.cross_entropy(moved(split.x), split.y))
     assert slice_loss(trained, split, 0, 1.5) == pytest.approx(there, rel=1e-5)

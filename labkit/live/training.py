@@ -27,7 +27,7 @@ from labkit.live.view import Card, Summary
 from labkit.optim import Hook, Hooks, Step
 from labkit.train import count_correct, fit, hooks_of
 
-FRAME = 0.12  # seconds between two pictures of a run; with scoring and drawing, five a second
+PACE = 0.12  # seconds between two pictures of a run; with scoring and drawing, five a second
 WATCHED = 500  # training images that are scored for a picture
 GHOSTS = 4  # earlier runs that stay in sight
 GHOST_COLOURS = (drawing.SKY, drawing.GREEN, drawing.PURPLE, drawing.GREY)
@@ -132,7 +132,7 @@ def stream(
     made: Callable[[nn.Module], nn.Module] = lambda model: model,
     **settings: Any,
 ) -> tuple[nn.Module, Run] | None:
-    """`fit`, with `show(run, model)` every FRAME seconds and at the end; None if it was overtaken.
+    """`fit`, with `show(run, model)` every PACE seconds and at the end; None if it was overtaken.
 
     The trained network is that of `fit` with the same settings, step for step. What is scored and shown is `made` of
     it, the network rounded, say. A run whose loss is not finite ends, and is shown as it is.
@@ -158,7 +158,7 @@ def stream(
         seen.clear()
         show(run, model)
 
-    look = paced(lambda model, progress: frame(model), FRAME)
+    look = paced(lambda model, progress: frame(model), PACE)
 
     def watch(model: nn.Module, step: Step) -> None:
         nonlocal now

@@ -122,7 +122,7 @@ def test_a_run_is_that_of_the_routine_with_the_mended_network_beside_it(digits, 
 
 
 def test_a_run_streams_and_words_agree_with_it(digits, monkeypatch):
-    monkeypatch.setattr(runs, "FRAME", 0)
+    monkeypatch.setattr(runs, "PACE", 0)
     view = ArticleMLP(digits)
     shown = trained(view)
     running = [s for s in shown if not s.run.ended]

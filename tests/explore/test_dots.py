@@ -40,7 +40,7 @@ def net():
 @pytest.fixture
 def often(monkeypatch):
     """As many pictures as time allows."""
-    monkeypatch.setattr(_training, "FRAME", 0.0)
+    monkeypatch.setattr(_training, "PACE", 0.0)
     monkeypatch.setattr(Panel, "_start", lambda panel: None)  # the test starts the run itself
 
 

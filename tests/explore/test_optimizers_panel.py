@@ -6,7 +6,7 @@ import torch
 
 from labkit import explore
 from labkit.optim import RULES, TORCHS
-from labkit.surfaces import FRAME, rosenbrock
+from labkit.surfaces import HALF_WIDTH, rosenbrock
 from labkit.topics.optimizers.panel import EVERY as MARKED
 from labkit.topics.optimizers.panel import Optimizers, ending
 from labkit.topics.optimizers.runs import RATES, STEPS, SURFACES, surface_of
@@ -72,10 +72,10 @@ def test_divergence_is_drawn_at_the_edge_and_said(view):
     assert walks.left("SGD") == 1
     assert view.texts["SGD"].get_text() == "SGD: ✕ at step 1"
     assert np.stack(view.ways["SGD"][0].get_data(), 1) == pytest.approx(
-        np.array([[-1.7, 1.2], [-1.445, -FRAME]]), abs=0.01
+        np.array([[-1.7, 1.2], [-1.445, -HALF_WIDTH]]), abs=0.01
     )
     assert len(view.ends["SGD"].get_xdata()) == 0
-    assert [-1.445, -FRAME] in np.round(np.stack(view.crosses.get_data(), 1), 6).tolist()
+    assert [-1.445, -HALF_WIDTH] in np.round(np.stack(view.crosses.get_data(), 1), 6).tolist()
     assert view.lines["SGD"][1].get_ydata()[-1] == view.curves.get_ylim()[1]
     words = view.summarize(walks)
     assert words.cards[3] == ("diverged", "2", "SGD, Nesterov")

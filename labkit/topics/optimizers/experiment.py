@@ -10,7 +10,7 @@ from labkit.data import Split, load_data, take
 from labkit.measure import accuracy, accuracy_when_smaller
 from labkit.models import build
 from labkit.optim import TORCHS
-from labkit.surfaces import FRAME, slice_loss
+from labkit.surfaces import HALF_WIDTH, slice_loss
 from labkit.sweep import run_and_ship, shipped_sweep
 from labkit.train import fit, mean_loss
 from labkit.zoo import load_model
@@ -59,7 +59,7 @@ SLICE_IMAGES = 1_000
 def slice_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """The loss of a checkpoint on 1,000 training images over two filter-normalised directions, one row per y."""
     model, seen = load_model(model_name, data_name), take(load_data(data_name).train, SLICE_IMAGES)
-    places = torch.linspace(-FRAME, FRAME, SLICE_POINTS).tolist()
+    places = torch.linspace(-HALF_WIDTH, HALF_WIDTH, SLICE_POINTS).tolist()
 
     def run(y: float) -> dict[str, Any]:
         return {f"x={x:g}": slice_loss(model, seen, x, y) for x in places}

@@ -14,7 +14,7 @@ from labkit.live.network import BESIDE, NetworkView, panel_of
 from labkit.live.panel import Panel
 from labkit.live.view import Card, Summary
 from labkit.optim import RULES
-from labkit.surfaces import FRAME
+from labkit.surfaces import HALF_WIDTH
 from labkit.topics.optimizers import plots
 from labkit.topics.optimizers.race import race
 from labkit.topics.optimizers.runs import SLICE, STEPS, SURFACES, Settings, Walks, heights, steepest_curvature, walk
@@ -98,7 +98,7 @@ class Optimizers(NetworkView):
         taken = ROW * math.ceil(len(names) / 2)  # by the key; the curves get the rest
         self.key.set_position((0.497, 0.012, 0.503, max(taken, ROW)))
         self.curves.set_position((0.58, taken + 0.14, 0.395, 0.783 - taken))
-        plots.surface_map(self.map, heights(walks.surface), FRAME, lowest)
+        plots.surface_map(self.map, heights(walks.surface), HALF_WIDTH, lowest)
         plots.walk_axis(self.curves, STEPS, *ends)
         self.ways, self.lines = plots.walk_lines(self.map, names), plots.walk_lines(self.curves, names)
         self.ends = {name: dots for name, (_, dots) in plots.walk_lines(self.map, names).items()}
@@ -117,12 +117,12 @@ class Optimizers(NetworkView):
         crosses = []
         for name, places in walks.places.items():
             plots.fill_walk(self.map, self.ways[name], places, EVERY)
-            drawing.set_points(self.ends[name], places[-1:][(np.abs(places[-1:]) <= FRAME).all(1)])
+            drawing.set_points(self.ends[name], places[-1:][(np.abs(places[-1:]) <= HALF_WIDTH).all(1)])
             losses = drawing.within(self.lines[name][0], walks.losses[name])
             plots.fill_walk(self.curves, self.lines[name], np.stack([np.arange(STEPS + 1), losses], 1), EVERY)
             self.texts[name].set_text(f"{name}: {ending(walks, name, short=True)}")
             if walks.diverged(name) and (left := walks.left(name)) is not None:
-                crosses.append(np.clip(np.nan_to_num(places[left]), -FRAME, FRAME))
+                crosses.append(np.clip(np.nan_to_num(places[left]), -HALF_WIDTH, HALF_WIDTH))
         drawing.set_points(self.crosses, crosses)
         drawing.set_points(self.origin, [(walks.settings.x, walks.settings.y)])
 

@@ -9,7 +9,7 @@ import torch
 
 from labkit import drawing
 from labkit.live.controls import choice, real, steps
-from labkit.surfaces import FRAME, Surface, fitted, paths, ravine, rosenbrock, saddle, walker
+from labkit.surfaces import HALF_WIDTH, Surface, fitted, paths, ravine, rosenbrock, saddle, walker
 from labkit.sweep import shipped_sweep
 
 STEPS = 100
@@ -47,8 +47,8 @@ class Settings:
     momentum: float = real(
         "momentum, β₁", 0.9, 0.99, 0.01, note="μ of momentum and Nesterov; β₁ of Adam, AMSGrad and AdamW"
     )
-    x: float = real("start x", -1.7, FRAME, 0.1, -FRAME, note="where the walks begin")
-    y: float = real("start y", 1.2, FRAME, 0.1, -FRAME, note="where the walks begin")
+    x: float = real("start x", -1.7, HALF_WIDTH, 0.1, -HALF_WIDTH, note="where the walks begin")
+    y: float = real("start y", 1.2, HALF_WIDTH, 0.1, -HALF_WIDTH, note="where the walks begin")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Walks:
 
     def left(self, optimizer: str) -> int | None:
         """The step at which it first leaves the frame, if it does."""
-        outside = ~(np.abs(self.places[optimizer]) <= FRAME).all(1)
+        outside = ~(np.abs(self.places[optimizer]) <= HALF_WIDTH).all(1)
         return int(outside.argmax()) if outside.any() else None
 
     @property
@@ -104,6 +104,6 @@ def steepest_curvature(surface: Surface, start: tuple[float, float]) -> float:
 
 def heights(surface: Surface) -> np.ndarray:
     """The losses on a grid over the frame, rows y."""
-    axis = torch.linspace(-FRAME, FRAME, GRID, dtype=torch.float64)
+    axis = torch.linspace(-HALF_WIDTH, HALF_WIDTH, GRID, dtype=torch.float64)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return surface(torch.stack([x, y], -1)).numpy()

@@ -12,7 +12,7 @@ from labkit import article
 from labkit.article import Array, Masks, Net
 from labkit.data import Data, take
 from labkit.live.score import SAMPLE, Score
-from labkit.live.training import FRAME, WATCHED, Moment, Run, Stop
+from labkit.live.training import PACE, WATCHED, Moment, Run, Stop
 from labkit.measure import size_bytes
 
 IMAGES, EPOCHS, RETRAIN, BATCH = 10_000, 3, 1, 10
@@ -113,7 +113,7 @@ def steps(seen: Seen, **settings: Any) -> Iterator[tuple[float, Net]]:
 
 
 def race(entrants: Mapping[Key, Seen], overtaken: Stop) -> Iterator[dict[Key, Seen]]:
-    """Train networks batch by batch, side by side; yields all of them, every FRAME seconds and at the end."""
+    """Train networks batch by batch, side by side; yields all of them, every PACE seconds and at the end."""
     losses: dict[Key, list[float]] = {key: [] for key in entrants}
     runs = [steps(seen, epochs=EPOCHS) for seen in entrants.values()]
     images = max((len(seen.dense.x) for seen in entrants.values()), default=0)
@@ -128,7 +128,7 @@ def race(entrants: Mapping[Key, Seen], overtaken: Stop) -> Iterator[dict[Key, Se
             entrants = {key: moved(entrants[key], nets[key], losses[key], step, total) for key in nets}
             losses = {key: [] for key in nets}
             yield entrants
-            due = time.perf_counter() + FRAME
+            due = time.perf_counter() + PACE
 
 
 def moved(seen: Seen, net: Net, losses: list[float], step: int, total: int) -> Seen:
@@ -157,8 +157,8 @@ def weighed(rows: Rows, net: Net, masks: Masks) -> Pruned:
 
 
 def retrain(seen: Seen, pruned: Pruned, overtaken: Stop) -> Iterator[Seen]:
-    """Train the weights that pruning kept; yields the state every FRAME seconds and at the end."""
-    rows, due = seen.dense, time.perf_counter() + FRAME
+    """Train the weights that pruning kept; yields the state every PACE seconds and at the end."""
+    rows, due = seen.dense, time.perf_counter() + PACE
     total = RETRAIN * -(-len(rows.x) // BATCH)
     run = steps(replace(seen, net=pruned.net), epochs=RETRAIN, seed=1, masks=pruned.masks)
     for step, (_, net) in enumerate(run, 1):
@@ -166,4 +166,4 @@ def retrain(seen: Seen, pruned: Pruned, overtaken: Stop) -> Iterator[Seen]:
             return
         if step == total or time.perf_counter() > due:
             yield replace(seen, retrained=weighed(rows, net, pruned.masks), retraining=step / total)
-            due = time.perf_counter() + FRAME
+            due = time.perf_counter() + PACE
