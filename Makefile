@@ -22,7 +22,7 @@ ifeq ($(shell uname -s),Linux)
 TORCH := --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu $(TORCH)+cpu
 endif
 
-lab: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/$(VENV)/workspaces
+lab $(VENV)/.screen: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/$(VENV)/workspaces
 lab: $(VENV)/.screen
 	$(RUN) jupyterlab --LabApp.default_url=/lab/workspaces/labkit/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
@@ -87,7 +87,6 @@ NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"
 CLOSED := {"data": {"layout-restorer:data": {"left": {"collapsed": true}, "right": {"collapsed": true}}}, \
 	"metadata": {"id": "labkit"}}
 
-$(VENV)/.screen: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/$(VENV)/workspaces
 $(VENV)/.screen: | $(VENV)/.lab
 	@mkdir -p $(VENV)/share/jupyter/lab/settings
 	@echo '$(NO_NEWS)' > $(VENV)/share/jupyter/lab/settings/overrides.json

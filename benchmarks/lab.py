@@ -36,9 +36,7 @@ def server(folder: Path, scratch: Path) -> Iterator[str]:
         file = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(value))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = {"ServerApp.port": port, "ServerApp.port_retries": 0, "ServerApp.root_dir": folder,
                "IdentityProvider.token": "", "LabApp.expose_app_in_browser": True}  # fmt: skip
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
@@ -49,14 +47,22 @@ def server(folder: Path, scratch: Path) -> Iterator[str]:
         process = subprocess.Popen(command, env=os.environ | places, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
-            _await(f"{url}/api", process, scratch / "server.log")
+            wait_for(f"{url}/api", process, scratch / "server.log")
             yield url
         finally:
             process.terminate()
             process.wait(PATIENCE / 1000)
 
 
-def _await(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = PATIENCE / 1000) -> None:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = PATIENCE / 1000) -> None:
+    """Wait until a server answers; RuntimeError with the end of its log if it does not."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -409,7 +409,8 @@ class Panel(anywidget.AnyWidget):
 
     def _draw_ahead(self, settings: Mapping[str, Any], overtaken: Callable[[], bool]) -> None:
         """Send the browser the picture of a stop, which it shows by itself when somebody goes there."""
-        key, result = _key(settings), self._kept[_key(settings)]
+        key = _key(settings)
+        result = self._kept[key]
         with DRAWING:
             here, view = self.picture["number"], self.view
             if overtaken() or self._drawn.get(key) == here or view.still_for(result) != view.still_for(self._shown):

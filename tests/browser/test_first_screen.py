@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -19,9 +18,7 @@ def address(tmp_path):
     """Where `make lab` serves."""
     if not (ROOT / ".venv/.lab").exists():
         pytest.skip("this environment was not made by make")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = lab.free_port()
     options = f"--no-browser --ServerApp.port={port} --IdentityProvider.token= --LabApp.expose_app_in_browser=True"
     log = tmp_path / "log"
     with log.open("w") as out:
@@ -29,7 +26,7 @@ def address(tmp_path):
             ["make", "lab", f"LAB_OPTIONS={options}"], cwd=ROOT, stdout=out, stderr=out, start_new_session=True
         )
         try:
-            lab._await(f"http://127.0.0.1:{port}/api", process, log)
+            lab.wait_for(f"http://127.0.0.1:{port}/api", process, log)
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(process.pid, signal.SIGKILL)
