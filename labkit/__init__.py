@@ -29,6 +29,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - a folder on the path is imported
 # idle machine, sleeping costs a tenth.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from labkit.budget import fit_budget
 from labkit.compress.codebook import share_weights
 from labkit.compress.compose import compose
 from labkit.compress.distill import distill
@@ -48,8 +49,8 @@ from labkit.train import fit
 from labkit.zoo import load_model
 
 _MODULES = (
-    *("article", "augment", "compress", "data", "drawing", "explore", "losses", "models", "optim", "search", "seeds"),
-    *("significance", "store", "surfaces", "sweep", "teach", "topics", "train", "zoo"),
+    *("article", "augment", "budget", "compress", "data", "drawing", "explore", "export", "losses", "models", "optim"),
+    *("search", "seeds", "significance", "store", "surfaces", "sweep", "teach", "topics", "train", "zoo"),
 )
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "encode",
     "finish_qat",
     "fit",
+    "fit_budget",
     "fold_batchnorm",
     "frontier",
     "integer_gradients",

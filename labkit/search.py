@@ -168,6 +168,7 @@ def open_study(
 
     A path such as "study.journal" is a file of lines that workers append to; an incomplete line, left by a killed
     process or a full disk, is removed. A database URL such as "sqlite:///study.db" or "postgresql://…" is slower.
+    Both files belong on a local disk: on NFS, locks may fail. Workers on several machines need a database server.
     Workers that share a file, journal or SQLite, detect each other by lock files, which the system frees when a process
     is killed. Those that share a server send a heartbeat every 10 s; a trial without one for 30 s counts as failed.
     ValueError for a file that is no journal, and if the study there has other `goals`; OSError if it cannot be written.

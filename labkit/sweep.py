@@ -1,7 +1,4 @@
-"""Run a function over a grid of settings; keep every result as a row; resume an interrupted run.
-
-The jobs are joblib's: to use a Dask or Ray cluster, put `joblib.parallel_config(backend=…)` around the call.
-"""
+"""Run a function over a grid of settings and seeds; keep every result as a row; resume an interrupted run."""
 
 import contextlib
 import io
@@ -11,76 +8,135 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
+import torch
+from tqdm.auto import tqdm
 
 from labkit import _check
 from labkit._files import locked, read, replace
 from labkit.data import manifest, verified, working_on
 
+Function = Callable[..., Mapping[str, Any]]
 Key = tuple[float | str, ...]  # settings as they compare after a CSV file
 Row = dict[str, Any]
 
 
-def sweep(
-    function: Callable[..., Mapping[str, Any]],
-    grid: Mapping[str, Sequence[Any]],
+def run(
+    function: Function,
+    grid: Mapping[str, Collection[Any]],
+    seeds: Collection[int] | None = None,
     path: str | Path | None = None,
-    n_jobs: int = 1,
+    *,
+    n_jobs: int | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
-    """`function(**settings)` for every combination of `grid`, as a table: a row holds the settings and the result.
+    """`function(**settings, seed=seed)` for every combination of `grid` and `seeds`, as a table.
 
-    With `path`, a CSV file, each row is written as soon as it is ready, and rows in the file are not run again. Several
-    processes may fill one file: each adds its rows; if two have run the same setting, the first row stays. If a run
-    raises, so does the sweep: unfinished jobs are lost, earlier rows are in the file. ValueError for a result that
-    changes when it is written and read, or that differs from the setting of the same name, for settings that a file
-    cannot distinguish, and for the file of another sweep.
+    Every row is computed with one torch thread, so it is the same on one worker and on many. A Dask cluster computes
+    the rows with `with joblib.parallel_config("dask"): lk.sweep.run(…)`; give its workers one thread each.
+
+    Args:
+        function: returns a record, a mapping of names to numbers, texts, truth values or None. Workers get it by
+            pickle, with what it refers to: let it call `load_data` rather than hold the images.
+        grid: for each setting its values.
+        seeds: whole numbers from 0, passed on as the setting `seed`; None for a function without one.
+        path: a CSV file. Each row is in it as soon as it is ready, and rows in it are not computed again. Several
+            processes may fill one file: each adds its rows; if two have computed the same setting, the first row stays.
+        n_jobs: worker processes, -1 for one per processor; None for joblib's own setting, which is 1.
+        progress: show a bar with the time left.
+
+    Returns:
+        One row per combination, the seed varying fastest: the settings, then the record.
+
+    Raises:
+        ValueError: a result changes when it is written and read, or differs from the setting of the same name; a file
+            cannot distinguish two settings; `path` is the file of another sweep.
+        Exception: what the function raises. Unfinished rows are lost, earlier rows are in the file.
+
+    Example:
+        >>> def score(bits, seed):
+        ...     return {"levels": 2**bits, "draw": 10 * bits + seed}
+        >>> lk.sweep.run(score, {"bits": (2, 8)}, seeds=(0, 1), progress=False)["draw"].tolist()
+        [20, 21, 80, 81]
     """
     _check.kind(Callable, function=function)
-    _check.kind(Mapping, grid=grid)
     _check.kind(str | Path | None, path=path)
-    n_jobs = _check.whole("n_jobs", n_jobs, -1024, 1024)
+    _check.flags(progress=progress)
+    n_jobs = None if n_jobs is None else _check.whole("n_jobs", n_jobs, -1024, 1024)
     if n_jobs == 0:
         raise ValueError("n_jobs is 0; allowed: how many processes, or -1 for one per processor")
-    for name, values in grid.items():
-        if isinstance(values, str) or not isinstance(values, Collection):
-            raise TypeError(f"grid[{name!r}] is {_check.shown(values)}; allowed: a list of values")
-    path, names = Path(path).absolute() if path else None, list(grid)  # the function may change the folder
-    settings: dict[Key, Row] = {}
-    for values in itertools.product(*grid.values()):
-        if (key := _key(values)) in settings:
-            raise ValueError(f"grid has {values} twice, as a file stores it; allowed: settings that differ in a file")
-        settings[key] = dict(zip(names, values, strict=True))
+    path = Path(path).absolute() if path else None  # the function may change the folder
+    axes = _axes(grid, seeds)
+    settings, names = _combinations(axes), list(axes)
     rows = _finished(read(path), names, path) if path and path.exists() else {}
     todo = {key: setting for key, setting in settings.items() if key not in rows}
     # results come one by one as jobs end: none waits for slower jobs or for a batch
     jobs = joblib.Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
-    try:
-        for key, result in jobs(joblib.delayed(_run)(function, key, todo[key], os.getpid()) for key in todo):
-            rows[key] = _joined(todo[key], result)
-            if path:
-                rows = _add(key, rows, settings, names, path)
-    except KeyboardInterrupt:
-        done = f"{len(settings.keys() & rows.keys())} of {len(settings)} rows are done"
-        where = f" and in {path}: the same call resumes there" if path else ", and lost, as the sweep has no path"
-        raise KeyboardInterrupt(done + where) from None
+    done = len(settings) - len(todo)
+    with tqdm(total=len(settings), initial=done, desc="sweep", unit="row", disable=not progress) as bar:
+        try:
+            for key, result in jobs(joblib.delayed(_run)(function, key, todo[key], os.getpid()) for key in todo):
+                rows[key] = _joined(todo[key], result)
+                if path:
+                    rows = _add(key, rows, settings, names, path)
+                bar.update()
+        except KeyboardInterrupt:
+            done = len(settings.keys() & rows.keys())
+            where = f" and in {path}: the same call resumes there" if path else ", and lost, as the sweep has no path"
+            raise KeyboardInterrupt(f"{done} of {len(settings)} rows are done{where}") from None
     # take the settings from the grid: it may have None, where the file gives NaN
     return pd.DataFrame([rows[key] | setting for key, setting in settings.items()])
 
 
-def _run(function: Callable[..., Mapping[str, Any]], key: Key, setting: Row, parent: int) -> tuple[Key, Row]:
-    with _worker_of(parent):
+def _axes(grid: Mapping[str, Collection[Any]], seeds: Collection[int] | None) -> dict[str, Collection[Any]]:
+    """The values of each setting, the seeds last."""
+    _check.kind(Mapping, grid=grid)
+    if "seed" in grid:
+        raise ValueError("grid has the setting 'seed'; allowed: other names, as the seeds go into the argument seeds")
+    lists = {f"grid[{name!r}]": values for name, values in grid.items()} | ({} if seeds is None else {"seeds": seeds})
+    for name, values in lists.items():
+        if isinstance(values, str) or not isinstance(values, Collection):
+            raise TypeError(f"{name} is {_check.shown(values)}; allowed: a list of values")
+    if seeds is None:
+        return {**grid}
+    return {**grid, "seed": [_check.whole(f"seeds[{i}]", seed, 0, 2**63 - 1) for i, seed in enumerate(seeds)]}
+
+
+def _combinations(axes: Mapping[str, Collection[Any]]) -> dict[Key, Row]:
+    """Every combination of settings, by its key."""
+    settings: dict[Key, Row] = {}
+    for values in itertools.product(*axes.values()):
+        if (key := _key(values)) in settings:
+            raise ValueError(f"{values} comes twice, as a file stores it; allowed: settings that differ in a file")
+        settings[key] = dict(zip(axes, values, strict=True))
+    return settings
+
+
+def _run(function: Function, key: Key, setting: Row, parent: int) -> tuple[Key, Row]:
+    with _worker_of(parent), _one_thread():
         result = function(**setting)
     _check.kind(Mapping, **{"the result": result})
     for name in result:
         if not (isinstance(name, str) and name):
             raise ValueError(f"the result has the name {name!r}; allowed: a text that is not empty")
     return key, {name: v.item() if isinstance(v, np.generic) else v for name, v in result.items()}
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One torch thread: with another number, sums have other last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
@@ -198,8 +254,8 @@ def shipped_sweep(kind: str, model_name: str, data_name: str) -> pd.DataFrame:
 
 
 def run_and_ship(
-    run: Callable[..., Mapping[str, Any]], grid: Mapping[str, Sequence[Any]], kind: str, *names: str
+    function: Function, grid: Mapping[str, Collection[Any]], seeds: Collection[int] | None, kind: str, *names: str
 ) -> pd.DataFrame:
     """The sweep that ships as `sweep_path(kind, *names)`: run the missing rows, and update the manifest."""
     with working_on(sweep_path(kind, *names)) as work:
-        return sweep(run, grid, work)
+        return run(function, grid, seeds, work)

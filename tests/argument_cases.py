@@ -292,7 +292,7 @@ ARTICLE = [
 ]  # fmt: skip
 SHIPPED = dict(kind="order", model_name="lenet-300-100", data_name="mnist")
 SWEEP = [
-    Case(sweep.sweep, dict(function=lambda a=1: {"b": a}, grid={"a": (1, 2)}), {"path": "path"}),
+    Case(sweep.run, dict(function=lambda a=1, seed=0: {"b": a}, grid={"a": (1, 2)}, seeds=(0, 1)), {"path": "path"}),
     Case(sweep.sweep_path, SHIPPED, dict.fromkeys(SHIPPED, "text")),
     Case(sweep.shipped_sweep, SHIPPED),
     Case(scan_losses, dict(table=SCAN)),

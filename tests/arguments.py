@@ -39,6 +39,7 @@ BAD: dict[str, tuple[list[Any], list[Any]]] = {
     "number": (NO_NUMBER, [inf, -inf, -1, 0, 10**400]),
     "whole": (NO_WHOLE, [-1, 0, 10**400]),
     "seed": ([*NO_WHOLE, -1, 2**63, 10**400], [0]),
+    "seeds": (["1", 3, ["x"], [None], [1.5], [-1], [2**63]], [[]]),
     "flag": (["affine", None, 2, [], torch.tensor([True, False])], []),
     "name": (["no such name", None, 3, ["x"], {}], [""]),
     "key": (["no such name", None, 3, ""], []),  # of a function with a cache: Python refuses what has no hash
@@ -63,6 +64,7 @@ BAD: dict[str, tuple[list[Any], list[Any]]] = {
 }  # fmt: skip
 NAMED = {
     "seed": "seed",
+    "seeds": "seeds",
     "space": "space",
     "layers": "layers",
     "exclude": "excluded",

@@ -12,7 +12,7 @@ from labkit.data import load_data, take
 from labkit.measure import size_bytes
 from labkit.sweep import shipped_sweep
 from labkit.topics.the_article_mlp import plots
-from labkit.topics.the_article_mlp.experiment import CLIPPING_GRID, CODES, FAULTS_GRID, HIDDEN, IMAGES, shuffled
+from labkit.topics.the_article_mlp.experiment import CLIPPING_GRID, CODES, FAULTS_GRID, HIDDEN, IMAGES, SEEDS, shuffled
 
 GRIDS = {"faults": FAULTS_GRID, "clipping": CLIPPING_GRID}
 
@@ -34,7 +34,7 @@ def mnist():
 
 @pytest.mark.parametrize("kind", GRIDS)
 def test_a_sweep_covers_its_grid(kind):
-    rows, grid = table(kind), GRIDS[kind]
+    rows, grid = table(kind), {**GRIDS[kind], "seed": SEEDS}
     assert list(rows[list(grid)].itertuples(index=False, name=None)) == list(itertools.product(*grid.values()))
     assert rows["accuracy"].between(0, 1).all()
 

@@ -9,7 +9,7 @@ from labkit.data import load_data
 from labkit.measure import accuracy, size_bytes
 from labkit.sweep import shipped_sweep
 from labkit.topics.shared_weights.experiment import SHARING_GRID
-from labkit.topics.training_with_few_bits.experiment import GRADIENTS_GRID, QAT_GRID
+from labkit.topics.training_with_few_bits.experiment import GRADIENTS_GRID, QAT_GRID, SEEDS
 from labkit.zoo import load_model
 
 LENET = ("lenet-300-100", "mnist")
@@ -26,7 +26,7 @@ def mean(kind, **where):
 
 @pytest.mark.parametrize("kind", GRIDS)
 def test_a_sweep_covers_its_grid(kind):
-    table, grid = shipped_sweep(kind, *LENET), GRIDS[kind]
+    table, grid = shipped_sweep(kind, *LENET), {**GRIDS[kind], "seed": SEEDS}
     assert list(table[list(grid)].itertuples(index=False, name=None)) == list(itertools.product(*grid.values()))
     assert table["accuracy"].between(table["accuracy_low"], table["accuracy_high"]).all()
 

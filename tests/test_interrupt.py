@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from labkit import sweep
 from labkit.compress.distill import Hint, distill, teacher_outputs
 from labkit.data import Data
 from labkit.losses import cross_entropy
-from labkit.sweep import sweep
 from labkit.train import Interrupted, fit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +87,7 @@ def test_a_sweep_stops_for_an_interrupted_training(mlp: nn.Module, digits: Data,
         return {"loss": history["train_loss"].iloc[-1]}
 
     with pytest.raises(KeyboardInterrupt, match="1 of 3 rows are done"):
-        sweep(function, {"seed": [0, 1, 2]}, tmp_path / "table.csv")
+        sweep.run(function, {}, [0, 1, 2], tmp_path / "table.csv")
 
 
 # real signals
@@ -115,7 +115,7 @@ raise SystemExit(main(["train", "tiny", "digits"]))
 """
 SWEEP = """
 import time
-from labkit.sweep import sweep
+from labkit import sweep
 from labkit.topics import __main__ as command
 from labkit.topics.start_here import experiment
 
@@ -124,7 +124,7 @@ def function(seed):
     time.sleep(60 * seed)
     return {"result": seed}
 
-experiment.frontier_sweep = lambda *_: sweep(function, {"seed": [0, 1]})
+experiment.frontier_sweep = lambda *_: sweep.run(function, {}, [0, 1])
 raise SystemExit(command.main())
 """
 

@@ -11,11 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from labkit import data, zoo
+from labkit import data, sweep, zoo
 from labkit._files import replace
 from labkit.data import damaged, load_data, partial, publish, working_on
 from labkit.store import encode, load, save
-from labkit.sweep import sweep
 from tests.conftest import perceptron
 from tests.killing import child, killed_at
 from tests.waiting import until
@@ -33,11 +32,11 @@ def slow_result(a, b, seconds=0.002, log=None):
     return {"third": a / 3, "name": f"{b}{a}"}
 
 
-TABLE = sweep(slow_result, GRID)
+TABLE = sweep.run(slow_result, GRID)
 
 
 def run_sweep(path, log, grid=GRID, n_jobs=1):
-    sweep(Logged(log), grid, path, n_jobs)
+    sweep.run(Logged(log), grid, path=path, n_jobs=n_jobs)
 
 
 class Logged:
@@ -65,9 +64,21 @@ def test_a_killed_sweep_goes_on(tmp_path, kill):
     before = rows_in(path)
     if before:
         pd.testing.assert_frame_equal(pd.read_csv(path), TABLE[:before], check_exact=True)
-    pd.testing.assert_frame_equal(sweep(Logged(log), GRID, path), TABLE, check_exact=True)
+    pd.testing.assert_frame_equal(sweep.run(Logged(log), GRID, path=path), TABLE, check_exact=True)
     pd.testing.assert_frame_equal(pd.read_csv(path), TABLE, check_exact=True)
     assert len(log.read_text().splitlines()) in (len(TABLE), len(TABLE) + 1)  # the run that was killed, again
+
+
+@pytest.mark.parametrize("kill", range(2))
+def test_a_killed_sweep_of_two_workers_goes_on(tmp_path, kill):
+    path, log = tmp_path / "t.csv", tmp_path / "log"
+    with child(run_sweep, path, log, GRID, 2) as process:
+        until(lambda: rows_in(path) >= 2 + 6 * kill)
+        process.kill()
+    before = pd.read_csv(path)
+    pd.testing.assert_frame_equal(before, TABLE.merge(before[["a", "b"]]), check_exact=True)
+    run_sweep(path, log, GRID, 2)
+    pd.testing.assert_frame_equal(pd.read_csv(path), TABLE, check_exact=True)
 
 
 @pytest.mark.parametrize("pair", range(8))
@@ -83,7 +94,7 @@ def test_two_sweeps_fill_one_table(tmp_path, pair):
 
 
 def sweep_for_ever(folder):
-    sweep(Endless(folder), {"n": (0, 1)}, folder / "t.csv", n_jobs=2)
+    sweep.run(Endless(folder), {"n": (0, 1)}, path=folder / "t.csv", n_jobs=2)
 
 
 class Endless:
@@ -121,9 +132,9 @@ def test_an_interrupted_sweep_says_where_its_rows_are(tmp_path):
 
     said = f"^7 of 20 rows are done and in {path}: the same call resumes there$"
     with pytest.raises(KeyboardInterrupt, match=said):
-        sweep(run, GRID, path)
+        sweep.run(run, GRID, path=path)
     with pytest.raises(KeyboardInterrupt, match="^7 of 20 rows are done, and lost, as the sweep has no path$"):
-        sweep(run, GRID)
+        sweep.run(run, GRID)
 
 
 # --- models ---

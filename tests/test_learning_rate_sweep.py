@@ -11,7 +11,7 @@ import labkit as lk
 from labkit import optim
 from labkit.sweep import shipped_sweep
 from labkit.topics.learning_rate import experiment as room
-from labkit.topics.learning_rate.experiment import LEARNING_RATE_GRID, best_rates
+from labkit.topics.learning_rate.experiment import LEARNING_RATE_GRID, SEEDS, best_rates
 from labkit.train import mean_loss
 
 LENET = ("lenet-300-100", "fashion-mnist")
@@ -71,7 +71,7 @@ def test_the_best_rate_is_that_of_the_highest_mean():
 
 
 def test_the_tables_cover_their_grids():
-    table, grid = shipped_sweep("learning-rate", *LENET), LEARNING_RATE_GRID
+    table, grid = shipped_sweep("learning-rate", *LENET), {"seed": SEEDS, **LEARNING_RATE_GRID}
     assert list(table[list(grid)].itertuples(index=False, name=None)) == list(itertools.product(*grid.values()))
     assert table["accuracy"].between(table["accuracy_low"], table["accuracy_high"]).all()
     chosen, best = shipped_sweep("chosen-learning-rate", *LENET), best_rates(table)

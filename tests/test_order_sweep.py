@@ -15,6 +15,7 @@ from labkit.sweep import shipped_sweep
 from labkit.topics.order_matters.experiment import (
     ORDER_GRID,
     ORDERS,
+    SEEDS,
     accuracies,
     interactions,
     order_effects,
@@ -94,9 +95,9 @@ def test_noise_widens_the_interval():
 
 
 def test_the_sweep_is_its_whole_grid():
-    table = shipped_sweep("order", *LENET)
-    keys = list(table[list(ORDER_GRID)].itertuples(index=False, name=None))
-    assert keys == list(itertools.product(*ORDER_GRID.values()))
+    table, grid = shipped_sweep("order", *LENET), {**ORDER_GRID, "seed": SEEDS}
+    keys = list(table[list(grid)].itertuples(index=False, name=None))
+    assert keys == list(itertools.product(*grid.values()))
     assert len(keys) == 144
     assert set(ORDERS.values()) == {p for n in range(4) for p in itertools.permutations(STEPS, n)}
 

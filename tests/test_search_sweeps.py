@@ -9,9 +9,14 @@ from labkit._samplers import sampler_for
 from labkit.sweep import shipped_sweep
 from labkit.topics.hyperparameter_search import experiment as experiments
 
+SEARCH_GRID, HYPERBAND_GRID = (
+    {**grid, "seed": experiments.SEEDS} for grid in (experiments.SEARCH_GRID, experiments.HYPERBAND_GRID)
+)
+ONE_GRID = {**experiments.ONE_GRID, "seed": experiments.GRID_SEEDS}
+RECIPES_GRID = {**experiments.RECIPES_GRID, "seed": experiments.RECIPE_SEEDS}
 SEARCHES = {
-    "search": (("mlp", "fashion-mnist"), [experiments.SEARCH_GRID, experiments.HYPERBAND_GRID], "TRAINING"),
-    "recipes": (("lenet-300-100", "mnist"), [experiments.ONE_GRID, experiments.RECIPES_GRID], "RECIPE"),
+    "search": (("mlp", "fashion-mnist"), [SEARCH_GRID, HYPERBAND_GRID], "TRAINING"),
+    "recipes": (("lenet-300-100", "mnist"), [ONE_GRID, RECIPES_GRID], "RECIPE"),
     "optimism": (("mlp", "fashion-mnist"), [experiments.OPTIMISM_GRID], None),
 }
 

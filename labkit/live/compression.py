@@ -51,6 +51,7 @@ class CompressionView(NetworkView):
     scored = 'lk.accuracy(small, data.validation)["accuracy"], len(lk.encode(small))'  # the last line of the code
     ledger = False  # whether the file is looked into and, when the figures are settled, read back
     epochs = 0  # of the training that the button starts
+    file_note = "the compressed network, as a .lk file"
     still_by = "layer"  # the setting that changes the still part
 
     def compress(self, dense: Baseline, settings: Any) -> nn.Module:
@@ -97,6 +98,10 @@ class CompressionView(NetworkView):
     def further(self, point: Compressed) -> Iterator[Compressed]:
         """Results that follow the settled figures."""
         yield from ()
+
+    def file(self, point: Compressed) -> tuple[str, bytes]:
+        """The file of the network, as it was measured."""
+        return f"{point.dense.name.replace(' ', '-')}.lk", store.encode(point.model, self.coders(point.settings))
 
     def still_for(self, point: Compressed) -> Any:
         """What the still part depends on."""

@@ -536,6 +536,7 @@ function toolbar(ctx, holder) {
   entry("save PNG", "the picture as pixels", () => savePng(ctx));
   entry("save SVG", "the picture as vectors", () => saveSvg(ctx));
   entry("save CSV", "the numbers of the picture", () => model.send({ do: "table" }));
+  if (ctx.about.file) entry("save file", ctx.about.file, () => model.send({ do: "file" }));
   entry("explain the controls", "show what each control does", () => ctx.el.classList.toggle("labkit-explains"));
   entry("full screen", "fill the screen; Esc leaves", () => ctx.el.requestFullscreen());
   entry("presenter", "for a room: large figures, and only this panel; Esc leaves", () =>
@@ -591,7 +592,8 @@ export default {
     });
     width.observe(ctx.holder);
     model.on("change:frame", draw);
-    const heard = (message) => {
+    const heard = (message, buffers) => {
+      if (message.file) download(message.file, new Blob([buffers[0]]));
       if (message.table) download(`${about.name}.csv`, new Blob([message.table], { type: "text/csv" }));
       if (message.ahead) keepReady(ctx, message.ahead);
     };

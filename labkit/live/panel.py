@@ -190,7 +190,8 @@ class Panel(anywidget.AnyWidget):
             for name, control in self.controls.items()
         ]
         job = self._job[0] if self._job else ""
-        return {"name": self.name, "controls": controls, "job": job, "scenes": list(self.scenes)}
+        about = {"name": self.name, "controls": controls, "job": job, "scenes": list(self.scenes)}
+        return about | {"file": self.view.file_note}
 
     def _places(self, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Where the controls stand at these settings; what changes nothing there is disabled."""
@@ -273,6 +274,9 @@ class Panel(anywidget.AnyWidget):
                 with DRAWING:  # a neighbouring stop may be drawn ahead
                     table = self.view.live.table()
                 self.send({"table": table.to_csv(index=False)})
+            elif what == "file":
+                name, raw = self.view.file(self._shown)
+                self.send({"file": name}, [raw])
         except Exception as error:  # noqa: BLE001 - whatever it is, the user must see it: a callback has no traceback
             self._fail(self._newest, error)
 

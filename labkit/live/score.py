@@ -63,9 +63,24 @@ def scores(model: nn.Module, split: Split) -> Iterator[Score]:
 
     No preview where the rest will take less than about LATE seconds.
     """
+    label = int(split.y.max())
+    found = growing(model, split.x, lambda model, x, rows: logits_of(model, x, label).argmax(1))
+    return _scores(split, found)
+
+
+def _scores(split: Split, found: Iterator[list[Tensor]]) -> Iterator[Score]:
+    for predicted in found:
+        yield _score(predicted, split)
+
+
+Of = Callable[[nn.Module, Tensor, slice], Any]  # what is wanted of a model for a piece of x, the rows `slice` of it
+
+
+def growing(model: nn.Module, x: Tensor, of: Of) -> Iterator[list[Any]]:
+    """`of(model, piece, rows)` for the pieces of x in order: a list when a preview is due, at last that of all."""
     # a copy of plain floats: a quantized weight would be computed anew for every chunk of images
     model = _weights.plain(model).eval()
-    return _scores(model, split, _lay_out(model, split.x))
+    return _growing(model, x, of, _lay_out(model, x))
 
 
 @torch.inference_mode()
@@ -95,37 +110,38 @@ def sampled(model: nn.Module, split: Split) -> Iterator[Score]:
     yield replace(score, total=len(split))
 
 
-def _scores(model: nn.Module, split: Split, layout: torch.memory_format) -> Iterator[Score]:
-    predicted: list[Tensor] = []
-    working: deque[Future[Any]] = deque()  # pieces of images, in order: no worker waits for another to end its piece
-    label = int(split.y.max())
+def _growing(model: nn.Module, x: Tensor, of: Of, layout: torch.memory_format) -> Iterator[list[Any]]:
+    found: list[Any] = []
+    working: deque[tuple[slice, Future[Any]]] = deque()  # in order: no worker waits for another to end its piece
     done, asked, piece, due = 0, 0, FIRST, time.perf_counter() + PREVIEW
     try:
-        while done < len(split):
-            while asked < len(split) and len(working) < (AHEAD if predicted else 1):
-                working.append(workers().submit(_classes, model, split.x[asked : asked + piece], layout, label))
-                asked = min(asked + piece, len(split))
+        while done < len(x):
+            while asked < len(x) and len(working) < (AHEAD if found else 1):
+                rows = slice(asked, min(asked + piece, len(x)))
+                working.append((rows, workers().submit(_timed, of, model, x, rows, layout)))
+                asked = rows.stop
             give_up_if_overtaken()
-            classes, seconds = working.popleft().result()
-            predicted.append(classes)
-            done += len(classes)
-            piece = max(1, min(CACHED, int(len(classes) * PIECE / max(seconds, 1e-6))))
-            rest = (len(split) - done) * seconds / len(classes) / torch.get_num_threads()
+            rows, work = working.popleft()
+            one, seconds = work.result()
+            found.append(one)
+            done, images = rows.stop, rows.stop - rows.start
+            piece = max(1, min(CACHED, int(images * PIECE / max(seconds, 1e-6))))
+            rest = (len(x) - done) * seconds / images / torch.get_num_threads()
             if (now := time.perf_counter()) >= due and rest > LATE:
-                yield _score(predicted, split, done)
+                yield found
                 due = now + REFRESH
     finally:
-        for left in working:  # overtaken: the workers are wanted for a newer setting
+        for _, left in working:  # overtaken: the workers are wanted for a newer setting
             left.cancel()
-    yield _score(predicted, split, done)
+    yield found
 
 
 @torch.inference_mode()
-def _classes(model: nn.Module, x: Tensor, layout: torch.memory_format, label: int) -> tuple[Tensor, float]:
-    """The class that the model gives each image, and the seconds of the processor that it took."""
+def _timed(of: Of, model: nn.Module, x: Tensor, rows: slice, layout: torch.memory_format) -> tuple[Any, float]:
+    """What is wanted of the model for these rows of x, and the seconds of the processor that it took."""
     started = time.thread_time()  # not those on the clock: the coder of the file may have the interpreter meanwhile
-    classes = logits_of(model, x.contiguous(memory_format=layout), label).argmax(1)
-    return classes, time.thread_time() - started
+    one = of(model, x[rows].contiguous(memory_format=layout), rows)
+    return one, time.thread_time() - started
 
 
 @functools.cache
@@ -151,7 +167,7 @@ def workers() -> ThreadPoolExecutor:
     return pool
 
 
-def _score(predicted: list[Tensor], split: Split, done: int) -> Score:
+def _score(predicted: list[Tensor], split: Split) -> Score:
     classes = torch.cat(predicted)
     what = "images" if split.x.ndim == 4 else "examples"
-    return Score(classes, int((classes == split.y[:done]).sum()), done, len(split), what)
+    return Score(classes, int((classes == split.y[: len(classes)]).sum()), len(classes), len(split), what)

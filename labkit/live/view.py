@@ -56,6 +56,12 @@ class View:
         """How the present result differs from the pinned one, in words."""
         return ""
 
+    file_note = ""  # what `file` gives, in words; "" where there is none
+
+    def file(self, result: Any) -> tuple[str, bytes]:
+        """The name and the bytes of a file that the result can be saved as."""
+        raise NotImplementedError
+
     def code(self, settings: Mapping[str, Any]) -> str:
         """The lines of labkit that give this result; "" where there are none."""
         return ""

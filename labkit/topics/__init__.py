@@ -25,4 +25,7 @@ TOPICS = {
     "deep_compression": ("deep_compression",),
     "order_matters": ("order",),
     "other_architectures": ("architectures",),
+    "under_a_budget": ("budget",),
+    "ship_it": ("ship_it",),
+    "your_own_model": ("your_model",),
 }

@@ -21,8 +21,8 @@ from labkit.zoo import load_model
 DISTILLATION_GRID = {
     "method": ("few labels", "few labels, teacher", "teacher, no labels", "all labels", "all labels, teacher"),
     "width": (8, 16, 32, 64, 128),
-    "seed": (0, 1, 2),
 }
+SEEDS = (0, 1, 2)
 FEW = 2_000  # labelled images in "few labels"
 BUDGET = 6  # epochs over all training images; the same number of steps for fewer images
 STUDENT: dict[str, Any] = dict(lr=3e-3, progress=False)
@@ -40,14 +40,13 @@ def distillation_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         student = student_of(taught, width, train, len(data.train), 4.0, alpha, seed)
         return accuracy(student, data.validation) | dict(size_bytes=size_bytes(student))
 
-    return run_and_ship(run, DISTILLATION_GRID, "distillation", model_name, data_name)
+    return run_and_ship(run, DISTILLATION_GRID, SEEDS, "distillation", model_name, data_name)
 
 
 TEMPERATURE_GRID = {
     "labels": ("few", "all"),
     "temperature": (1, 2, 4, 8, 16),
     "alpha": (0.5, 0.9, 1.0),
-    "seed": (0, 1, 2),
 }
 
 
@@ -61,7 +60,7 @@ def temperature_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         student = student_of(logits, 32, train, len(data.train), temperature, alpha, seed)
         return accuracy(student, data.validation)
 
-    return run_and_ship(run, TEMPERATURE_GRID, "temperature", model_name, data_name)
+    return run_and_ship(run, TEMPERATURE_GRID, SEEDS, "temperature", model_name, data_name)
 
 
 def student_of(
@@ -86,7 +85,7 @@ def _trained(student: int | Callable[[], nn.Module], train: Split, seed: int, **
     return training(model, train, **STUDENT | dict(seed=seed) | how)[0]
 
 
-UNSEEN_GRID = {"temperature": (None, 1, 2, 4, 8, 20), "seed": (0, 1, 2)}  # None: without a teacher
+UNSEEN_GRID = {"temperature": (None, 1, 2, 4, 8, 20)}  # None: without a teacher
 UNSEEN = 3
 
 
@@ -108,7 +107,7 @@ def unseen_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         before, after = (_unseen(raise_logit(logits, UNSEEN, by)[half:], truth[half:]) for by in (0.0, offset))
         return before | {f"{name}_raised": share for name, share in after.items()} | dict(offset=offset)
 
-    return run_and_ship(run, UNSEEN_GRID, "unseen", model_name, data_name)
+    return run_and_ship(run, UNSEEN_GRID, SEEDS, "unseen", model_name, data_name)
 
 
 def _unseen(logits: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
@@ -116,8 +115,8 @@ def _unseen(logits: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
     return dict(accuracy=float(correct.mean()), accuracy_unseen=float(correct[y == UNSEEN].mean()))
 
 
+HINT_SEEDS = (10, 11, 12)  # other seeds than in the notebook
 HINT_WEIGHT_GRID = {
-    "seed": (10, 11, 12),  # other seeds than in the notebook
     "labels": ("few",),
     "method": ("hint", "hint, soft"),
     "weight": (0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),  # 0: no hint
@@ -139,10 +138,10 @@ def hint_weight_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         student = _trained(32, few, seed, epochs=HINT_EPOCHS, teacher=teacher_logits, **how)
         return accuracy(student, data.validation)
 
-    return run_and_ship(run, HINT_WEIGHT_GRID, "hint-weight", model_name, data_name)
+    return run_and_ship(run, HINT_WEIGHT_GRID, HINT_SEEDS, "hint-weight", model_name, data_name)
 
 
-LESSON_GRID = {"labels": ("few", "all"), "method": ("alone", "soft", "hint", "hint, soft"), "seed": (0, 1, 2)}
+LESSON_GRID = {"labels": ("few", "all"), "method": ("alone", "soft", "hint", "hint, soft")}
 HINT_WEIGHTS = {"hint": 1e-5, "hint, soft": 1e-3}  # the best above 0 of `hint_weight_sweep`
 
 
@@ -161,10 +160,10 @@ def lesson_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         student = _trained(32, take(data.train, n), seed, epochs=epochs, teacher=logits[:n], **how)
         return accuracy(student, data.validation)
 
-    return run_and_ship(run, LESSON_GRID, "lesson", model_name, data_name)
+    return run_and_ship(run, LESSON_GRID, SEEDS, "lesson", model_name, data_name)
 
 
-FAMILY_GRID = {"student": ("mlp", "cnn"), "teacher": ("none", "lenet-300-100", "lenet-5"), "seed": (0, 1, 2)}
+FAMILY_GRID = {"student": ("mlp", "cnn"), "teacher": ("none", "lenet-300-100", "lenet-5")}
 
 
 def small_cnn() -> torch.nn.Module:
@@ -185,7 +184,7 @@ def family_sweep(data_name: str) -> pd.DataFrame:
         model = _trained(32 if student == "mlp" else small_cnn, few, seed, epochs=16, **how)
         return accuracy(model, data.validation)
 
-    return run_and_ship(run, FAMILY_GRID, "family", "students", data_name)
+    return run_and_ship(run, FAMILY_GRID, SEEDS, "family", "students", data_name)
 
 
 def gains(table: pd.DataFrame, group: str, method: str, base: str) -> pd.DataFrame:

@@ -17,8 +17,8 @@ from labkit.sweep import run_and_ship
 from labkit.train import fit, mean_loss
 
 LOOKS_PER_EPOCH = 4  # evaluations by "plateau"
+SEEDS = (0, 1, 2)
 LEARNING_RATE_GRID = {
-    "seed": (0, 1, 2),
     "schedule": ("constant", "step", "exponential", "cosine", "warm-up, cosine", "one-cycle", "plateau"),
     "lr": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
 }
@@ -42,7 +42,7 @@ def learning_rate_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         model = trained_by(schedule, lr, seed, model_name, data)
         return accuracy(model, data.validation, diverged=True) | afterwards(model, data.validation)
 
-    return run_and_ship(run, LEARNING_RATE_GRID, "learning-rate", model_name, data_name)
+    return run_and_ship(run, LEARNING_RATE_GRID, SEEDS, "learning-rate", model_name, data_name)
 
 
 def chosen_rates_sweep(model_name: str, data_name: str) -> pd.DataFrame:
@@ -53,8 +53,8 @@ def chosen_rates_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         model = trained_by(schedule, best[schedule], seed, model_name, data)
         return dict(lr=best[schedule]) | accuracy(model, data.test, diverged=True) | afterwards(model, data.test)
 
-    grid = {name: LEARNING_RATE_GRID[name] for name in ("seed", "schedule")}
-    return run_and_ship(run, grid, "chosen-learning-rate", model_name, data_name)
+    grid = {"schedule": LEARNING_RATE_GRID["schedule"]}
+    return run_and_ship(run, grid, SEEDS, "chosen-learning-rate", model_name, data_name)
 
 
 def best_rates(table: pd.DataFrame) -> dict[str, float]:

@@ -15,8 +15,8 @@ from labkit.zoo import FINE_TUNE, load_model
 PRUNING_GRID = {
     "method": ("one-shot", "fine-tuned", "gradual", "random, fine-tuned"),
     "sparsity": (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99),
-    "seed": (0, 1, 2),
 }
+SEEDS = (0, 1, 2)
 
 
 def pruning_sweep(model_name: str, data_name: str) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def pruning_sweep(model_name: str, data_name: str) -> pd.DataFrame:
             pruned, _ = fit(pruned, data.train, after_step=KeepZeros(pruned), seed=seed, **FINE_TUNE)
         return accuracy(pruned, data.validation)
 
-    return run_and_ship(run, PRUNING_GRID, "pruning", model_name, data_name)
+    return run_and_ship(run, PRUNING_GRID, SEEDS, "pruning", model_name, data_name)
 
 
 def make() -> None:

@@ -35,8 +35,8 @@ def optimizers_sweep(data_name: str) -> pd.DataFrame:
         return _trained(few, data.validation, optimizer, lr, seed)
 
     for optimizer, lrs in reversed(LRS.items()):  # reversed: new rows go to the top of the file
-        grid = dict(optimizer=(optimizer,), lr=lrs, seed=TUNED_ON)
-        run_and_ship(run, grid, "optimizers", "lenet-300-100", data_name)
+        grid = dict(optimizer=(optimizer,), lr=lrs)
+        run_and_ship(run, grid, TUNED_ON, "optimizers", "lenet-300-100", data_name)
     return shipped_sweep("optimizers", "lenet-300-100", data_name)
 
 
@@ -48,8 +48,8 @@ def tested_optimizers_sweep(data_name: str) -> pd.DataFrame:
     def run(optimizer: str, seed: int) -> dict[str, Any]:
         return dict(lr=best[optimizer]) | _trained(few, data.test, optimizer, best[optimizer], seed)
 
-    grid = dict(optimizer=tuple(TORCHS), seed=TESTED_ON)
-    return run_and_ship(run, grid, "tested-optimizers", "lenet-300-100", data_name)
+    grid = dict(optimizer=tuple(TORCHS))
+    return run_and_ship(run, grid, TESTED_ON, "tested-optimizers", "lenet-300-100", data_name)
 
 
 SLICE_POINTS = 33  # in each of two directions
@@ -64,7 +64,7 @@ def slice_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     def run(y: float) -> dict[str, Any]:
         return {f"x={x:g}": slice_loss(model, seen, x, y) for x in places}
 
-    return run_and_ship(run, {"y": places}, "slice", model_name, data_name)
+    return run_and_ship(run, {"y": places}, None, "slice", model_name, data_name)
 
 
 def tuned(table: pd.DataFrame) -> dict[str, float]:

@@ -20,7 +20,8 @@ POINTS = {5: 0.80, 3: 0.95, 2: 0.98}  # how far to compress, from mild to hard: 
 ORDERS: dict[str, tuple[str, ...]] = {
     ", ".join(steps) or "fine-tune": steps for length in range(4) for steps in itertools.permutations(STEPS, length)
 }
-ORDER_GRID = {"bits": tuple(POINTS), "steps": tuple(ORDERS), "seed": (0, 1, 2)}
+ORDER_GRID = {"bits": tuple(POINTS), "steps": tuple(ORDERS)}
+SEEDS = (0, 1, 2)
 
 
 def order_sweep(model_name: str, data_name: str) -> pd.DataFrame:
@@ -37,7 +38,7 @@ def order_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         order = ORDERS[steps]
         return made(order, bits if "quantize" in order else 1, POINTS[bits] if "prune" in order else 0.0, seed)
 
-    return run_and_ship(run, ORDER_GRID, "order", model_name, data_name)
+    return run_and_ship(run, ORDER_GRID, SEEDS, "order", model_name, data_name)
 
 
 def accuracies(table: pd.DataFrame) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def channels_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         small = squeeze(model, sparsity, bits, granularity="channel")
         return accuracy(small, split) | dict(size_bytes=size_bytes(small))
 
-    return run_and_ship(run, CHANNELS_GRID, "channels", model_name, data_name)
+    return run_and_ship(run, CHANNELS_GRID, None, "channels", model_name, data_name)
 
 
 def across(model_name: str, data_name: str) -> pd.DataFrame:
@@ -136,7 +136,7 @@ def scan_sweep(by: str, model_name: str, data_name: str) -> pd.DataFrame:
         about = dict(kind=kind[layers[0]], weights=sum(every[layer].numel() for layer in layers))
         return about | accuracy_vs(before, made[change](model, layers=layers), split)
 
-    return run_and_ship(run, {"part": tuple(parts), "change": CHANGES}, by, model_name, data_name)
+    return run_and_ship(run, {"part": tuple(parts), "change": CHANGES}, None, by, model_name, data_name)
 
 
 def scan_losses(table: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +172,7 @@ def alone_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     def run(part: str, **settings: Any) -> dict[str, Any]:
         return accuracy_vs(before, squeeze(model, layers=[part], **settings), split)
 
-    return run_and_ship(run, {"part": tuple(weights(model)), **ALONE_GRID}, "alone", model_name, data_name)
+    return run_and_ship(run, {"part": tuple(weights(model)), **ALONE_GRID}, None, "alone", model_name, data_name)
 
 
 def make() -> None:

@@ -25,7 +25,7 @@ def quantization_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         small = quantize(model, bits, symmetric=symmetric, granularity=granularity)
         return accuracy(small, split) | dict(size_bytes=size_bytes(small))
 
-    return run_and_ship(run, QUANTIZATION_GRID, "quantization", model_name, data_name)
+    return run_and_ship(run, QUANTIZATION_GRID, None, "quantization", model_name, data_name)
 
 
 def make() -> None:

@@ -8,12 +8,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from labkit import _check, augment, losses, optim
+from labkit import _check, augment, losses, optim, sweep
 from labkit.compress.magnitude import KeepZeros, prune
 from labkit.data import Data, Split, load_data, take, working_on
 from labkit.measure import accuracy, accuracy_when_smaller, counts
 from labkit.models import mlp
-from labkit.sweep import run_and_ship, sweep, sweep_path
 from labkit.train import fit, fit_early
 
 SEEDS = (0, 1, 2)
@@ -94,11 +93,11 @@ def _method_by_method(
     run: Callable[..., dict[str, Any]], methods: Mapping[str, tuple[float, ...]], kind: str, data_name: str
 ) -> pd.DataFrame:
     """A sweep in which every method has its own strengths; entered in the manifest when it is complete."""
-    path = sweep_path(kind, "lenet-300-100", data_name)
-    grids = [{"method": (method,), "strength": strengths, "seed": SEEDS} for method, strengths in methods.items()]
+    path = sweep.sweep_path(kind, "lenet-300-100", data_name)
+    grids = [{"method": (method,), "strength": strengths} for method, strengths in methods.items()]
     # reversed, because new rows go to the top of the file
     with working_on(path) as work:
-        tables = [sweep(run, grid, work) for grid in reversed(grids)]
+        tables = [sweep.run(run, grid, SEEDS, work) for grid in reversed(grids)]
     return pd.concat(reversed(tables), ignore_index=True)
 
 
@@ -141,8 +140,8 @@ def regularization_test(data_name: str) -> pd.DataFrame:
         pruned = accuracy(prune(model, 0.9), data.test)["accuracy"]
         return dict(strength=strengths[method]) | accuracy(model, data.test) | {"accuracy_at_0.9": pruned}
 
-    grid = {"method": tuple(method for method in REGULARIZERS if "," not in method), "seed": SEEDS}
-    return run_and_ship(run, grid, "regularization-test", "lenet-300-100", data_name)
+    grid = {"method": tuple(method for method in REGULARIZERS if "," not in method)}
+    return sweep.run_and_ship(run, grid, SEEDS, "regularization-test", "lenet-300-100", data_name)
 
 
 PENALTIES: dict[str, tuple[float, ...]] = {

@@ -16,8 +16,8 @@ from labkit.zoo import FINE_TUNE, load_model
 SHARING_GRID = {
     "method": ("grid", "codebook", "fine-tuned, then codebook", "codebook, then fine-tuned"),
     "bits": (1, 2, 3, 4),
-    "seed": (0, 1, 2),
 }
+SEEDS = (0, 1, 2)
 
 
 def sharing_sweep(model_name: str, data_name: str) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def sharing_sweep(model_name: str, data_name: str) -> pd.DataFrame:
             small = quantize(model, bits) if method == "grid" else share_weights(model, bits)
         return accuracy(small, data.validation) | dict(size_bytes=size_bytes(small))
 
-    return run_and_ship(run, SHARING_GRID, "sharing", model_name, data_name)
+    return run_and_ship(run, SHARING_GRID, SEEDS, "sharing", model_name, data_name)
 
 
 def make() -> None:

@@ -24,7 +24,7 @@ def frontier_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         small = one_shot(model, sparsity, bits)
         return accuracy(small, split) | dict(size_bytes=size_bytes(small))
 
-    return run_and_ship(run, FRONTIER_GRID, "frontier", model_name, data_name)
+    return run_and_ship(run, FRONTIER_GRID, None, "frontier", model_name, data_name)
 
 
 def make() -> None:

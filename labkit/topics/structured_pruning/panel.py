@@ -22,7 +22,7 @@ from labkit.live.score import workers
 from labkit.live.view import Card, Summary
 from labkit.measure import latency_ms, macs
 from labkit.topics.structured_pruning import plots
-from labkit.topics.structured_pruning.experiment import CALIBRATION, STRUCTURED_GRID
+from labkit.topics.structured_pruning.experiment import CALIBRATION, SEEDS
 
 TIMED = 100  # images in the batch whose latency is measured
 ROUNDS = 7  # of latency, dense and pruned alternately
@@ -220,7 +220,7 @@ def caption(row: Row) -> str:
     """A measured setting in words."""
     cost = f"{drawing.count(row['macs'])} multiply-adds"
     said = f"{row['method']}, sparsity {row['sparsity']:.0%}: {row['accuracy']:.2%}, {cost}"
-    return f"{said}\nmeasured beforehand, mean of {len(STRUCTURED_GRID['seed'])} seeds"
+    return f"{said}\nmeasured beforehand, mean of {len(SEEDS)} seeds"
 
 
 def settings_of(row: Row, importance: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from labkit.zoo import FINE_TUNE, load_model
 QAT_GRID = {
     "method": ("fine-tuned, then rounded", "fine-tuned, then clipped and rounded", "QAT"),
     "bits": (1, 2, 3, 4),
-    "seed": (0, 1, 2),
 }
+SEEDS = (0, 1, 2)
 
 
 def qat_sweep(model_name: str, data_name: str) -> pd.DataFrame:
@@ -35,10 +35,10 @@ def qat_sweep(model_name: str, data_name: str) -> pd.DataFrame:
             small = quantize(fine_tuned(seed), bits, percentile=99 if "clipped" in method else 100)
         return accuracy(small, data.validation) | dict(size_bytes=size_bytes(small))
 
-    return run_and_ship(run, QAT_GRID, "qat", model_name, data_name)
+    return run_and_ship(run, QAT_GRID, SEEDS, "qat", model_name, data_name)
 
 
-GRADIENTS_GRID = {"rounding": ("stochastic", "nearest"), "bits": (2, 3, 4, 6, 8, 32), "seed": (0, 1, 2)}
+GRADIENTS_GRID = {"rounding": ("stochastic", "nearest"), "bits": (2, 3, 4, 6, 8, 32)}
 
 
 def gradients_sweep(model_name: str, data_name: str) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def gradients_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         net, _ = fit(build(model_name), data.train, epochs=2, lr=2e-3, seed=seed, progress=False, **settings)
         return accuracy(net, data.validation, diverged=True)
 
-    return run_and_ship(run, GRADIENTS_GRID, "gradients", model_name, data_name)
+    return run_and_ship(run, GRADIENTS_GRID, SEEDS, "gradients", model_name, data_name)
 
 
 def make() -> None:

@@ -1,0 +1,235 @@
+"""Under a budget: sparsity and bits of every layer, chosen so that the written file, the MACs or the latency fits.
+
+    1  a table: every part of the network in every setting, alone      D_p(s), its damage; B_p(s), its price
+    2  min Σ_p D_p(s_p)  subject to  Σ_p B_p(s_p) ≤ budget             a linear program (`allocate`)
+    3  swaps that lower the loss of the joint network                  measured, since damages do not add (`swaps`)
+    4  a short training on the grids, with the zeros held              quantization-aware training
+
+The budget is that of the whole network as it is: the bytes that `save` writes, counted MACs, measured milliseconds.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from labkit import _check
+from labkit._module import evaluating, fastest_layout
+from labkit.budget.allocate import greedy, linear_program, uniform
+from labkit.budget.choices import Allocation, Choices, Table, unit_choices, weight_choices
+from labkit.budget.swaps import swaps
+from labkit.compress.compose import as_stored
+from labkit.compress.magnitude import prune, sparsity_of
+from labkit.data import Data, Split
+from labkit.losses import Loss, cross_entropy
+from labkit.measure import latency_ms, macs, size_bytes
+from labkit.train import fit
+
+BY = ("bytes", "macs", "latency")
+METHODS = {"uniform": uniform, "greedy": greedy, "linear program": linear_program}
+Cost = Callable[[nn.Module], float]
+
+
+def fit_budget(
+    model: nn.Module,
+    data: Data,
+    budget: float,
+    by: str = "bytes",
+    *,
+    table: Table | None = None,
+    images: int = 1_000,
+    tries: int = 300,
+    loss: Loss = cross_entropy,
+    epochs: int = 0,
+    lr: float = 1e-3,
+    seed: int = 0,
+    progress: bool = True,
+    cancel: Callable[[], bool] = lambda: False,
+    **settings: Any,
+) -> tuple[nn.Module, pd.DataFrame]:
+    """A new model that fits the budget, with sparsity and bits of each layer chosen by measurement; and how.
+
+    min Σ_p D_p(s_p) subject to Σ_p B_p(s_p) ≤ budget (the multiple-choice knapsack; Sinha & Zoltners 1979), over parts
+    measured alone, then swaps that are measured in the joint network. Four allocations (uniform, greedy, of the linear
+    program, after the swaps) are scored on validation; that with the lowest loss is returned. Test is not read.
+
+    Args:
+        model: the trained network.
+        data: train gives the calibration images, validation chooses.
+        budget: bytes of the written file, MACs for one image, or milliseconds for one image on this machine.
+        by: "bytes" chooses sparsity and bits of each weight; "macs" and "latency" how many units each layer loses.
+        table: of `measure_parts` for this model, if it is already measured.
+        images: of train, drawn with `seed`, on which damage is measured.
+        tries: how many joint networks the swaps may measure; 0 makes none.
+        loss: loss(model, x, y), as in `fit`.
+        epochs: of training afterwards, with zeros and grids held; what the file grows by is pruned again.
+        lr: the peak learning rate of that training.
+        seed: draws the images and the order of the training.
+        progress: show bars.
+        cancel: if true, the search or the training ends with what it has.
+        **settings: of `fit`, for the training.
+
+    Returns:
+        The new model, and a table of its parts with the columns part, weights, price, damage and their settings.
+        Its attrs hold budget, by, cost (of the whole, as it is), predicted and measured (the rise of the calibration
+        loss: the sum of the damages, and that of the joint network), chosen, and candidates, a record for each.
+
+    Raises:
+        ValueError: no allocation is so cheap; it names the cheapest. Or a setting is out of range.
+
+    Example:
+        >>> data = lk.load_data("digits")
+        >>> model, _ = lk.fit(lk.models.mlp(64, 32, 10), data.train, epochs=5, lr=0.01, progress=False)
+        >>> small, parts = lk.fit_budget(model, data, 900, progress=False)
+        >>> len(lk.encode(small)) <= 900, parts["part"].tolist()
+        (True, ['1.weight', '3.weight'])
+    """
+    _check.kind(Data, data=data)
+    _check.kind(Table | None, table=table)
+    _check.one_of("by", by, BY)
+    budget = _check.number("budget", budget, 0, float("inf"), open_low=True, open_high=True)
+    tries, epochs = _check.whole("tries", tries, 0, 1_000_000), _check.whole("epochs", epochs, 0, 10_000)
+    calibration = sample(data.train, images, seed)
+    if table is None:
+        table = measure_parts(model, calibration, by, loss=loss, progress=progress)
+    cost, choices = cost_of(by, calibration), table.choices
+    joint, dense = partial(loss_of, split=calibration, loss=loss), loss_of(model, calibration, loss)
+    found = {name: spend(method, table, cost, budget) for name, method in METHODS.items()}
+    start = min(found.values(), key=lambda allocation: joint(choices.build(allocation)))
+    found["swaps"] = start
+    search = itertools.islice(improve(table, start, cost, budget, joint), tries)
+    for found["swaps"], _ in tqdm(search, desc="swaps", total=tries, disable=not progress):
+        if cancel():
+            break
+    candidates = {}
+    for name, allocation in found.items():
+        small = choices.build(allocation)
+        rise = dict(predicted=table.predicted(allocation), measured=joint(small) - dense)
+        candidates[name] = dict(cost=cost(small), validation_loss=loss_of(small, data.validation, loss)) | rise
+    chosen = min(reversed(found), key=lambda name: candidates[name]["validation_loss"])
+    small = choices.build(found[chosen])
+    if epochs:
+        how: dict[str, Any] = dict(epochs=epochs, lr=lr, loss=loss, seed=seed, progress=progress, cancel=cancel)
+        trained, _ = fit(choices.prepare(found[chosen]), data.train, **how | settings)
+        small = trimmed(as_stored(trained), cost, budget)
+    parts = table.rows(found[chosen])
+    parts.attrs = candidates[chosen] | dict(budget=budget, by=by, cost=cost(small), chosen=chosen)
+    parts.attrs["candidates"] = candidates
+    return small, parts
+
+
+def measure_parts(
+    model: nn.Module,
+    calibration: Split,
+    by: str = "bytes",
+    *,
+    choices: Choices | None = None,
+    loss: Loss = cross_entropy,
+    progress: bool = True,
+) -> Table:
+    """Every part of the network in every setting, alone: its price and the rise of the loss on `calibration`."""
+    _check.one_of("by", by, BY)
+    _check.kind(Split, calibration=calibration)
+    choices = choices or choices_for(model, calibration, by)
+    whole = (0,) * len(choices.parts)
+    dense, each = loss_of(model, calibration, loss), range(len(choices.settings))
+    price, damage = np.zeros((2, len(whole), len(each)))
+    places = [(p, s) for p in range(len(whole)) for s in each]
+    for p, s in tqdm(places, desc="parts alone", disable=not progress):
+        price[p, s] = choices.price(p, s)
+        damage[p, s] = loss_of(choices.alone(p, s), calibration, loss) - dense
+    return Table(choices, price, damage)
+
+
+def choices_for(model: nn.Module, calibration: Split, by: str) -> Choices:
+    """The parts and settings among which a budget of this kind chooses."""
+    if by == "bytes":
+        return weight_choices(model)
+    return unit_choices(model, calibration.x, lambda small: macs(small, calibration.x[0]))
+
+
+def cost_of(by: str, calibration: Split) -> Cost:
+    """What the budget counts: bytes of the file, MACs for one image, or milliseconds for one image."""
+    if by == "bytes":
+        return size_bytes
+    return partial(macs, image=calibration.x[0]) if by == "macs" else partial(latency_ms, images=calibration.x[:1])
+
+
+def sample(split: Split, images: int, seed: int) -> Split:
+    """`images` of a split, drawn at random with `seed`."""
+    images = _check.whole("images", images, 1, len(split))
+    drawn = torch.randperm(len(split), generator=torch.Generator().manual_seed(_check.seed(seed)))[:images]
+    return Split(split.x[drawn], split.y[drawn])
+
+
+@torch.no_grad()
+def loss_of(model: nn.Module, split: Split, loss: Loss = cross_entropy) -> float:
+    """The mean loss on a split, in evaluation mode."""
+    layout = fastest_layout(model, split.x)
+    with evaluating(model):
+        batches = zip(split.x.split(500), split.y.split(500), strict=True)
+        sums = (len(y) * float(loss(model, x.clone(memory_format=layout), y)) for x, y in batches)
+        return sum(sums) / len(split)
+
+
+def spend(
+    method: Callable[..., Allocation | None], table: Table, cost: Cost, budget: float, exact: float = 0.005
+) -> Allocation:
+    """The allocation of a method that spends most of the budget, by the cost of the whole network as it is.
+
+    A method sees the sum of the prices alone. Where prices add up, what it may spend is known at once; elsewhere it is
+    found by bisection, until the cost is at most `exact` below the budget. ValueError if even the cheapest network
+    costs more.
+    """
+    low, high = table.price.sum(0).min(), table.price.max(1).sum()
+    best = method(table.price, table.damage, low)
+    at_least = cost(table.choices.build(best)) if best else float("inf")
+    if best is None or at_least > budget:
+        raise ValueError(f"budget is {budget:,g}; allowed: {at_least:,g} or more, what the cheapest setting costs")
+    other = at_least - table.paid(best)  # what the parts do not pay
+    allowed = min(high, budget - other)
+    for _ in range(12):
+        found = method(table.price, table.damage, allowed)
+        spent = cost(table.choices.build(found)) if found else float("inf")
+        if found and spent <= budget:
+            best, low = found, allowed
+            left = min(budget - spent, table.paid(found) + other - spent)
+            if left <= exact * budget or allowed == high:
+                break
+            allowed = (low + high) / 2
+        else:
+            high, nearer = allowed, allowed - (spent - budget)
+            allowed = nearer if low < nearer else (low + high) / 2
+    return best
+
+
+def improve(
+    table: Table, start: Allocation, cost: Cost, budget: float, joint: Callable[[nn.Module], float]
+) -> Iterator[tuple[Allocation, float]]:
+    """`swaps` of the network under the budget: the best allocation so far and its loss, after each measurement."""
+    build, left = table.choices.build, budget - cost(table.choices.build(start))
+
+    def fits(allocation: Allocation) -> bool:  # the sum of prices sorts out most, the network as it is decides
+        return table.paid(allocation) - table.paid(start) <= left and cost(build(allocation)) <= budget
+
+    return swaps(table, start, fits, lambda allocation: joint(build(allocation)))
+
+
+def trimmed(model: nn.Module, cost: Cost, budget: float) -> nn.Module:
+    """The model, with as few more of its smallest weights set to zero as make it fit the budget."""
+    if cost(model) <= budget:
+        return model
+    low, high, best = sparsity_of(model), 1.0, None
+    for _ in range(12):
+        sparsity = (low + high) / 2
+        small = prune(model, sparsity)
+        low, high, best = (low, sparsity, small) if cost(small) <= budget else (sparsity, high, best)
+    if best is None:
+        raise ValueError(f"budget is {budget:,g}; allowed: more, as the trained network needs more without any weight")
+    return best

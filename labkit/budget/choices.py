@@ -1,0 +1,140 @@
+"""What a budget chooses from: for each part of a network a few settings, each measured alone.
+
+A setting is a row such as {"sparsity": 0.9, "bits": 4}. A part is a weight (bytes) or a family of units that are
+removed together (MACs and latency). An allocation gives the number of a setting for each part.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from labkit import _check
+from labkit.compress import _weights
+from labkit.compress._channels import channels, families, remove
+from labkit.compress.magnitude import prune
+from labkit.compress.parts import Part, assemble, parts
+from labkit.compress.qat import prepare_qat
+from labkit.compress.quantize import quantize
+from labkit.compress.structured import unit_importance
+from labkit.store.coding import QUICK
+from labkit.store.file import describe
+
+Allocation = tuple[int, ...]  # the number of a setting for each part, in the order of the parts
+SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.99)
+BITS = (2, 3, 4, 6, 8)
+PERCENTILES = (100.0, 98.0)  # that clip the grid: a wide one rounds more weights to 0, which costs fewer bytes
+FRACTIONS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)  # of the units of a family that are removed
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The parts of a network and their settings; `build` makes the network of an allocation."""
+
+    parts: list[str]
+    settings: list[dict[str, Any]]  # the same for every part, the first changes least
+    build: Callable[[Allocation], nn.Module]
+    alone: Callable[[int, int], nn.Module]  # the network with part p in setting s, the others unchanged
+    price: Callable[[int, int], float]  # of part p in setting s, alone: what the budget counts
+    prepare: Callable[[Allocation], nn.Module]  # the network of an allocation, ready to train; zeros and grids stay
+    sizes: list[int]  # weights or units of each part
+
+
+def weight_choices(
+    model: nn.Module,
+    sparsities: Sequence[float] = SPARSITIES,
+    bits: Sequence[int] = BITS,
+    percentiles: Sequence[float] = PERCENTILES,
+    granularity: str = "tensor",
+) -> Choices:
+    """Each weight is pruned by magnitude, then rounded; the price is the bytes of its part of the file."""
+    for i, sparsity in enumerate(sparsities):
+        _check.number(f"sparsities[{i}]", sparsity, 0, 1, open_high=True)
+    every = itertools.product(sparsities, sorted(bits)[::-1], percentiles)
+    settings: list[dict[str, Any]] = [dict(sparsity=s, bits=b, percentile=p) for s, b, p in every]
+    dense, names = parts(model), list(_weights.weights(model))
+    made: dict[tuple[int, int], Part] = {}
+
+    def part(p: int, s: int) -> Part:
+        if (p, s) not in made:
+            made[p, s] = parts(changed(model, names[p], **settings[s], granularity=granularity))[names[p]]
+        return made[p, s]
+
+    def build(allocation: Allocation) -> nn.Module:
+        return assemble(model, dense | {names[p]: part(p, s) for p, s in enumerate(allocation)})
+
+    def alone(p: int, s: int) -> nn.Module:
+        return assemble(model, dense | {names[p]: part(p, s)})
+
+    def price(p: int, s: int) -> int:
+        head, entries = describe(names[p], part(p, s), QUICK)
+        return len(head) + sum(len(entry.raw) for entry in entries)
+
+    def prepare(allocation: Allocation) -> nn.Module:
+        rows = {name: settings[s] for name, s in zip(names, allocation, strict=True)}
+        small = prune(model, {name: row["sparsity"] for name, row in rows.items()})
+        for name, row in rows.items():
+            how = dict(percentile=row["percentile"], granularity=granularity)
+            small = prepare_qat(small, row["bits"], layers=[name], **how)
+        return small
+
+    return Choices(names, settings, build, alone, price, prepare, [dense[name].shape.numel() for name in names])
+
+
+def changed(model: nn.Module, name: str, sparsity: float, granularity: str, **how: Any) -> nn.Module:
+    """A new model with the one weight pruned, then rounded."""
+    return quantize(prune(model, {name: sparsity}), layers=[name], granularity=granularity, **how)
+
+
+def unit_choices(model: nn.Module, x: Tensor, cost: Callable[[nn.Module], float]) -> Choices:
+    """Each family of units loses those with the smallest weights; the price is the change of `cost`.
+
+    `x` is a batch of inputs, by which the units are found (see `prune_channels`).
+    """
+    uses = channels(model, x[:2])
+    importance, every = unit_importance(model, uses, "l2"), families(uses)
+    ranked = [units[importance[units].argsort()] for units in every]  # the least important first
+    makers = [[use.layer for use in uses if use.side == "out" and bool(torch.isin(use.units, f).any())] for f in every]
+
+    def build(allocation: Allocation) -> nn.Module:
+        gone = [units[: int(FRACTIONS[s] * len(units))] for units, s in zip(ranked, allocation, strict=True)]
+        return remove(model, uses, torch.cat(gone))
+
+    def alone(p: int, s: int) -> nn.Module:
+        return build(tuple(s if other == p else 0 for other in range(len(every))))
+
+    names, settings = [" + ".join(layers) for layers in makers], [dict(removed=share) for share in FRACTIONS]
+    whole = cost(model)
+    return Choices(
+        names, settings, build, alone, lambda p, s: cost(alone(p, s)) - whole, build, [len(units) for units in every]
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every part in every setting, alone: `price` and `damage`, the rise of the loss, both (parts, settings)."""
+
+    choices: Choices
+    price: np.ndarray
+    damage: np.ndarray
+
+    def predicted(self, allocation: Allocation) -> float:
+        """Σ D_p(s_p): the rise of the loss, if damages added up."""
+        return float(self.damage[np.arange(len(allocation)), allocation].sum())
+
+    def rows(self, allocation: Allocation) -> pd.DataFrame:
+        """The parts and their settings in an allocation, each with its price and its damage alone."""
+        about, at = self.choices, (np.arange(len(allocation)), list(allocation))
+        table = pd.DataFrame([about.settings[s] for s in allocation])
+        table.insert(0, "part", about.parts)
+        table.insert(1, "size", about.sizes)
+        return table.assign(price=self.price[at], damage=self.damage[at])
+
+    def paid(self, allocation: Allocation) -> float:
+        """Σ B_p(s_p)."""
+        return float(self.price[np.arange(len(allocation)), allocation].sum())

@@ -1,0 +1,1 @@
+"""Code used by notebook 13 only."""

@@ -1,0 +1,1 @@
+"""Code used by notebook 12 only."""

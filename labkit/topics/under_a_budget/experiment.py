@@ -1,0 +1,147 @@
+"""Tables of parts measured alone, and four ways to spend a budget, each at equal bytes: the tables of notebook 12."""
+
+import functools
+import itertools
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from labkit.budget import METHODS, improve, loss_of, measure_parts, sample, size_bytes, spend, trimmed
+from labkit.budget.choices import Allocation, Choices, Table, weight_choices
+from labkit.compress.compose import as_stored
+from labkit.compress.fold import fold_batchnorm
+from labkit.data import Data, Split, load_data
+from labkit.measure import accuracy
+from labkit.sweep import run_and_ship
+from labkit.train import fit
+from labkit.zoo import load_model
+
+NETWORKS = (
+    ("lenet-300-100", "mnist"), ("lenet-5", "mnist"), ("resnet-20", "cifar10"), ("mobilenet", "cifar10")
+)  # fmt: skip
+IMAGES = 500  # of train, on which damage is measured
+
+
+def start_of(model: nn.Module) -> nn.Module:
+    """The network that a budget is spent on: BatchNorm, four vectors a layer, is folded into the layer before it."""
+    has_norms = any(type(part).__name__.startswith("BatchNorm") for part in model.modules())
+    return fold_batchnorm(model) if has_norms else model
+
+
+def table_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Every weight of a checkpoint in every setting, alone: its bytes, and the rise of the loss on train images."""
+    model, data = start_of(load_model(model_name, data_name)), load_data(data_name)
+    choices, calibration = weight_choices(model), sample(data.train, IMAGES, 0)
+    dense, numbers = loss_of(model, calibration), {tuple(row.values()): s for s, row in enumerate(choices.settings)}
+
+    def run(part: str, sparsity: float, bits: int, percentile: float) -> dict[str, Any]:
+        p, s = choices.parts.index(part), numbers[sparsity, bits, percentile]
+        return dict(price=choices.price(p, s), damage=loss_of(choices.alone(p, s), calibration) - dense)
+
+    return run_and_ship(run, grid_of(choices), None, "parts", model_name, data_name)
+
+
+def grid_of(choices: Choices) -> dict[str, list[Any]]:
+    """The parts and settings as the grid of a sweep."""
+    values = {name: list(dict.fromkeys(row[name] for row in choices.settings)) for name in choices.settings[0]}
+    return {"part": choices.parts} | values
+
+
+def table_from(choices: Choices, rows: pd.DataFrame) -> Table:
+    """The table that ships, for a network's choices."""
+    shape = len(choices.parts), len(choices.settings)
+    return Table(choices, rows["price"].to_numpy(float).reshape(shape), rows["damage"].to_numpy().reshape(shape))
+
+
+BUDGETS = {
+    "lenet-300-100": (12_000, 16_384, 24_000, 40_000),
+    "lenet-5": (12_000, 16_384, 24_000, 40_000),
+    "resnet-20": (48_000, 65_536, 81_920, 98_304),
+    "mobilenet": (40_000, 49_152, 65_536, 81_920),
+}
+WAYS = (*METHODS, "swaps")
+TRAINED = {"lenet-300-100": 3, "lenet-5": 2}  # epochs of the short training
+TRIES = 300  # joint networks that the swaps measure at most
+
+
+def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
+    """Each way to spend a budget, at equal bytes, untrained and after a short training; scored on validation and test.
+
+    The seed draws the images on which damage is measured, and the order of the training. Nothing is chosen by the test
+    scores: they are there to be compared.
+    """
+    model, data = start_of(load_model(model_name, data_name)), load_data(data_name)
+    table = functools.cache(functools.partial(_table, model, data))
+
+    def run(budget: int, way: str, epochs: int, seed: int) -> dict[str, Any]:
+        known, calibration = table(seed)
+        allocation = spent(known, calibration, way, budget)
+        small, dense = known.choices.build(allocation), loss_of(model, calibration)
+        rises = dict(predicted=known.predicted(allocation), measured=loss_of(small, calibration) - dense)
+        if epochs:
+            trained, _ = fit(
+                known.choices.prepare(allocation), data.train, epochs=epochs, lr=1e-3, seed=seed, progress=False
+            )  # fmt: skip
+            small = trimmed(as_stored(trained), size_bytes, budget)
+        scored = {name: accuracy(small, getattr(data, name))["accuracy"] for name in ("validation", "test")}
+        return rises | dict(size_bytes=size_bytes(small)) | scored
+
+    grid: dict[str, Any] = {"budget": BUDGETS[model_name], "way": WAYS}
+    grid["epochs"] = (0, TRAINED[model_name]) if model_name in TRAINED else (0,)
+    return run_and_ship(run, grid, (0, 1, 2), "budgets", model_name, data_name)
+
+
+def _table(model: nn.Module, data: Data, seed: int) -> tuple[Table, Split]:
+    """Every part alone, on the images that `seed` draws."""
+    calibration = sample(data.train, IMAGES, seed)
+    return measure_parts(model, calibration, progress=False), calibration
+
+
+def spent(table: Table, calibration: Split, way: str, budget: int) -> Allocation:
+    """The allocation that one of WAYS chooses; the swaps begin with the best of the others."""
+    if way != "swaps":
+        return spend(METHODS[way], table, size_bytes, budget)
+    joint = functools.partial(loss_of, split=calibration)
+    starts = [spend(method, table, size_bytes, budget) for method in METHODS.values()]
+    start = min(starts, key=lambda allocation: joint(table.choices.build(allocation)))
+    *_, (best, _) = itertools.islice(improve(table, start, size_bytes, budget, joint), TRIES)
+    return best
+
+
+COARSE: dict[str, Any] = dict(sparsities=(0, 0.5, 0.8, 0.9, 0.95), bits=(2, 3, 4, 8), percentiles=(100.0,))
+
+
+def optimum_sweep() -> pd.DataFrame:
+    """LeNet-300-100 on a coarse grid: all 20³ joint networks measured; the best at each budget, and the ways."""
+    names = "lenet-300-100", "mnist"
+    model, data = load_model(*names), load_data(names[1])
+    calibration = sample(data.train, IMAGES, 0)
+    table = measure_parts(model, calibration, choices=weight_choices(model, **COARSE), progress=False)
+    build = table.choices.build
+
+    @functools.cache
+    def every() -> dict[Allocation, float]:
+        settings = range(len(table.choices.settings))
+        return {a: loss_of(build(a), calibration) for a in itertools.product(settings, repeat=len(table.choices.parts))}
+
+    def run(budget: int, way: str) -> dict[str, Any]:
+        if way == "every network":
+            in_order = sorted(every(), key=every().__getitem__)
+            best = next(a for a in in_order if size_bytes(build(a)) <= budget)
+        else:
+            best = spent(table, calibration, way, budget)
+        small = build(best)
+        scored = {name: accuracy(small, getattr(data, name))["accuracy"] for name in ("validation", "test")}
+        return dict(loss=loss_of(small, calibration), size_bytes=size_bytes(small)) | scored
+
+    grid = {"budget": BUDGETS["lenet-300-100"], "way": ("every network", *WAYS)}
+    return run_and_ship(run, grid, None, "optimum", *names)
+
+
+def make() -> None:
+    """The shipped sweeps: minutes for the LeNets, hours for the others."""
+    for key in NETWORKS:
+        table_sweep(*key)
+        methods_sweep(*key)
+    optimum_sweep()

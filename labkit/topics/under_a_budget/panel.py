@@ -1,0 +1,210 @@
+"""Panel of notebook 12: a budget in bytes; sparsity and bits of every layer follow, and the search goes on live."""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from labkit import drawing
+from labkit.budget import METHODS, improve, loss_of, measure_parts, sample, size_bytes, spend
+from labkit.budget.choices import Allocation, Table, weight_choices
+from labkit.data import Data, Split
+from labkit.live import words
+from labkit.live.baseline import Baseline
+from labkit.live.compression import LOOK, Compressed, CompressionView
+from labkit.live.controls import steps
+from labkit.live.network import Star, open_panel
+from labkit.live.panel import Panel
+from labkit.live.score import sampled, whole
+from labkit.live.view import Card, Summary
+from labkit.topics.under_a_budget import experiment, plots
+
+TRIES = 150  # joint networks that the swaps measure at most
+DEVICES = {  # bytes of flash memory, from the data sheets; the third is the file of a benchmark (Banbury et al. 2021)
+    "16 KB: STM32F030F4": 16_384,
+    "64 KB: STM32F103C8": 65_536,
+    "96 KB: MLPerf Tiny's ResNet": 98_304,
+    "a phone: hardly a limit": 1_048_576,
+}
+BUDGETS = sorted({*(round(4096 * 2 ** (k / 4)) for k in range(33)), 98_304})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls set."""
+
+    budget: int = steps(
+        "budget", [(drawing.kilobytes(size), size) for size in BUDGETS], 16_384,
+        note="bytes that the written file may have", word="at most {}",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A network's parts measured alone, the images they were measured on, and the loss of the whole on these."""
+
+    table: Table
+    images: Split
+    loss: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a budget is spent so far: an allocation, and (sum of the parts, measured) of each method."""
+
+    allocation: Allocation
+    settings: pd.DataFrame  # of the parts
+    rises: Mapping[str, tuple[float, float]]
+    searched: float = 0.0  # the share of the search that is done
+
+
+class UnderABudget(CompressionView):
+    """The view: plane, bits and sparsity by layer, sum of the parts beside the joint network."""
+
+    name, settings_type, networks, runs, pure = "budget", Settings, experiment.NETWORKS, True, False
+    scenes = {device: dict(budget=size) for device, size in DEVICES.items()}
+
+    def __init__(self, own: Baseline | None = None) -> None:
+        super().__init__(own)
+        boxes = (0.06, 0.345), (0.475, 0.115), (0.605, 0.115), (0.815, 0.175)
+        axes = [self.live.figure.add_axes((left, 0.14, width, 0.76)) for left, width in boxes]
+        self.plane, self.bits, self.sparsities, self.rises = axes
+        self._parts: dict[int, Parts] = {}
+        self._plans: dict[tuple[int, int], Plan] = {}
+
+    def parts(self, dense: Baseline) -> Parts:
+        """Every part alone: as shipped, else measured, once."""
+        if id(dense) not in self._parts:
+            model, rows = experiment.start_of(dense.model), dense.sweep("parts")
+            few = sample(dense.data.train, min(experiment.IMAGES, len(dense.data.train)), 0)
+            if len(rows):
+                table = experiment.table_from(weight_choices(model), rows)
+            else:
+                table = measure_parts(model, few, choices=weight_choices(model, **experiment.COARSE), progress=False)
+            self._parts[id(dense)] = Parts(table, few, loss_of(model, few))
+        return self._parts[id(dense)]
+
+    def plan(self, dense: Baseline, budget: int) -> Plan:
+        """The plan so far; at first the better one of two that only add up parts."""
+        if (id(dense), budget) not in self._plans:
+            table = self.parts(dense).table
+            found = {name: spend(METHODS[name], table, size_bytes, budget) for name in ("uniform", "linear program")}
+            rises = {name: self.rise(dense, allocation) for name, allocation in found.items()}
+            start = min(found, key=lambda name: rises[name][1])
+            plan = Plan(found[start], table.rows(found[start]), rises | {"swaps": rises[start]})
+            self._plans[id(dense), budget] = plan
+        return self._plans[id(dense), budget]
+
+    def rise(self, dense: Baseline, allocation: Allocation) -> tuple[float, float]:
+        """The rise of the loss: the sum of what the parts cost alone, and that of the joint network."""
+        known = self.parts(dense)
+        return known.table.predicted(allocation), self.joint(dense, known.table.choices.build(allocation)) - known.loss
+
+    def joint(self, dense: Baseline, small: nn.Module) -> float:
+        """The loss on the images of the parts."""
+        return loss_of(small, self.parts(dense).images)
+
+    def compress(self, dense: Baseline, settings: Settings) -> nn.Module:
+        """The network of the plan."""
+        return self.parts(dense).table.choices.build(self.plan(dense, settings.budget).allocation)
+
+    def look(self, dense: Baseline, small: nn.Module, settings: Settings) -> Plan:
+        """The plan itself."""
+        return self.plan(dense, settings.budget)
+
+    def train(
+        self, settings: dict[str, Any], show: Callable[[Compressed], None], overtaken: Callable[[], bool]
+    ) -> None:  # fmt: skip
+        """Swap bytes between layers, measured on the joint network, until no swap helps; each better plan is shown."""
+        point: Compressed = next(self.results(**settings))
+        dense, budget, plan = point.dense, point.settings.budget, point.facts
+        if plan.searched == 1:
+            return
+        table, due = self.parts(dense).table, 0.0
+        found = improve(table, plan.allocation, size_bytes, budget, partial(self.joint, dense))
+        for tried, (allocation, _) in enumerate(itertools.islice(found, TRIES), 1):
+            if overtaken():
+                return
+            better = allocation != plan.allocation
+            if better:
+                rises = plan.rises | {"swaps": self.rise(dense, allocation)}
+                plan = self._plans[id(dense), budget] = Plan(allocation, table.rows(allocation), rises)
+                point = next(self.measured(dense, point.settings, table.choices.build(allocation), sampled))
+            if better or time.perf_counter() > due:
+                show(replace(point, facts=replace(plan, searched=tried / TRIES)))
+                due = time.perf_counter() + LOOK
+        self._plans[id(dense), budget] = plan = replace(plan, searched=1)
+        for result in self.measured(dense, point.settings, table.choices.build(plan.allocation), whole):
+            show(result)
+
+    def background(self, point: Compressed) -> None:
+        """The plane with the one-shot frontier, an empty bar for each layer, two for each method."""
+        dense, names = point.dense, list(point.facts.settings["part"])
+        records = dense.sweep("frontier")
+        plots.budget_plane(self.plane, records, dense.size_bytes, dense.score.accuracy)
+        self.offer(self.plane, records, caption, lambda row: {})
+        self.widths = plots.setting_bars(self.bits, names, "bits", ("0", "4", "8"), drawing.BLUE, 8)
+        self.zeros = plots.setting_bars(
+            self.sparsities, [""] * len(names), "sparsity", ("0", "", "100 %"), drawing.GREEN, 1
+        )
+        self.pairs = plots.rise_bars(self.rises)
+        (self.limit,) = self.plane.plot([], [], "-", color=drawing.BLACK, lw=1.5)
+        self.star = Star(self.live, self.plane)
+        bars = [*self.widths, *self.zeros, *(bar for pair in self.pairs.values() for bar in pair)]
+        self.live.move([self.limit, *bars, *self.star.artists])
+
+    def update(self, point: Compressed) -> None:
+        """Move the budget, the point and the bars."""
+        rows, low_high = point.facts.settings, self.plane.get_ylim()
+        self.limit.set_data([point.settings.budget] * 2, low_high)
+        self.star.place(point.size_bytes, point.score)
+        for bars, values in ((self.widths, rows["bits"]), (self.zeros, rows["sparsity"])):
+            for bar, value in zip(bars, values, strict=True):
+                bar.set_width(value)
+        for place, pair in enumerate(self.pairs.values()):
+            for bar, method in zip(pair, plots.METHODS, strict=True):
+                bar.set_width(float(plots.rise_scale(point.facts.rises[method][place])))
+
+    def cards(self, point: Compressed) -> list[Card]:
+        """Accuracy; the file beside the budget; the sum of the parts beside the whole; who gets most bytes."""
+        plan, budget = point.facts, point.settings.budget
+        summed, measured = plan.rises["swaps"]
+        file = "file", f"{point.size_bytes:,} B", f"{point.size_bytes / budget:.1%} of the budget of {budget:,} B"
+        rise = "rise of the loss", f"{measured:.3g}", f"the parts alone add up to {summed:.3g}"
+        rows = plan.settings
+        per_weight = 8 * rows["price"] / rows["size"]
+        most, least = per_weight.idxmax(), per_weight.idxmin()
+        spread = f"{per_weight[most]:.2g} to {per_weight[least]:.2g}"
+        where = f"{short(rows['part'][most])} to {short(rows['part'][least])}"
+        return [*super().cards(point)[:1], file, rise, ("bits per weight", spread, where)]
+
+    def summarize(self, point: Compressed) -> Summary:
+        """The point in words; the status tells how far the search is."""
+        told, done = super().summarize(point), point.facts.searched
+        search = "; the search has ended" if done == 1 else f"; swaps: {done:.0%} of {TRIES} networks measured"
+        return told._replace(status=told.status + search)
+
+    def made(self, settings: Mapping[str, Any]) -> list[str]:
+        """Fit the budget."""
+        return [f"small, parts = lk.fit_budget(model, data, {settings['budget']}, images={experiment.IMAGES})"]
+
+
+def short(part: str) -> str:
+    """A layer's name."""
+    return part.removesuffix(".weight")
+
+
+def caption(row: Mapping[Any, Any]) -> str:
+    """A measured setting in words."""
+    bits = "not rounded" if row["bits"] == 32 else f"{row['bits']} bits"
+    return words.measured(f"sparsity {row['sparsity']:.0%} over all layers, {bits}", row)
+
+
+def budget(model: nn.Module | None = None, data: Data | None = None, preset: str = "") -> Panel:
+    """The live panel of notebook 12: the shipped checkpoints, or your own trained `model` with its `data`."""
+    return open_panel(UnderABudget, model, data, preset)

@@ -1,0 +1,1 @@
+"""Code that only notebook 13b uses."""

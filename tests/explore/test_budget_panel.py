@@ -1,0 +1,86 @@
+import pytest
+import torch
+from torch import nn
+
+import labkit as lk
+from labkit.budget import loss_of, sample
+from labkit.topics.under_a_budget.panel import UnderABudget
+
+
+@pytest.fixture(scope="module")
+def view():
+    return UnderABudget()
+
+
+@pytest.fixture(scope="module")
+def dense(view):
+    return view.dense()
+
+
+def settled(view, **settings):
+    *_, point = view.results(**settings)
+    return point
+
+
+@pytest.mark.parametrize("budget", [16_384, 65_536])
+def test_the_file_and_the_figures_are_those_of_the_network_itself(view, dense, budget):
+    point = settled(view, budget=budget)
+    assert point.size_bytes == len(lk.encode(point.model)) <= budget
+    assert point.score.accuracy == lk.accuracy(point.model, dense.data.validation)["accuracy"]
+    few = sample(dense.data.train, 500, 0)
+    rise = loss_of(point.model, few) - loss_of(dense.model, few)
+    assert point.facts.rises["swaps"][1] == pytest.approx(rise, abs=1e-6)
+    cards = {label: (value, note) for label, value, note in view.cards(point)}
+    assert cards["file"][0] == f"{point.size_bytes:,} B"
+    assert f"{budget:,}" in cards["file"][1]
+    assert cards["rise of the loss"][0] == f"{rise:.3g}"
+    for row in point.facts.settings.itertuples():
+        weight = dict(lk.compress._weights.weights(point.model))[row.part]
+        assert float((weight == 0).float().mean()) >= row.sparsity - 1e-3
+
+
+def test_the_search_lowers_the_loss_and_keeps_the_budget(view):
+    shown = []
+    before = settled(view, budget=13_777)
+    view.train(dict(budget=13_777), shown.append, lambda: False)
+    after = shown[-1]
+    assert after.facts.searched == 1
+    assert after.size_bytes <= 13_777
+    assert after.facts.rises["swaps"][1] <= before.facts.rises["swaps"][1]
+    assert all(point.size_bytes <= 13_777 for point in shown)
+    again = []
+    view.train(dict(budget=13_777), again.append, lambda: False)
+    assert again == []  # the search is kept, and not made twice
+
+
+def test_a_search_that_is_overtaken_ends(view):
+    shown = []
+    view.train(dict(budget=11_585), shown.append, lambda: True)
+    assert shown == []
+
+
+def test_the_picture_shows_the_numbers(view):
+    point = settled(view, budget=16_384)
+    view.draw(point)
+    assert [bar.get_width() for bar in view.widths] == point.facts.settings["bits"].tolist()
+    assert [bar.get_width() for bar in view.zeros] == point.facts.settings["sparsity"].tolist()
+    assert view.limit.get_xdata()[0] == 16_384
+    assert "16.4 KB" in view.summarize(point).alt
+
+
+def test_a_network_of_your_own_is_measured():
+    data = lk.load_data("digits")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 10))
+    net, _ = lk.fit(net, data.train, epochs=3, lr=0.01, progress=False)
+    own = lk.explore.budget(net, data)
+    own.set(budget=4_096)
+    assert "⚠" not in own.status
+    *_, point = own.view.results(budget=4_096)
+    assert point.size_bytes <= 4_096
+    own.close_all()
+
+
+def test_the_code_gives_a_network_within_the_budget(view):
+    lines = view.code(dict(checkpoint=("lenet-300-100", "mnist"), budget=16_384)).splitlines()
+    assert "lk.fit_budget(model, data, 16384" in lines[2]
