@@ -3,8 +3,8 @@
     python -m benchmarks.workers                 12 rows, five times each
     python -m benchmarks.workers --repeats 1     does it run at all?
 
-A row multiplies matrices on one torch thread. One and two workers take turns, after a first sweep that starts them. On a
-busy machine the seconds depend on the other work; the seconds of processor time of the busiest process depend less.
+A row multiplies matrices on one torch thread. One and two workers alternate, after a first sweep that starts them. On a
+busy machine the elapsed time depends on the other work; the processor time of the busiest process depends on it less.
 """
 
 import argparse

@@ -27,6 +27,7 @@ from labkit import (
     train,
     zoo,
 )  # fmt: skip
+from labkit.budget.choices import weight_choices
 from labkit.compress import codebook, deep_compression, distill, gradients, grid, magnitude, qat, quantize, structured
 from labkit.compress import compose as composing
 from labkit.compress.compose import one_shot
@@ -308,10 +309,30 @@ SWEEP = [
          0.2, 0.3, 0.5])),
                            group="g", method="m", base="a")),
 ]  # fmt: skip
-PANELS = [getattr(explore, name) for name in explore.__all__ if name not in ("article_mlp", "optimizers")]
+OTHER = ("article_mlp", "optimizers", "your_model")  # panels that take something else
+CHOICES = weight_choices(MODEL, (0, 0.5), (4, 8), (100,))
+TABLE = lk.budget.measure_parts(MODEL, SPLIT, choices=CHOICES, progress=False)
+BUDGET = [
+    Case(lk.fit_budget, dict(model=MODEL, data=DATA, budget=600, images=64, tries=2, progress=False, table=TABLE),
+         free=("table",)),
+    Case(lk.budget.measure_parts, dict(model=MODEL, calibration=SPLIT, choices=CHOICES, progress=False),
+         free=("choices",)),
+    Case(lk.budget.sample, dict(split=SPLIT, images=3, seed=0)),
+    Case(lk.budget.loss_of, dict(model=MODEL, split=SPLIT)),
+]  # fmt: skip
+EXPORT = [
+    Case(lk.export.onnx, dict(model=MODEL, example=SPLIT.x, path=FOLDER / "net.onnx")),
+    Case(lk.export.onnx_outputs, dict(path=lk.export.onnx(MODEL, SPLIT.x, FOLDER / "good.onnx"), x=SPLIT.x)),
+    Case(lk.export.c, dict(model=ROUNDED, example=SPLIT.x, path=FOLDER / "net.h"),
+         {"name": "text", "coders": "names"}, free=("pixels",)),
+    Case(lk.export.has_vnni, {}),
+]  # fmt: skip
+PANELS = [getattr(explore, name) for name in explore.__all__ if name not in OTHER]
 EXPLORE = [
     *(Case(panel, dict(model=MODEL, data=DATA)) for panel in PANELS),
     Case(explore.article_mlp, dict(data=DATA)),
     Case(explore.optimizers, {}),
+    Case(explore.your_model, dict(model=MODEL, data=DATA), {"metric": "function"}, free=("data",)),
 ]
-CASES = [*COMPRESS, *STORE, *DATAS, *TRAIN, *OPTIM, *MODELS, *MEASURE, *SEARCH, *SURFACES, *ARTICLE, *SWEEP, *EXPLORE]
+CASES = [*COMPRESS, *STORE, *DATAS, *TRAIN, *OPTIM, *MODELS, *MEASURE, *SEARCH, *SURFACES, *ARTICLE, *SWEEP, *BUDGET,
+         *EXPORT, *EXPLORE]  # fmt: skip

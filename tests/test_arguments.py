@@ -28,14 +28,17 @@ NAMED = dict(argvalues=REST, ids=lambda case: case.name)
 
 # What is not tried, and why.
 ROOMS = (
-    "article", "augment", "compress", "data", "drawing", "explore", "frontier", "losses", "measure", "models", "optim",
-    "search", "seeds", "significance", "store", "surfaces", "sweep", "topics", "train", "zoo",
+    "article", "augment", "budget", "compress", "data", "drawing", "explore", "export", "frontier", "losses", "measure",
+    "models", "optim", "search", "seeds", "significance", "store", "surfaces", "sweep", "topics", "train", "zoo",
 )  # fmt: skip
 BETWEEN = """
     small_cnn
     changes layer_parts kind_parts shuffled settings_of untrained_lenet regularizers regularized described trained_by
     afterwards shipped_right accuracy logits train_mlp training_objective recipe recipe_objective
     hyperband parts
+    start_of grid_of table_from spent
+    Shipped labkit_file onnx_file c_header torch_run onnx_run rounded folded half_the_macs c_milliseconds correct_of
+    milliseconds first_lines
 """
 
 
@@ -69,6 +72,8 @@ EXEMPT = {
     **dict.fromkeys(["data.publish", "data.working_on"], "writes into data/"),
     **dict.fromkeys(["zoo.Recipe", "optim.Step"], "a record of ours"),
     "train.hooks_of": "between parts: fit tries it",
+    **dict.fromkeys([f"budget.{name}" for name in ("choices_for", "cost_of", "spend", "improve", "trimmed")],
+                    "between parts: fit_budget tries them"),
     "search.Cancelled": "an exception",
     "train.Interrupted": "an exception",
     "article.printed_gradient": "it is there to fail",

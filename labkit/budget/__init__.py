@@ -9,6 +9,7 @@ The budget is that of the whole network as it is: the bytes that `save` writes, 
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from labkit import _check
-from labkit._module import evaluating, fastest_layout
+from labkit._module import evaluating, fastest_layout, running
 from labkit.budget.allocate import greedy, linear_program, uniform
 from labkit.budget.choices import Allocation, Choices, Table, unit_choices, weight_choices
 from labkit.budget.swaps import swaps
@@ -90,7 +91,11 @@ def fit_budget(
         >>> len(lk.encode(small)) <= 900, parts["part"].tolist()
         (True, ['1.weight', '3.weight'])
     """
+    _check.kind(nn.Module, model=model)
     _check.kind(Data, data=data)
+    _check.kind(Callable, loss=loss, cancel=cancel)
+    _check.flags(progress=progress)
+    _check.number("lr", lr, 0, float("inf"), open_high=True)
     _check.kind(Table | None, table=table)
     _check.one_of("by", by, BY)
     budget = _check.number("budget", budget, 0, float("inf"), open_low=True, open_high=True)
@@ -135,7 +140,9 @@ def measure_parts(
 ) -> Table:
     """Every part of the network in every setting, alone: its price and the rise of the loss on `calibration`."""
     _check.one_of("by", by, BY)
+    _check.kind(nn.Module, model=model)
     _check.kind(Split, calibration=calibration)
+    _check.flags(progress=progress)
     choices = choices or choices_for(model, calibration, by)
     whole = (0,) * len(choices.parts)
     dense, each = loss_of(model, calibration, loss), range(len(choices.settings))
@@ -163,6 +170,7 @@ def cost_of(by: str, calibration: Split) -> Cost:
 
 def sample(split: Split, images: int, seed: int) -> Split:
     """`images` of a split, drawn at random with `seed`."""
+    _check.kind(Split, split=split)
     images = _check.whole("images", images, 1, len(split))
     drawn = torch.randperm(len(split), generator=torch.Generator().manual_seed(_check.seed(seed)))[:images]
     return Split(split.x[drawn], split.y[drawn])
@@ -170,12 +178,20 @@ def sample(split: Split, images: int, seed: int) -> Split:
 
 @torch.no_grad()
 def loss_of(model: nn.Module, split: Split, loss: Loss = cross_entropy) -> float:
-    """The mean loss on a split, in evaluation mode."""
+    """The mean loss on a split, in evaluation mode. ValueError if it is NaN."""
+    _check.kind(nn.Module, model=model)
+    _check.kind(Split, split=split)
+    _check.kind(Callable, loss=loss)
     layout = fastest_layout(model, split.x)
     with evaluating(model):
         batches = zip(split.x.split(500), split.y.split(500), strict=True)
-        sums = (len(y) * float(loss(model, x.clone(memory_format=layout), y)) for x, y in batches)
-        return sum(sums) / len(split)
+        total = 0.0
+        for x, y in batches:
+            with running(model, "split.x", x):
+                total += len(y) * float(loss(model, x.clone(memory_format=layout), y))
+    if math.isnan(total):
+        raise ValueError(f"the loss of model {type(model).__name__} is NaN; allowed: a number")
+    return total / len(split)
 
 
 def spend(

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from labkit._verdict import Verdict, compare, in_words
+from labkit._verdict import Verdict, compare, in_words, shown
 from labkit.budget import METHODS, loss_of, size_bytes, spend
 from labkit.budget.choices import weight_choices
 from labkit.compress.magnitude import prune
@@ -17,7 +17,7 @@ from labkit.sweep import shipped_sweep
 from labkit.topics.under_a_budget.experiment import table_from
 from labkit.zoo import load_model
 
-__all__ = ["check_allocation", "check_budget_for", "check_interaction"]
+__all__ = ["check_allocation", "check_budget_for", "check_sum_of_parts"]
 
 BUDGET = 24_000  # bytes
 NAMES = "lenet-300-100", "mnist"
@@ -28,7 +28,7 @@ def check_allocation(answer: Mapping[str, tuple[float, int]]) -> Verdict:
     """`answer`: {layer: (sparsity, bits)} of LeNet-300-100, in at most BUDGET bytes and better than one for all."""
     model, data, uniform = _uniform()
     if set(answer) != {"fc1", "fc2", "fc3"}:
-        return Verdict(False, f"the layers are fc1, fc2 and fc3; yours are {', '.join(map(str, answer))}")
+        return Verdict(False, f"it should name the layers fc1, fc2 and fc3; yours is {shown(answer)}")
     small = prune(model, {f"{layer}.weight": sparsity for layer, (sparsity, _) in answer.items()})
     for layer, (_, bits) in answer.items():
         small = quantize(small, bits, layers=[f"{layer}.weight"])
@@ -51,7 +51,7 @@ def _uniform() -> tuple[nn.Module, Data, float]:
 
 
 @in_words
-def check_interaction(answer: Callable[[float, Mapping[str, float], float], float]) -> Verdict:
+def check_sum_of_parts(answer: Callable[[float, Mapping[str, float], float], float]) -> Verdict:
     """`answer(dense, alone, together)`: how much more the loss rises than the sum of the parts says.
 
     `dense` is the loss of the dense network, `alone` the loss with only one layer changed, by layer, `together` that
