@@ -5,11 +5,13 @@ Then constants are folded, but never a tensor of the model, and the notes of the
 """
 
 import contextlib
+import functools
 import logging
 import re
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,12 @@ from labkit import _check
 from labkit._files import replace
 from labkit._module import clone, running
 from labkit.compress import _weights
-from labkit.compress.parts import parts
+from labkit.compress.parts import Part, assemble, parts
 from labkit.export.nodes import OPSET, narrow_tensors, saturating_layers, write_operators
 from labkit.export.processor import has_vnni
 
 BATCH = 1_000  # examples per run of onnxruntime
-_EXPORTING = threading.Lock()  # torch's exporter is not made for two threads: a panel may export while a cell does
+IDLE = 60  # seconds after which the process that exports for others ends
 
 
 def onnx(model: nn.Module, example: Tensor, path: str | Path) -> Path:
@@ -70,7 +72,6 @@ def onnx(model: nn.Module, example: Tensor, path: str | Path) -> Path:
     two = torch.cat([example, example])[:2]  # torch's exporter takes a length of 1 for fixed
     _check_run(network, two)
     _warn(saturating_layers(network))
-    write_operators(network)
     replace(path, [_serialized(network, two)])
     return Path(path)
 
@@ -139,11 +140,33 @@ def _warn(layers: list[str]) -> None:
 
 
 def _serialized(network: nn.Module, two: Tensor) -> bytes:
-    with _EXPORTING:
+    """The file. In a process of its own where other threads run, in a notebook say.
+
+    torch's exporter changes global state while it traces, and a forward pass in another thread then fails at random.
+    """
+    if threading.active_count() == 1:
         return _exported(network, two)
+    # torch cannot pickle a module that computes its weights: its parts and the plain module travel apart
+    try:
+        return _other_process().submit(_reassembled, _weights.plain(network), parts(network), two).result()
+    except BrokenExecutor:  # it was killed: the next export begins another
+        _other_process.cache_clear()
+        raise
+
+
+@functools.cache
+def _other_process() -> Any:
+    from joblib.externals.loky import ProcessPoolExecutor  # pickles classes that a notebook defines, too
+
+    return ProcessPoolExecutor(max_workers=1, timeout=IDLE)
+
+
+def _reassembled(plain: nn.Module, stored: dict[str, Part], two: Tensor) -> bytes:
+    return _exported(assemble(plain, stored).eval(), two)
 
 
 def _exported(network: nn.Module, two: Tensor) -> bytes:
+    write_operators(network)
     from onnx import checker
     from onnxscript import optimizer, rewriter
 

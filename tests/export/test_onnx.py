@@ -6,6 +6,7 @@ kernels are compared where they cannot saturate (docs/processors.md), with the i
 
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -445,3 +446,35 @@ def test_importing_the_export_loads_no_onnx():
     ask = "import sys, labkit.export; print([m for m in ('onnx', 'onnxscript', 'onnxruntime') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+def test_a_process_of_its_own_writes_the_same_bytes(tmp_path, monkeypatch):
+    digits = lk.load_data("digits")
+    model = lk.quantize(lk.models.mlp(64, 32, 10), 4, activation_bits=8, calibration=lk.data.take(digits.train, 64))
+    files = []
+    for threads in (1, 2):
+        monkeypatch.setattr(threading, "active_count", lambda threads=threads: threads)
+        files.append(lk.export.onnx(model, digits.test.x[:2], tmp_path / "net.onnx").read_bytes())
+    assert files[0] == files[1]
+
+
+@pytest.mark.slow
+def test_other_threads_may_use_torch_while_a_network_is_exported(tmp_path):
+    digits = lk.load_data("digits")
+    model, failed = lk.models.mlp(64, 32, 10), []
+    path = tmp_path / "net.onnx"
+
+    def export():
+        for _ in range(3):
+            lk.export.onnx(lk.quantize(model, 4), digits.test.x[:2], path)
+
+    thread = threading.Thread(target=export)
+    thread.start()
+    while thread.is_alive():
+        try:
+            lk.prune_channels(model, 0.5, example=digits.test.x[:2])
+        except Exception as error:
+            failed.append(str(error))
+    thread.join()
+    assert failed == []
+    assert path.exists()
