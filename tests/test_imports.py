@@ -15,7 +15,7 @@ HOME = Path(labkit.__file__).parent
 LINE = (
     "_check _files _process _module data augment models optim losses article train zoo surfaces _samplers _storage "
     "search compress store export significance measure seeds sweep budget frontier drawing live _verdict topics "
-    "explore teach"
+    "explore teach cli"
 )
 ORDER = LINE.split()
 ALLOWED = {room: set(ORDER[: i + 1]) for i, room in enumerate(ORDER)} | {"doctor": {"data"}, "__init__": set(ORDER)}
