@@ -88,7 +88,7 @@ def _pairs(model: nn.Module) -> dict[str, str]:
     if not norms:
         raise ValueError(f"model {type(model).__name__} has no BatchNorm; nothing to fold")
     try:
-        nodes = list(fx.symbolic_trace(_weights.clone(model).eval()).graph.nodes)
+        nodes = list(fx.Tracer().trace(_weights.clone(model).eval()).nodes)
     except Exception as error:  # whatever the model's own code raises on a proxy
         raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx, since its forward branches on "
                          f"values or sizes ({type(error).__name__})") from error  # fmt: skip

@@ -178,7 +178,7 @@ def _check_layer(name: str, layer: nn.Linear | nn.Conv2d) -> None:
 def _chain(model: nn.Module) -> list[Stage]:
     """The layers in order, each with its pooling, flatten and ReLU; ValueError names any other operation."""
     try:
-        nodes = list(fx.symbolic_trace(clone(model).eval()).graph.nodes)
+        nodes = list(fx.Tracer().trace(clone(model).eval()).nodes)
     except Exception as error:  # whatever the model's own code raises on a proxy
         raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx: {error}") from error
     chain: list[Stage] = []

@@ -186,7 +186,7 @@ def milliseconds(run: Run, x: Tensor, repeats: int = 30, longest: float = 0.5) -
     return min(times), statistics.median(times), max(times)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=16)
 def first_lines(raw: bytes, file: str, lines: int = 9) -> list[str]:
     """The beginning of a file as a person may read it: text of C, operators of ONNX, bytes of others."""
     if file.endswith(".h"):
