@@ -21,7 +21,10 @@ def linear_program(price: np.ndarray, damage: np.ndarray, budget: float) -> Allo
     parts, settings = price.shape
     one_each = LinearConstraint(np.kron(np.eye(parts), np.ones(settings)), 1, 1)
     affordable = LinearConstraint(price.reshape(1, -1), -np.inf, budget)
-    found = milp(damage.ravel(), integrality=1, bounds=Bounds(0, 1), constraints=[one_each, affordable])
+    found = milp(  # with presolve, HiGHS prints lines of its own to stdout
+        damage.ravel(), integrality=1, bounds=Bounds(0, 1), constraints=[one_each, affordable],
+        options={"presolve": False},
+    )  # fmt: skip
     return None if found.x is None else tuple(int(s) for s in found.x.reshape(price.shape).argmax(1))
 
 

@@ -74,10 +74,10 @@ def test_a_network_of_your_own_is_measured():
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 10))
     net, _ = lk.fit(net, data.train, epochs=3, lr=0.01, progress=False)
     own = lk.explore.budget(net, data)
-    own.set(budget=4_096)
+    own.set(budget=8_192)
     assert "⚠" not in own.status
-    *_, point = own.view.results(budget=4_096)
-    assert point.size_bytes <= 4_096
+    *_, point = own.view.results(budget=8_192)
+    assert point.size_bytes <= 8_192
     own.close_all()
 
 

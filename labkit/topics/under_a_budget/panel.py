@@ -31,7 +31,8 @@ DEVICES = {  # bytes of flash memory, from the data sheets; the third is the fil
     "96 KB: MLPerf Tiny's ResNet": 98_304,
     "a phone: hardly a limit": 1_048_576,
 }
-BUDGETS = sorted({*(round(4096 * 2 ** (k / 4)) for k in range(33)), 98_304})
+# from what the cheapest settings of these networks need
+BUDGETS = sorted({*(round(8192 * 2 ** (k / 4)) for k in range(29)), 98_304})
 
 
 @dataclass(frozen=True)
