@@ -30,9 +30,7 @@ RECORDS = "*--seed0.lk"
 STREAMED_IMAGES = 500  # of 10,000, where weights are decoded anew for each image
 MODES = {"streamed": (), "unpacked": ("-DNETWORK_UNPACK",)}
 
-PROGRAM = """#include <stdio.h>
-#define NETWORK_IMPLEMENTATION
-#include "net.h"
+INFER = """
 int main(void) {
     static uint8_t input[NETWORK_INPUTS];
     static int32_t logits[NETWORK_LOGITS];
@@ -43,6 +41,7 @@ int main(void) {
     return 0;
 }
 """
+PROGRAM = f'#include <stdio.h>\n#define NETWORK_IMPLEMENTATION\n#include "net.h"\n{INFER}'
 
 
 def compiled(folder: Path, *flags: str) -> Path:

@@ -21,8 +21,9 @@ import pandas as pd
 import torch
 
 from benchmarks.machine import machine
+from labkit.compress.fold import folded
 from labkit.data import load_data
-from labkit.topics.ship_it.experiment import FORMATS, Shipped, folded, milliseconds, torch_run
+from labkit.topics.ship_it.experiment import FORMATS, Shipped, milliseconds, torch_run
 from labkit.zoo import load_model
 
 CONTENDERS = ("torch, float32", "ONNX, float32", "ONNX, int8", "ONNX, half the MACs", "C, 4 bits")

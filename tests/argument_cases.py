@@ -28,7 +28,18 @@ from labkit import (
     zoo,
 )  # fmt: skip
 from labkit.budget.choices import weight_choices
-from labkit.compress import codebook, deep_compression, distill, gradients, grid, magnitude, qat, quantize, structured
+from labkit.compress import (
+    codebook,
+    deep_compression,
+    distill,
+    fold,
+    gradients,
+    grid,
+    magnitude,
+    qat,
+    quantize,
+    structured,
+)
 from labkit.compress import compose as composing
 from labkit.compress.compose import one_shot
 from labkit.seeds import over_seeds
@@ -93,6 +104,7 @@ COMPRESS = [
     Case(distill.best_offset, dict(logits=LOGITS, y=Y, label=3, offsets=torch.arange(3.0))),
     Case(distill.raise_logit, dict(logits=LOGITS, label=3, offset=1.0)),
     Case(lk.fold_batchnorm, dict(model=NORMED)),
+    Case(fold.folded, dict(model=NORMED)),
     Case(gradients.round_to_integers, dict(x=X, bits=4), {"generator": "mapping"}),
     Case(lk.integer_gradients, dict(bits=4)),
     Case(lk.integer_only, dict(model=ROUNDED)),

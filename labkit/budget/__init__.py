@@ -77,8 +77,8 @@ def fit_budget(
         **settings: of `fit`, for the training.
 
     Returns:
-        The new model, and a table of its parts with the columns part, weights, price, damage and their settings.
-        Its attrs hold budget, by, cost (of the whole, as it is), predicted and measured (the rise of the calibration
+        The new model, and a table of its parts: part, size (weights or units), its settings, price and damage.
+        The attrs hold budget, by, cost (of the whole, as it is), predicted and measured (the rise of the calibration
         loss: the sum of the damages, and that of the joint network), chosen, and candidates, a record for each.
 
     Raises:
@@ -106,23 +106,25 @@ def fit_budget(
     cost, choices = cost_of(by, calibration), table.choices
     joint, dense = partial(loss_of, split=calibration, loss=loss), loss_of(model, calibration, loss)
     found = {name: spend(method, table, cost, budget) for name, method in METHODS.items()}
-    start = min(found.values(), key=lambda allocation: joint(choices.build(allocation)))
-    found["swaps"] = start
-    search = itertools.islice(improve(table, start, cost, budget, joint), tries)
-    for found["swaps"], _ in tqdm(search, desc="swaps", total=tries, disable=not progress):
+    losses = {name: joint(choices.build(allocation)) for name, allocation in found.items()}
+    start = min(found, key=losses.__getitem__)
+    found["swaps"], losses["swaps"] = found[start], losses[start]
+    search = itertools.islice(improve(table, found[start], cost, budget, joint), tries)
+    for found["swaps"], losses["swaps"] in tqdm(search, desc="swaps", total=tries, disable=not progress):
         if cancel():
             break
     candidates = {}
     for name, allocation in found.items():
         small = choices.build(allocation)
-        rise = dict(predicted=table.predicted(allocation), measured=joint(small) - dense)
+        rise = dict(predicted=table.predicted(allocation), measured=losses[name] - dense)
         candidates[name] = dict(cost=cost(small), validation_loss=loss_of(small, data.validation, loss)) | rise
     chosen = min(reversed(found), key=lambda name: candidates[name]["validation_loss"])
     small = choices.build(found[chosen])
     if epochs:
         how: dict[str, Any] = dict(epochs=epochs, lr=lr, loss=loss, seed=seed, progress=progress, cancel=cancel)
         trained, _ = fit(choices.prepare(found[chosen]), data.train, **how | settings)
-        small = trimmed(as_stored(trained), cost, budget)
+        small = as_stored(trained)
+        small = trimmed(small, cost, budget) if by == "bytes" else small  # a zero costs as many MACs as a weight
     parts = table.rows(found[chosen])
     parts.attrs = candidates[chosen] | dict(budget=budget, by=by, cost=cost(small), chosen=chosen)
     parts.attrs["candidates"] = candidates

@@ -53,6 +53,12 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     return model
 
 
+def folded(model: nn.Module) -> nn.Module:
+    """`fold_batchnorm` of a model that has a BatchNorm; any other model itself."""
+    _check.kind(nn.Module, model=model)
+    return fold_batchnorm(model) if any(isinstance(part, NORMS) for part in model.modules()) else model
+
+
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """(f, β - f μ), float64, one value per channel: what a BatchNorm does to its input in evaluation mode."""
     mean, variance = (cast(Tensor, value).double() for value in (norm.running_mean, norm.running_var))

@@ -48,11 +48,9 @@ class IntegerLayer(nn.Module):
     multiplier: Tensor
     shift: Tensor
 
-    def __init__(
-        self, layer: nn.Linear | nn.Conv2d, before: list[nn.Module], next_grid: Grid | None, relu: bool
-    ) -> None:
+    def __init__(self, stage: Stage, layer: nn.Linear | nn.Conv2d, next_grid: Grid | None) -> None:
         super().__init__()
-        self.before, self.relu = nn.Sequential(*before), relu
+        self.name, self.before, self.relu = stage.name, nn.Sequential(*stage.before), stage.relu
         fields = ("stride", "padding", "dilation", "groups")
         self.convolution = {name: getattr(layer, name) for name in fields} if isinstance(layer, nn.Conv2d) else None
         stored, entering = _stored(layer), cast(QuantizeInput, layer.input_quantizer)
@@ -67,7 +65,7 @@ class IntegerLayer(nn.Module):
             self.register_buffer("multiplier", multiplier)
             self.register_buffer("shift", shift)
             self.zero_out = int(next_grid.zero_point)
-            self.low, self.high = self.zero_out if relu else 0, next_grid.quant_max
+            self.low, self.high = self.zero_out if self.relu else 0, next_grid.quant_max
 
     def sums(self, x: Tensor) -> Tensor:
         """uint8 (n, inputs) to int32 (n, outputs); of a convolution, (n, c, h, w) to (n, c, h, w)."""
@@ -135,10 +133,8 @@ def integer_only(model: nn.Module) -> nn.Module:
     for stage, layer in zip(chain, layers, strict=True):
         _check_layer(stage.name, layer)
     grids = [_entering(layer) for layer in layers]
-    behind = zip(layers, chain, [*grids[1:], None], strict=True)
-    return IntegerNetwork(
-        grids[0], [IntegerLayer(layer, stage.before, grid, stage.relu) for layer, stage, grid in behind]
-    ).eval()
+    following = zip(chain, layers, [*grids[1:], None], strict=True)
+    return IntegerNetwork(grids[0], [IntegerLayer(stage, layer, grid) for stage, layer, grid in following]).eval()
 
 
 def fixed_point(real: Tensor) -> tuple[Tensor, Tensor]:

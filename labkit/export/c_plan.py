@@ -93,14 +93,15 @@ class Layer:
         return (self.columns, self.rows) if self.stored.turned else (self.rows, self.columns)
 
 
-def plan(network: IntegerNetwork, names: list[str], example: Tensor, coders: Collection[str]) -> list[Layer]:
-    """Every layer of `network`, by name, for inputs shaped as `example` (n, …). ValueError names one that C refuses."""
+def plan(network: IntegerNetwork, example: Tensor, coders: Collection[str]) -> list[Layer]:
+    """Every layer of `network` for inputs shaped as `example` (n, …). ValueError names one that C refuses."""
     layers = [cast(IntegerLayer, layer) for layer in network.layers]
     if any(isinstance(move, nn.MaxPool2d) for move in layers[0].before):
-        raise ValueError(f"max-pooling comes before {names[0]}, the first layer; allowed in C: after a layer")
+        raise ValueError(f"max-pooling comes before {layers[0].name}, the first layer; allowed in C: after a layer")
     afters = [*(list(layer.before) for layer in layers[1:]), []]
     x, planned = torch.empty(2, *example.shape[1:], device="meta"), list[Layer]()  # has a shape and no values
-    for name, layer, after in zip(names, layers, afters, strict=True):
+    for layer, after in zip(layers, afters, strict=True):
+        name = layer.name
         _check_numbers(name, layer)
         with running(network, "example", example):
             entering = layer.before(x)

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from labkit import _check
 from labkit._files import replace
-from labkit._module import unwrapped
-from labkit.compress import integer
-from labkit.compress.integer import IntegerNetwork
+from labkit.compress.integer import IntegerNetwork, integer_only
 from labkit.export import c_text
 from labkit.export.c_plan import plan
 from labkit.store import CODERS, QUICK
@@ -64,9 +62,8 @@ def c(
     _check.known("coders", coders, CODERS)
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(f"name is {_check.shown(name)}; allowed: a letter, then letters, digits or _")
-    network = cast(IntegerNetwork, integer.integer_only(model))
-    names = [stage.name for stage in integer._chain(unwrapped(model))]
-    layers = plan(network, names, example, coders)
+    network = cast(IntegerNetwork, integer_only(model))
+    layers = plan(network, example, coders)
     maps = None if pixels is None else c_text.pixel_maps(network.grid, tuple(example.shape[1:]), *pixels)
     replace(path, [c_text.header(name, network, layers, maps).encode()])
     return Path(path)

@@ -99,23 +99,29 @@ def onnx_outputs(path: str | Path, x: Tensor, *, optimize: bool = False) -> Tens
         >>> torch.allclose(outputs, model(x), atol=1e-5)
         True
     """
-    import onnxruntime
-
     _check.kind(str | Path, path=path)
     _check.filled(x=x)
     _check.flags(optimize=optimize)
     file = Path(path).read_bytes()
-    options = onnxruntime.SessionOptions()
-    level = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(file, options)
+        session = session_of(file, optimize)
         entering = session.get_inputs()[0].name
         outputs = [session.run(None, {entering: part.numpy()})[0] for part in x.detach().split(BATCH)]
     except Exception as error:  # onnxruntime's exceptions have no class in common
         said = f"{path} does not run on x of the shape {tuple(x.shape)} and the dtype {x.dtype}"
         raise ValueError(f"{said}; onnxruntime says: {error}") from error
     return torch.cat([torch.from_numpy(output) for output in outputs])
+
+
+def session_of(file: bytes, optimize: bool, threads: int = 0) -> Any:
+    """An onnxruntime session for the bytes of an ONNX file; with 0 threads it chooses their number."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(file, options)
 
 
 def _check_run(network: nn.Module, two: Tensor) -> None:

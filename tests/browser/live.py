@@ -2,6 +2,7 @@
 
 import re
 from contextlib import contextmanager
+from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
 
@@ -58,6 +59,16 @@ def answered(panel):
     seen = None
     while seen != (seen := (alt(panel), panel.locator(".labkit-status").text_content())):
         page.wait_for_timeout(1_000)
+
+
+def saved(panel, folder):
+    """The file that the panel saves, in `folder`."""
+    panel.locator(".labkit-more summary").click()
+    with panel.page.expect_download() as download:
+        panel.get_by_role("button", name="save file").click()
+    path = Path(folder) / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
 
 
 def settle(panel):

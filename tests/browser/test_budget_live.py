@@ -1,12 +1,10 @@
 """Panel 12 in a browser: the file meets the budget, its figures are recomputed, and it can be saved."""
 
-from pathlib import Path
-
 import pytest
 
 import labkit as lk
 from labkit.budget import loss_of, sample
-from tests.browser.live import ONE_THREAD, alt, card, handle, told, trained_panel, waited
+from tests.browser.live import ONE_THREAD, alt, card, handle, saved, told, trained_panel, waited
 
 pytestmark = pytest.mark.browser
 
@@ -15,16 +13,6 @@ pytestmark = pytest.mark.browser
 def panel(url, chrome, notebooks):
     with trained_panel(url, chrome, notebooks, ONE_THREAD + "lk.explore.budget()", "the search has ended") as found:
         yield found
-
-
-def saved(panel, folder):
-    """The file that the panel saves."""
-    panel.locator(".labkit-more summary").click()
-    with panel.page.expect_download() as download:
-        panel.get_by_role("button", name="save file").click()
-    path = Path(folder) / "saved.lk"
-    download.value.save_as(path)
-    return path
 
 
 def test_a_move_gives_a_file_within_the_budget_and_its_figures_are_recomputed(panel, tmp_path):

@@ -1,11 +1,9 @@
 """Panel 13 in a browser: a format chosen from a menu is written; the file that it saves has the bytes it shows."""
 
-from pathlib import Path
-
 import pytest
 
 import labkit as lk
-from tests.browser.live import ONE_THREAD, alt, card, opened, told
+from tests.browser.live import ONE_THREAD, alt, card, opened, saved, told
 
 pytestmark = pytest.mark.browser
 
@@ -14,15 +12,6 @@ pytestmark = pytest.mark.browser
 def panel(url, chrome, notebooks):
     with opened(url, chrome, notebooks, "ship", ONE_THREAD + "lk.explore.ship_it()") as found:
         yield found
-
-
-def saved(panel, folder):
-    panel.locator(".labkit-more summary").click()
-    with panel.page.expect_download() as download:
-        panel.get_by_role("button", name="save file").click()
-    path = Path(folder) / download.value.suggested_filename
-    download.value.save_as(path)
-    return path
 
 
 def test_the_first_file_is_that_of_labkit(panel, tmp_path):

@@ -10,24 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.embedded import INFER
 from labkit.compress.grid import to_integers
 from labkit.compress.integer import IntegerLayer, integer_only
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 SANITIZED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 MODES = ((), ("-DNETWORK_UNPACK",))
-
-INFER = """
-int main(void) {
-    static uint8_t input[NETWORK_INPUTS];
-    static int32_t logits[NETWORK_LOGITS];
-    while (fread(input, 1, sizeof input, stdin) == sizeof input) {
-        network_infer(input, logits);
-        fwrite(logits, 1, sizeof logits, stdout);
-    }
-    return 0;
-}
-"""
 
 
 def compiler():

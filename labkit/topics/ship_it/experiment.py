@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from labkit import store
 from labkit._module import evaluating
-from labkit.compress.fold import fold_batchnorm
+from labkit.compress.fold import folded
 from labkit.compress.grid import to_integers
 from labkit.compress.integer import IntegerNetwork, integer_only
 from labkit.compress.quantize import quantize
 from labkit.compress.structured import prune_channels
 from labkit.data import Data, Split, take
 from labkit.export import c, onnx
+from labkit.export.to_onnx import session_of
 from labkit.measure import macs
 
 NETWORKS = (("lenet-5", "mnist"), ("lenet-300-100", "mnist"), ("resnet-20", "cifar10"), ("mobilenet", "cifar10"))
@@ -86,11 +87,7 @@ def torch_run(model: nn.Module) -> Run:
 
 def onnx_run(raw: bytes) -> Run:
     """The ONNX file `raw` in onnxruntime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(raw, options)
+    session = session_of(raw, optimize=True, threads=torch.get_num_threads())
     name = session.get_inputs()[0].name
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
@@ -101,12 +98,6 @@ def rounded(model: nn.Module, data: Data, bits: int, activation_bits: int | None
     return quantize(
         folded(model), bits, granularity="channel", activation_bits=activation_bits, calibration=few
     )  # fmt: skip
-
-
-def folded(model: nn.Module) -> nn.Module:
-    """BatchNorm folded into the layers before, as every runtime does."""
-    norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
-    return fold_batchnorm(model) if norms else model
 
 
 def half_the_macs(model: nn.Module, data: Data) -> nn.Module:
@@ -121,9 +112,9 @@ def half_the_macs(model: nn.Module, data: Data) -> nn.Module:
 
 
 FORMATS: dict[str, Callable[[nn.Module, Data], Shipped]] = {
-    "labkit, float32": lambda model, data: labkit_file(model, data),
+    "labkit, float32": labkit_file,
     "labkit, 4 bits": lambda model, data: labkit_file(quantize(model, 4), data),
-    "ONNX, float32": lambda model, data: onnx_file(model, data),
+    "ONNX, float32": onnx_file,
     "ONNX, weights 8 bits": lambda model, data: onnx_file(rounded(model, data, 8), data),
     "ONNX, weights 4 bits": lambda model, data: onnx_file(rounded(model, data, 4), data),
     # 7 bits: with 8, an x86 processor without VNNI clamps sums, and the accuracy would depend on the processor

@@ -10,7 +10,7 @@ from torch import nn
 from labkit.budget import METHODS, improve, loss_of, measure_parts, sample, size_bytes, spend, trimmed
 from labkit.budget.choices import Allocation, Choices, Table, weight_choices
 from labkit.compress.compose import as_stored
-from labkit.compress.fold import fold_batchnorm
+from labkit.compress.fold import folded
 from labkit.data import Data, Split, load_data
 from labkit.measure import accuracy
 from labkit.sweep import run_and_ship
@@ -21,15 +21,9 @@ NETWORKS = (("lenet-300-100", "mnist"), ("lenet-5", "mnist"))  # whose parts are
 IMAGES = 500  # of train, on which damage is measured
 
 
-def start_of(model: nn.Module) -> nn.Module:
-    """The network that a budget is spent on: BatchNorm, four vectors a layer, is folded into the layer before it."""
-    has_norms = any(type(part).__name__.startswith("BatchNorm") for part in model.modules())
-    return fold_batchnorm(model) if has_norms else model
-
-
 def table_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Every weight of a checkpoint in every setting, alone: its bytes, and the rise of the loss on train images."""
-    model, data = start_of(load_model(model_name, data_name)), load_data(data_name)
+    model, data = folded(load_model(model_name, data_name)), load_data(data_name)
     choices, calibration = weight_choices(model), sample(data.train, IMAGES, 0)
     dense, numbers = loss_of(model, calibration), {tuple(row.values()): s for s, row in enumerate(choices.settings)}
 
@@ -64,7 +58,7 @@ def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     The seed draws the images on which damage is measured, and the order of the training. Nothing is chosen by the test
     scores: they are there to be compared.
     """
-    model, data = start_of(load_model(model_name, data_name)), load_data(data_name)
+    model, data = folded(load_model(model_name, data_name)), load_data(data_name)
     table = functools.cache(functools.partial(_table, model, data))
 
     def run(budget: int, way: str, epochs: int, seed: int) -> dict[str, Any]:

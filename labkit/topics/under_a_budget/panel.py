@@ -13,6 +13,7 @@ from torch import nn
 from labkit import drawing
 from labkit.budget import METHODS, improve, loss_of, measure_parts, sample, size_bytes, spend
 from labkit.budget.choices import Allocation, Table, weight_choices
+from labkit.compress.fold import folded
 from labkit.data import Data, Split
 from labkit.live import words
 from labkit.live.baseline import Baseline
@@ -81,7 +82,7 @@ class UnderABudget(CompressionView):
     def parts(self, dense: Baseline) -> Parts:
         """Every part alone: as shipped, else measured, once."""
         if id(dense) not in self._parts:
-            model, rows = experiment.start_of(dense.model), dense.sweep("parts")
+            model, rows = folded(dense.model), dense.sweep("parts")
             few = sample(dense.data.train, min(experiment.IMAGES, len(dense.data.train)), 0)
             if len(rows):
                 table = experiment.table_from(weight_choices(model), rows)
