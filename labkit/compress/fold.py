@@ -2,7 +2,8 @@
 
     γ (W x + b - μ) / √(σ² + ε) + β  =  (f W) x + f (b - μ) + β        f = γ / √(σ² + ε)
 
-The network computes the same, with one vector per layer instead of four (Jacob et al. 2018, section 3.2).
+The network computes the same, with one vector per layer instead of four (Jacob et al. 2018, section 3.2). The integers
+of a quantized layer stay, and the scale takes the factor: f (q - zero_point) scale = (q - zero_point) (f scale).
 """
 
 from typing import cast
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from labkit import _check
-from labkit.compress import _weights
+from labkit.compress import _weights, quantize
+from labkit.compress.grid import Grid, in_groups
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # their weights have one row per output channel
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -23,7 +25,8 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     γ (W x + b - μ) / √(σ² + ε) + β = (f W) x + f (b - μ) + β, with f = γ / √(σ² + ε) (Jacob et al. 2018, section 3.2).
 
     Args:
-        model: its layers are found by tracing it with torch.fx.
+        model: its layers are found by tracing it with torch.fx. A quantized layer keeps its integers, and its scale
+            takes the factor of each channel.
 
     Returns:
         A new model. BatchNorm works along dimension 1, a linear layer along the last: a folded linear layer takes
@@ -32,7 +35,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
 
     Raises:
         ValueError: names a BatchNorm without a linear layer or convolution of its own before it, or without running
-            statistics; a quantized or shared layer; or why tracing failed.
+            statistics; a layer whose weights are tied, shared values, or train for a grid; or why tracing failed.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4, eps=0.5)).eval()
@@ -54,9 +57,12 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """`fold_batchnorm` of a model that has a BatchNorm; any other model itself."""
+    """`fold_batchnorm` of a model whose BatchNorms it can fold; any other model itself."""
     _check.kind(nn.Module, model=model)
-    return fold_batchnorm(model) if any(isinstance(part, NORMS) for part in model.modules()) else model
+    try:
+        return fold_batchnorm(model)
+    except ValueError:
+        return model
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -74,10 +80,39 @@ def _fold(layer: nn.Module, norm: nn.BatchNorm2d) -> None:
     factor, shift = scale_and_shift(norm)
     weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, layer.bias)
     shift = shift if bias is None else shift + factor * bias.double()
-    rows = factor.view(-1, *[1] * (weight.ndim - 1))
-    layer.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), weight.requires_grad)
+    if stored := _integers(layer):
+        quantize.install(layer, "weight", *_scaled(*stored, factor))
+    else:
+        rows = factor.view(-1, *[1] * (weight.ndim - 1))
+        layer.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), weight.requires_grad)
     layer.bias = nn.Parameter(shift.to(weight.dtype), weight.requires_grad if bias is None else bias.requires_grad)
     layer.register_forward_pre_hook(_check_axis)
+
+
+def _integers(layer: nn.Module) -> tuple[Tensor, Grid] | None:
+    """The integers of a quantized layer and their grid."""
+    stored = _weights.parametrizations(layer).get("weight")
+    if stored is None or not isinstance(stored[0], quantize.Dequantize):
+        return None
+    return cast(Tensor, stored.original), stored[0].grid
+
+
+def _scaled(q: Tensor, grid: Grid, factor: Tensor) -> tuple[Tensor, Grid]:
+    """Integers and grid of the weight times `factor`, one number per row of q.
+
+    Where the factor is negative, the integers change their sign. -2^(bits - 1) has no counterpart on a symmetric grid;
+    then the grid becomes affine, and q and zero_point of these rows are counted from its other end.
+    """
+    per_row = factor.view(-1, *[1] * (q.ndim - 1))  # as it broadcasts to q
+    per_scale = (factor.view(len(q), 1) if in_groups(grid, tuple(q.shape)) else per_row).to(grid.scale.dtype)
+    scale = (grid.scale * per_scale.abs()).clamp(min=torch.finfo(grid.scale.dtype).tiny)
+    zero_point, q, symmetric = grid.zero_point.expand_as(scale), q.int(), grid.symmetric
+    if symmetric and int(torch.where(per_row < 0, -q, q).max()) > grid.quant_max:
+        symmetric, q, zero_point = False, q - grid.quant_min, zero_point - grid.quant_min
+    last = 0 if symmetric else 2**grid.bits - 1
+    q = torch.where(per_row < 0, last - q, q).to(torch.int8 if symmetric else torch.uint8)
+    zero_point = torch.where(per_scale < 0, last - zero_point, zero_point)
+    return q, Grid(scale, zero_point, grid.bits, symmetric, grid.dtype)
 
 
 def _check_axis(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -125,7 +160,8 @@ def _check_pair(model: nn.Module, layer: str | None, norm: str) -> None:
     if module.running_mean is None:
         raise ValueError(f"{norm} cannot be folded: it keeps no running statistics")
     owner = model.get_submodule(layer)
-    if "weight" not in owner._parameters or len(_weights.sharers(model, f"{layer}.weight")) > 1:
-        raise ValueError(f"{layer}.weight is parametrized or shared: fold {norm} before you quantize or tie it")
+    own = "weight" in owner._parameters or _integers(owner) is not None
+    if not own or len(_weights.sharers(model, f"{layer}.weight")) > 1:
+        raise ValueError(f"{layer}.weight is tied, shared or trains for a grid: fold {norm} before that")
     if len(cast(Tensor, owner.weight)) != module.num_features:
         raise ValueError(f"{norm} cannot be folded: its channels are not the outputs of {layer}")

@@ -8,9 +8,13 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from labkit._module import evaluating
+from labkit.compress._weights import weights
+from labkit.compress.codebook import share_weights
 from labkit.compress.fold import fold_batchnorm
+from labkit.compress.fold import folded as folded_where_possible
 from labkit.compress.magnitude import masks_of, prune
-from labkit.compress.parts import parts
+from labkit.compress.parts import Quantized, parts
+from labkit.compress.qat import prepare_qat
 from labkit.compress.quantize import quantize
 from labkit.models import build
 from labkit.store import check_equal, decode, encode
@@ -69,6 +73,46 @@ def test_it_is_what_torch_fuses():
         assert torch.allclose(folded[i].bias, theirs.bias, atol=1e-6)
 
 
+GRIDS = {
+    "tensor": dict(bits=4),
+    "tensor, affine": dict(bits=3, symmetric=False),
+    "channel": dict(bits=2, granularity="channel"),
+    "group": dict(bits=8, granularity="group", group_size=2),
+    "sign": dict(bits=1),
+    "sign, affine": dict(bits=1, symmetric=False),
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("signs", ["positive", "mixed", "zero"])
+def test_integers_stay_and_the_scale_takes_the_factor(grid, kind, signs):
+    how, shape = MODELS[kind]
+    model, settings = lively(how(), *shape), GRIDS[grid]
+    if any(len(w[0].flatten()) % settings.get("group_size", 1) for w in weights(model).values()):
+        pytest.skip("rows that no group divides")
+    for norm in (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine):
+        factors = {"positive": norm.weight.abs() + 0.1, "mixed": norm.weight - 1, "zero": norm.weight * 0}
+        norm.weight = nn.Parameter(factors[signs].detach())
+    small = quantize(model, **settings)
+    folded, x = fold_batchnorm(small), torch.randn(7, *shape)
+    with torch.no_grad():
+        assert torch.allclose(folded(x), small(x), atol=1e-4, rtol=1e-4)
+    for name, part in parts(small).items():
+        if isinstance(part, Quantized) and signs == "positive":
+            assert parts(folded)[name].q.equal(part.q)
+        if isinstance(part, Quantized):
+            assert parts(folded)[name].grid.bits == part.grid.bits
+    check_equal(decode(encode(folded), fold_batchnorm(model)), folded)
+
+
+def test_folded_says_when_it_folds():
+    model = lively(chain(), 2, 8, 8)
+    assert type(folded_where_possible(model)[1]) is nn.Identity
+    for left in (nn.Linear(2, 2), nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 1, 1)), prepare_qat(model, 4)):
+        assert folded_where_possible(left) is left
+
+
 def test_zeros_stay_zeros():
     model = prune(lively(chain(), 2, 8, 8), 0.5)
     masks = masks_of(model)
@@ -110,6 +154,7 @@ class Again(Forked):
         return self.conv(self.bn(self.conv(x))[:, :1])
 
 
+FIRST = "0.weight is tied, shared or trains for a grid: fold 1 before that"
 ALONE = "cannot be folded: it needs a linear layer or convolution before it, of its own"
 
 
@@ -127,10 +172,9 @@ REFUSED = {
     "output used twice": (Forked, f"bn {ALONE}"),
     "layer used twice": (Again, f"bn {ALONE}"),
     "no statistics": (lambda: chain(track_running_stats=False), "1 cannot be folded: it keeps no running statistics"),
-    "quantized": (
-        lambda: quantize(chain(), 8), "0.weight is parametrized or shared: fold 1 before you quantize or tie it",
-    ),
-    "tied": (tied, "0.weight is parametrized or shared: fold 1 before you quantize or tie it"),
+    "shared values": (lambda: share_weights(chain(), 2), FIRST),
+    "trains for a grid": (lambda: prepare_qat(chain(), 4), FIRST),
+    "tied": (tied, FIRST),
     "another axis": (
         lambda: nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(7)),
         "1 cannot be folded: its channels are not the outputs of 0",
@@ -171,5 +215,4 @@ def test_frozen_weights_stay_frozen():
 
 def test_a_weight_that_an_old_hook_computes_is_named(refuses):
     model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(1, 2, 1)), nn.BatchNorm2d(2)).eval()
-    said = "0.weight is parametrized or shared: fold 1 before you quantize or tie it"
-    refuses(ValueError, said, fold_batchnorm, model)
+    refuses(ValueError, FIRST, fold_batchnorm, model)
