@@ -322,7 +322,7 @@ SWEEP = [
                            group="g", method="m", base="a")),
 ]  # fmt: skip
 OTHER = ("article_mlp", "optimizers", "your_model")  # panels that take something else
-CHOICES = weight_choices(MODEL, (0, 0.5), (4, 8), (100,))
+CHOICES = weight_choices(MODEL, dict(sparsity=(0, 0.5), bits=(8, 4), percentile=(100,)))
 TABLE = lk.budget.measure_parts(MODEL, SPLIT, choices=CHOICES, progress=False)
 BUDGET = [
     Case(lk.fit_budget, dict(model=MODEL, data=DATA, budget=600, images=64, tries=2, progress=False, table=TABLE),
@@ -337,6 +337,7 @@ EXPORT = [
     Case(lk.export.onnx_outputs, dict(path=lk.export.onnx(MODEL, SPLIT.x, FOLDER / "good.onnx"), x=SPLIT.x)),
     Case(lk.export.c, dict(model=ROUNDED, example=SPLIT.x, path=FOLDER / "net.h"),
          {"name": "text", "coders": "names"}, free=("pixels",)),
+    Case(lk.export.size_table, dict(model=MODEL, example=SPLIT.x)),
     Case(lk.export.has_vnni, {}),
 ]  # fmt: skip
 PANELS = [getattr(explore, name) for name in explore.__all__ if name not in OTHER]

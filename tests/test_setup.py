@@ -23,7 +23,7 @@ HOSTS = ["py" + "pi.org", "python" + "hosted.org", "npm" + "js.org", "debian" + 
 
 def bounds(requirements):
     """{"numpy": ("=", "2.2")} of "numpy>=2.2"; a pin "==" counts as conda's "="."""
-    split = [re.fullmatch(r"([\w-]+)(>?=)=?([\d.]+)(=cpu\*)?", r).groups() for r in requirements]
+    split = [re.fullmatch(r"([\w-]+)(>?=)=?([\d.]+(?:,<[\d.]+)?)(=cpu\*)?", r).groups() for r in requirements]
     return {name: (how, version) for name, how, version, _ in split}
 
 

@@ -17,20 +17,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from labkit import _check
-from labkit._module import evaluating, fastest_layout, running
+from labkit._module import clone, evaluating, fastest_layout, running
 from labkit.budget.allocate import greedy, linear_program, uniform
 from labkit.budget.choices import Allocation, Choices, Table, unit_choices, weight_choices
 from labkit.budget.swaps import swaps
 from labkit.compress.compose import as_stored
-from labkit.compress.magnitude import prune, sparsity_of
+from labkit.compress.fold import folded
+from labkit.compress.qat import floats_of
 from labkit.data import Data, Split
 from labkit.losses import Loss, cross_entropy
 from labkit.measure import latency_ms, macs, size_bytes
-from labkit.train import fit
+from labkit.optim import Hook, Hooks, Step
+from labkit.train import fit, hooks_of
 
 BY = ("bytes", "macs", "latency")
 METHODS = {"uniform": uniform, "greedy": greedy, "linear program": linear_program}
@@ -69,7 +71,8 @@ def fit_budget(
         images: of train, drawn with `seed`, on which damage is measured.
         tries: how many joint networks the swaps may measure; 0 makes none.
         loss: loss(model, x, y), as in `fit`.
-        epochs: of training afterwards, with zeros and grids held; what the file grows by is pruned again.
+        epochs: of training afterwards, for the grids and with the zeros held; what the file grows by is pruned again
+            after every epoch.
         lr: the peak learning rate of that training.
         seed: draws the images and the order of the training.
         progress: show bars.
@@ -77,9 +80,10 @@ def fit_budget(
         **settings: of `fit`, for the training.
 
     Returns:
-        The new model, and a table of its parts: part, size (weights or units), its settings, price and damage.
-        The attrs hold budget, by, cost (of the whole, as it is), predicted and measured (the rise of the calibration
-        loss: the sum of the damages, and that of the joint network), chosen, and candidates, a record for each.
+        The new model, and a table of its parts: part, size (weights or units), its settings, price and damage. Under a
+        budget of bytes BatchNorm is folded, where it can be. The attrs hold budget, by, cost (of the whole, as it is),
+        predicted and measured (the rise of the calibration loss: the sum of the damages, and that of the joint
+        network), chosen, and candidates, a record for each.
 
     Raises:
         ValueError: no allocation is so cheap; it names the cheapest. Or a setting is out of range.
@@ -122,9 +126,7 @@ def fit_budget(
     small = choices.build(found[chosen])
     if epochs:
         how: dict[str, Any] = dict(epochs=epochs, lr=lr, loss=loss, seed=seed, progress=progress, cancel=cancel)
-        trained, _ = fit(choices.prepare(found[chosen]), data.train, **how | settings)
-        small = as_stored(trained)
-        small = trimmed(small, cost, budget) if by == "bytes" else small  # a zero costs as many MACs as a weight
+        small = trained(choices.prepare(found[chosen]), data.train, cost, budget, **how | settings)
     parts = table.rows(found[chosen])
     parts.attrs = candidates[chosen] | dict(budget=budget, by=by, cost=cost(small), chosen=chosen)
     parts.attrs["candidates"] = candidates
@@ -239,15 +241,62 @@ def improve(
     return swaps(table, start, fits, lambda allocation: joint(build(allocation)))
 
 
+def trained(
+    model: nn.Module, train: Split, cost: Cost, budget: float, *, after_step: Hooks = (), **settings: Any
+) -> nn.Module:  # fmt: skip
+    """Train a prepared network under its budget; `settings` are those of `fit`.
+
+    Training spreads the weights over their levels, so that the file grows: see `trimmed`. A network of fewer units
+    trains as it is, since a zero takes as many MACs as any weight.
+    """
+    if not floats_of(model):
+        return fit(model, train, after_step=after_step, **settings)[0]
+    hooks = [*hooks_of(after_step), trimming(cost, budget)]
+    return finished(trimmed(fit(model, train, after_step=hooks, **settings)[0], cost, budget))
+
+
 def trimmed(model: nn.Module, cost: Cost, budget: float) -> nn.Module:
-    """The model, with as few more of its smallest weights set to zero as make it fit the budget."""
-    if cost(model) <= budget:
+    """A network that trains for its grids, with as few more weights at zero as make its file fit the budget.
+
+    Those go first that are the fewest steps of their grid away from 0.
+    """
+
+    def without(steps: float) -> nn.Module:
+        small = clone(model)
+        for floats, grid in floats_of(small).values():
+            floats[floats.abs() < steps * grid.scale] = 0
+        return small
+
+    low, high, best = 0.5, 256.0, None  # steps: what is nearer to 0 than half a step is rounded to 0 anyway
+    if cost(finished(model)) <= budget:
         return model
-    low, high, best = sparsity_of(model), 1.0, None
     for _ in range(12):
-        sparsity = (low + high) / 2
-        small = prune(model, sparsity)
-        low, high, best = (low, sparsity, small) if cost(small) <= budget else (sparsity, high, best)
+        steps = math.sqrt(low * high)
+        small = without(steps)
+        low, high, best = (low, steps, small) if cost(finished(small)) <= budget else (steps, high, best)
     if best is None:
         raise ValueError(f"budget is {budget:,g}; allowed: more, as the trained network needs more without any weight")
     return best
+
+
+def trimming(cost: Cost, budget: float) -> Hook:
+    """A hook for `fit`: `trimmed` after every epoch; what has become zero stays zero."""
+    gone: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def hook(model: nn.Module, step: Step) -> None:
+        floats = {name: floats for name, (floats, _) in floats_of(model).items()}
+        for name, zeros in gone.items():
+            floats[name][zeros] = 0  # the optimizer's momentum has moved it
+        if step.ends_epoch:
+            fitting = floats_of(trimmed(model, cost, budget))
+            for name, (smaller, _) in fitting.items():
+                floats[name].copy_(smaller)
+                gone[name] = smaller == 0
+
+    return hook
+
+
+def finished(model: nn.Module) -> nn.Module:
+    """What a file holds of a network that trains for its grids: integers, and no BatchNorm where it can be folded."""
+    return folded(as_stored(model))

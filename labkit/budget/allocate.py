@@ -16,16 +16,17 @@ def linear_program(price: np.ndarray, damage: np.ndarray, budget: float) -> Allo
 
     x_ps is 1 where part p takes setting s, so that Σ_s x_ps = 1 for each p. HiGHS solves it (Huangfu & Hall 2018).
     """
-    from scipy.optimize import Bounds, LinearConstraint, milp  # takes a fifth of a second
+    import highspy  # loaded when it is needed
 
-    parts, settings = price.shape
-    one_each = LinearConstraint(np.kron(np.eye(parts), np.ones(settings)), 1, 1)
-    affordable = LinearConstraint(price.reshape(1, -1), -np.inf, budget)
-    found = milp(  # with presolve, HiGHS prints lines of its own to stdout
-        damage.ravel(), integrality=1, bounds=Bounds(0, 1), constraints=[one_each, affordable],
-        options={"presolve": False},
-    )  # fmt: skip
-    return None if found.x is None else tuple(int(s) for s in found.x.reshape(price.shape).argmax(1))
+    if price.min(1).sum() > budget:
+        return None
+    solver = highspy.Highs()
+    solver.silent()
+    x = np.array(solver.addBinaries(*price.shape)).reshape(price.shape)
+    solver.addConstrs(solver.qsum(row) == 1 for row in x)
+    solver.addConstr(solver.qsum((price * x).ravel()) <= budget)
+    solver.minimize(solver.qsum((damage * x).ravel()))
+    return tuple(int(s) for s in solver.vals(x).argmax(1))
 
 
 def greedy(price: np.ndarray, damage: np.ndarray, budget: float) -> Allocation | None:

@@ -5,7 +5,7 @@ removed together (MACs and latency). An allocation gives the number of a setting
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from labkit import _check
 from labkit.compress import _weights
 from labkit.compress._channels import channels, families, remove
+from labkit.compress.fold import folded
 from labkit.compress.magnitude import prune
 from labkit.compress.parts import Part, assemble, parts
 from labkit.compress.qat import prepare_qat
@@ -26,9 +26,15 @@ from labkit.store.coding import QUICK
 from labkit.store.file import describe
 
 Allocation = tuple[int, ...]  # the number of a setting for each part, in the order of the parts
-SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.99)
-BITS = (2, 3, 4, 6, 8)
-PERCENTILES = (100.0, 98.0)  # that clip the grid: a wide one rounds more weights to 0, which costs fewer bytes
+# a percentile clips the grid of a weight: a wide grid rounds more weights to 0, which costs fewer bytes
+FINE: dict[str, Sequence[Any]] = dict(
+    sparsity=(0.0, 0.3, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.99), bits=(8, 6, 4, 3, 2), percentile=(100.0, 98.0)
+)
+# for a network of many weights: 60 settings each, and their combinations lie close together all the same
+ROUGH: dict[str, Sequence[Any]] = dict(
+    sparsity=(0.0, 0.5, 0.7, 0.8, 0.9), bits=(6, 4, 3, 2), percentile=(100.0, 98.0, 90.0)
+)
+MANY = 12  # weights
 FRACTIONS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)  # of the units of a family that are removed
 
 
@@ -46,27 +52,25 @@ class Choices:
 
 
 def weight_choices(
-    model: nn.Module,
-    sparsities: Sequence[float] = SPARSITIES,
-    bits: Sequence[int] = BITS,
-    percentiles: Sequence[float] = PERCENTILES,
-    granularity: str = "tensor",
+    model: nn.Module, settings: Mapping[str, Sequence[Any]] | None = None, granularity: str = "tensor"
 ) -> Choices:
-    """Each weight is pruned by magnitude, then rounded; the price is the bytes of its part of the file."""
-    for i, sparsity in enumerate(sparsities):
-        _check.number(f"sparsities[{i}]", sparsity, 0, 1, open_high=True)
-    every = itertools.product(sparsities, sorted(bits)[::-1], percentiles)
-    settings: list[dict[str, Any]] = [dict(sparsity=s, bits=b, percentile=p) for s, b, p in every]
+    """Each weight is pruned by magnitude, then rounded; the price is the bytes of its part of the file.
+
+    `settings` holds the values of sparsity, bits and percentile, of which every combination is a setting; by default
+    FINE, for MANY weights ROUGH. BatchNorm is folded into the scales of the network that is built, where it can be.
+    """
     dense, names = parts(model), list(_weights.weights(model))
+    values = settings or (ROUGH if len(names) >= MANY else FINE)
+    every = [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
     made: dict[tuple[int, int], Part] = {}
 
     def part(p: int, s: int) -> Part:
         if (p, s) not in made:
-            made[p, s] = parts(changed(model, names[p], **settings[s], granularity=granularity))[names[p]]
+            made[p, s] = parts(changed(model, names[p], **every[s], granularity=granularity))[names[p]]
         return made[p, s]
 
     def build(allocation: Allocation) -> nn.Module:
-        return assemble(model, dense | {names[p]: part(p, s) for p, s in enumerate(allocation)})
+        return folded(assemble(model, dense | {names[p]: part(p, s) for p, s in enumerate(allocation)}))
 
     def alone(p: int, s: int) -> nn.Module:
         return assemble(model, dense | {names[p]: part(p, s)})
@@ -76,14 +80,14 @@ def weight_choices(
         return len(head) + sum(len(entry.raw) for entry in entries)
 
     def prepare(allocation: Allocation) -> nn.Module:
-        rows = {name: settings[s] for name, s in zip(names, allocation, strict=True)}
+        rows = {name: every[s] for name, s in zip(names, allocation, strict=True)}
         small = prune(model, {name: row["sparsity"] for name, row in rows.items()})
         for name, row in rows.items():
             how = dict(percentile=row["percentile"], granularity=granularity)
             small = prepare_qat(small, row["bits"], layers=[name], **how)
         return small
 
-    return Choices(names, settings, build, alone, price, prepare, [dense[name].shape.numel() for name in names])
+    return Choices(names, every, build, alone, price, prepare, [dense[name].shape.numel() for name in names])
 
 
 def changed(model: nn.Module, name: str, sparsity: float, granularity: str, **how: Any) -> nn.Module:

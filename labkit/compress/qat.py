@@ -137,6 +137,13 @@ def on_grids(model: nn.Module) -> list[str]:
     return [name for name in _weights.weights(model) if _prepared(model, name)]
 
 
+def floats_of(model: nn.Module) -> dict[str, tuple[Tensor, Grid]]:
+    """Of every weight that trains for a grid: the floats, not a copy of them, and the present grid."""
+    model = _weights.opened(model)
+    prepared = {name: stored for name in on_grids(model) if (stored := _prepared(model, name))}
+    return {name: (original, rule.grid(original)) for name, (rule, original) in prepared.items()}
+
+
 def finish_qat(model: nn.Module) -> nn.Module:
     """A new model with the integers that `model`, made by `prepare_qat`, computed with: equal outputs, bit for bit.
 
@@ -159,11 +166,10 @@ def finish_qat(model: nn.Module) -> nn.Module:
         (torch.float32, torch.int8)
     """
     model = clone(_weights.opened(model))
-    trained = {name: stored for name in on_grids(model) if (stored := _prepared(model, name))}
+    trained = floats_of(model)
     if not trained:
         raise ValueError(f"no weight of {type(model).__name__} trains for a grid; give what prepare_qat made")
-    for name, (rule, original) in trained.items():
-        grid = rule.grid(original)
+    for name, (original, grid) in trained.items():
         quantize.install(model, name, to_integers(original, grid), grid)
     return model
 

@@ -478,3 +478,13 @@ def test_other_threads_may_use_torch_while_a_network_is_exported(tmp_path):
     thread.join()
     assert failed == []
     assert path.exists()
+
+
+def test_the_onnx_file_stands_beside_our_file(tmp_path):
+    model, x = lk.load_model("lenet-300-100", "mnist"), lk.load_data("mnist").test.x[:2]
+    table = lk.export.size_table(lk.prune(model, 0.9), x).set_index("what")["bytes"]
+    assert table["ONNX file"] == len(lk.export.onnx(lk.prune(model, 0.9), x, tmp_path / "net.onnx").read_bytes())
+    assert table["labkit file"] == len(lk.encode(lk.prune(model, 0.9)))
+    assert table["ONNX file"] == lk.export.size_table(model, x).set_index("what")["bytes"]["ONNX file"]  # zeros stay
+    assert table["labkit file"] < table["ONNX file"] / 4
+    assert table.drop("ONNX file").equals(lk.size_table(lk.prune(model, 0.9)).set_index("what")["bytes"])

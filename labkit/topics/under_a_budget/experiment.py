@@ -7,24 +7,21 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from labkit.budget import METHODS, improve, loss_of, measure_parts, sample, size_bytes, spend, trimmed
-from labkit.budget.choices import Allocation, Choices, Table, weight_choices
-from labkit.compress.compose import as_stored
-from labkit.compress.fold import folded
+from labkit.budget import METHODS, improve, loss_of, measure_parts, sample, size_bytes, spend, trained
+from labkit.budget.choices import MANY, Allocation, Choices, Table, weight_choices
 from labkit.data import Data, Split, load_data
 from labkit.measure import accuracy
 from labkit.sweep import run_and_ship
-from labkit.train import fit
 from labkit.zoo import load_model
 
-NETWORKS = (("lenet-300-100", "mnist"), ("lenet-5", "mnist"))  # whose parts are measured and ship
-IMAGES = 500  # of train, on which damage is measured
+NETWORKS = (("lenet-300-100", "mnist"), ("lenet-5", "mnist"), ("resnet-20", "cifar10"), ("mobilenet", "cifar10"))
 
 
 def table_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Every weight of a checkpoint in every setting, alone: its bytes, and the rise of the loss on train images."""
-    model, data = folded(load_model(model_name, data_name)), load_data(data_name)
-    choices, calibration = weight_choices(model), sample(data.train, IMAGES, 0)
+    model, data = load_model(model_name, data_name), load_data(data_name)
+    choices = weight_choices(model)
+    calibration = sample(data.train, images_for(choices), 0)
     dense, numbers = loss_of(model, calibration), {tuple(row.values()): s for s, row in enumerate(choices.settings)}
 
     def run(part: str, sparsity: float, bits: int, percentile: float) -> dict[str, Any]:
@@ -32,6 +29,11 @@ def table_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         return dict(price=choices.price(p, s), damage=loss_of(choices.alone(p, s), calibration) - dense)
 
     return run_and_ship(run, grid_of(choices), None, "parts", model_name, data_name)
+
+
+def images_for(choices: Choices) -> int:
+    """How many images of train the damage is measured on: fewer where there are many parts."""
+    return 250 if len(choices.parts) >= MANY else 500
 
 
 def grid_of(choices: Choices) -> dict[str, list[Any]]:
@@ -58,7 +60,7 @@ def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     The seed draws the images on which damage is measured, and the order of the training. Nothing is chosen by the test
     scores: they are there to be compared.
     """
-    model, data = folded(load_model(model_name, data_name)), load_data(data_name)
+    model, data = load_model(model_name, data_name), load_data(data_name)
     table = functools.cache(functools.partial(_table, model, data))
 
     def run(budget: int, way: str, epochs: int, seed: int) -> dict[str, Any]:
@@ -67,10 +69,8 @@ def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
         small, dense = known.choices.build(allocation), loss_of(model, calibration)
         rises = dict(predicted=known.predicted(allocation), measured=loss_of(small, calibration) - dense)
         if epochs:
-            trained, _ = fit(
-                known.choices.prepare(allocation), data.train, epochs=epochs, lr=1e-3, seed=seed, progress=False
-            )  # fmt: skip
-            small = trimmed(as_stored(trained), size_bytes, budget)
+            ready = known.choices.prepare(allocation)
+            small = trained(ready, data.train, size_bytes, budget, epochs=epochs, lr=1e-3, seed=seed, progress=False)
         scored = {name: accuracy(small, getattr(data, name))["accuracy"] for name in ("validation", "test")}
         return rises | dict(size_bytes=size_bytes(small)) | scored
 
@@ -80,8 +80,9 @@ def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 def _table(model: nn.Module, data: Data, seed: int) -> tuple[Table, Split]:
     """Every part alone, on the images that `seed` draws."""
-    calibration = sample(data.train, IMAGES, seed)
-    return measure_parts(model, calibration, progress=False), calibration
+    choices = weight_choices(model)
+    calibration = sample(data.train, images_for(choices), seed)
+    return measure_parts(model, calibration, choices=choices, progress=False), calibration
 
 
 def spent(table: Table, calibration: Split, way: str, budget: int) -> Allocation:
@@ -95,15 +96,16 @@ def spent(table: Table, calibration: Split, way: str, budget: int) -> Allocation
     return best
 
 
-COARSE: dict[str, Any] = dict(sparsities=(0, 0.5, 0.8, 0.9, 0.95), bits=(2, 3, 4, 8), percentiles=(100.0,))
+COARSE: dict[str, Any] = dict(sparsity=(0, 0.5, 0.8, 0.9, 0.95), bits=(8, 4, 3, 2), percentile=(100.0,))
 
 
 def optimum_sweep() -> pd.DataFrame:
     """LeNet-300-100 on a coarse grid: all 20³ joint networks measured; the best at each budget, and the ways."""
     names = "lenet-300-100", "mnist"
     model, data = load_model(*names), load_data(names[1])
-    calibration = sample(data.train, IMAGES, 0)
-    table = measure_parts(model, calibration, choices=weight_choices(model, **COARSE), progress=False)
+    choices = weight_choices(model, COARSE)
+    calibration = sample(data.train, images_for(choices), 0)
+    table = measure_parts(model, calibration, choices=choices, progress=False)
     build = table.choices.build
 
     @functools.cache

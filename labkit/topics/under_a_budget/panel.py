@@ -13,7 +13,6 @@ from torch import nn
 from labkit import drawing
 from labkit.budget import METHODS, improve, loss_of, measure_parts, sample, size_bytes, spend
 from labkit.budget.choices import Allocation, Table, weight_choices
-from labkit.compress.fold import folded
 from labkit.data import Data, Split
 from labkit.live import words
 from labkit.live.baseline import Baseline
@@ -82,12 +81,13 @@ class UnderABudget(CompressionView):
     def parts(self, dense: Baseline) -> Parts:
         """Every part alone: as shipped, else measured, once."""
         if id(dense) not in self._parts:
-            model, rows = folded(dense.model), dense.sweep("parts")
-            few = sample(dense.data.train, min(experiment.IMAGES, len(dense.data.train)), 0)
+            model, rows = dense.model, dense.sweep("parts")
+            choices = weight_choices(model, None if len(rows) else experiment.COARSE)
+            few = sample(dense.data.train, min(experiment.images_for(choices), len(dense.data.train)), 0)
             if len(rows):
-                table = experiment.table_from(weight_choices(model), rows)
+                table = experiment.table_from(choices, rows)
             else:
-                table = measure_parts(model, few, choices=weight_choices(model, **experiment.COARSE), progress=False)
+                table = measure_parts(model, few, choices=choices, progress=False)
             self._parts[id(dense)] = Parts(table, few, loss_of(model, few))
         return self._parts[id(dense)]
 
@@ -193,7 +193,7 @@ class UnderABudget(CompressionView):
 
     def made(self, settings: Mapping[str, Any]) -> list[str]:
         """Fit the budget."""
-        return [f"small, parts = lk.fit_budget(model, data, {settings['budget']}, images={experiment.IMAGES})"]
+        return [f"small, parts = lk.fit_budget(model, data, {settings['budget']})"]
 
 
 def short(part: str) -> str:
