@@ -113,7 +113,7 @@ def make(network: str, track: str, seed: int) -> None:
 def check() -> pd.DataFrame:
     """Every shipped file: bytes, error on test after decoding, and whether it meets its network's goal."""
     data, rows = load_data("mnist"), []
-    for path in sorted((data_dir() / "records").glob("*.lk")):
+    for path in sorted(path for network in GOALS for path in (data_dir() / "records").glob(f"{network}--*.lk")):
         network, track, seed = path.stem.split("--")
         raw = path.read_bytes()
         score = accuracy(decode(raw, into=build(network)), data.test)

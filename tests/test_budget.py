@@ -91,6 +91,15 @@ def invented(price, damage):
     return Table(none, price, damage)
 
 
+def test_a_method_that_finds_nothing_so_cheap_is_left_out():
+    price = np.array([[1.0, 9], [9, 1]])
+    choices = Choices(["a", "b"], [], lambda allocation: allocation, None, None, None, [])
+    table, cost = Table(choices, price, np.zeros((2, 2))), lambda allocation: spent(price, allocation)
+    assert lkb.allocations(table, cost, 5) == {"greedy": (0, 1), "linear program": (0, 1)}
+    with pytest.raises(ValueError, match="budget is 1; allowed: 2 or more, what the cheapest setting costs"):
+        lkb.allocations(table, cost, 1)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000))
 def test_swaps_lower_the_joint_loss_within_the_budget(seed):

@@ -8,9 +8,10 @@
 The budget is that of the whole network as it is: the bytes that `save` writes, counted MACs, measured milliseconds.
 """
 
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -109,7 +110,7 @@ def fit_budget(
         table = measure_parts(model, calibration, by, loss=loss, progress=progress)
     cost, choices = cost_of(by, calibration), table.choices
     joint, dense = partial(loss_of, split=calibration, loss=loss), loss_of(model, calibration, loss)
-    found = {name: spend(method, table, cost, budget) for name, method in METHODS.items()}
+    found = allocations(table, cost, budget)
     losses = {name: joint(choices.build(allocation)) for name, allocation in found.items()}
     start = min(found, key=losses.__getitem__)
     found["swaps"], losses["swaps"] = found[start], losses[start]
@@ -198,6 +199,17 @@ def loss_of(model: nn.Module, split: Split, loss: Loss = cross_entropy) -> float
     return total / len(split)
 
 
+def allocations(
+    table: Table, cost: Cost, budget: float, methods: Collection[str] = tuple(METHODS)
+) -> dict[str, Allocation]:  # fmt: skip
+    """What each of the methods chooses, by name, without those that find nothing so cheap; ValueError if none does."""
+    found = {}
+    for name in methods:
+        with contextlib.suppress(ValueError):
+            found[name] = spend(METHODS[name], table, cost, budget)
+    return found or {"linear program": spend(linear_program, table, cost, budget)}  # which says what it takes
+
+
 def spend(
     method: Callable[..., Allocation | None], table: Table, cost: Cost, budget: float, exact: float = 0.005
 ) -> Allocation:
@@ -207,15 +219,15 @@ def spend(
     found by bisection, until the cost is at most `exact` below the budget. ValueError if even the cheapest network
     costs more.
     """
-    low, high = table.price.sum(0).min(), table.price.max(1).sum()
-    best = method(table.price, table.damage, low)
+    price, damage, high = table.price, table.damage, table.price.max(1).sum()
+    best = method(price, damage, price.min(1).sum()) or method(price, damage, price.sum(0).min())  # or one for all
     at_least = cost(table.choices.build(best)) if best else float("inf")
     if best is None or at_least > budget:
         raise ValueError(f"budget is {budget:,g}; allowed: {at_least:,g} or more, what the cheapest setting costs")
-    other = at_least - table.paid(best)  # what the parts do not pay
+    low, other = table.paid(best), at_least - table.paid(best)  # other: what the parts do not pay
     allowed = min(high, budget - other)
     for _ in range(12):
-        found = method(table.price, table.damage, allowed)
+        found = method(price, damage, allowed)
         spent = cost(table.choices.build(found)) if found else float("inf")
         if found and spent <= budget:
             best, low = found, allowed

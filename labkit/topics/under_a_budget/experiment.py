@@ -5,13 +5,12 @@ import itertools
 from typing import Any
 
 import pandas as pd
-from torch import nn
 
-from labkit.budget import METHODS, improve, loss_of, measure_parts, sample, size_bytes, spend, trained
+from labkit.budget import METHODS, allocations, improve, loss_of, measure_parts, sample, size_bytes, spend, trained
 from labkit.budget.choices import MANY, Allocation, Choices, Table, weight_choices
-from labkit.data import Data, Split, load_data
+from labkit.data import Split, load_data
 from labkit.measure import accuracy
-from labkit.sweep import run_and_ship
+from labkit.sweep import run_and_ship, shipped_sweep
 from labkit.zoo import load_model
 
 NETWORKS = (("lenet-300-100", "mnist"), ("lenet-5", "mnist"), ("resnet-20", "cifar10"), ("mobilenet", "cifar10"))
@@ -48,51 +47,52 @@ def table_from(choices: Choices, rows: pd.DataFrame) -> Table:
     return Table(choices, rows["price"].to_numpy(float).reshape(shape), rows["damage"].to_numpy().reshape(shape))
 
 
-BUDGETS = (12_000, 16_384, 24_000, 40_000)
+SMALL, LARGE = (12_000, 16_384, 24_000, 40_000), (32_768, 49_152, 65_536, 98_304)
+BUDGETS = {"lenet-300-100": SMALL, "lenet-5": SMALL, "resnet-20": LARGE, "mobilenet": LARGE}
 WAYS = (*METHODS, "swaps")
-TRAINED = {"lenet-300-100": 3, "lenet-5": 2}  # epochs of the short training
-TRIES = 300  # joint networks that the swaps measure at most
+TRAINED = {"lenet-300-100": 3, "lenet-5": 2, "resnet-20": 4, "mobilenet": 4}  # epochs of the short training
+TRIES = {"lenet-300-100": 300, "lenet-5": 300, "resnet-20": 60, "mobilenet": 60}  # networks that the swaps measure
 
 
 def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     """Each way to spend a budget, at equal bytes, untrained and after a short training; scored on validation and test.
 
-    The seed draws the images on which damage is measured, and the order of the training. Nothing is chosen by the test
-    scores: they are there to be compared.
+    The seed draws the images of the swaps and the order of the training; in a network of few parts also the images of
+    the table, which in the others is the one that ships. Nothing is chosen by the test scores: they are there to be
+    compared.
     """
     model, data = load_model(model_name, data_name), load_data(data_name)
-    table = functools.cache(functools.partial(_table, model, data))
+    choices = weight_choices(model)
+
+    @functools.cache
+    def table_of(seed: int) -> tuple[Table, Split]:
+        calibration = sample(data.train, images_for(choices), seed)
+        if len(choices.parts) >= MANY:
+            return table_from(choices, shipped_sweep("parts", model_name, data_name)), calibration
+        return measure_parts(model, calibration, choices=choices, progress=False), calibration
 
     def run(budget: int, way: str, epochs: int, seed: int) -> dict[str, Any]:
-        known, calibration = table(seed)
-        allocation = spent(known, calibration, way, budget)
-        small, dense = known.choices.build(allocation), loss_of(model, calibration)
-        rises = dict(predicted=known.predicted(allocation), measured=loss_of(small, calibration) - dense)
+        table, calibration = table_of(seed)
+        allocation = spent(table, calibration, way, budget, TRIES[model_name])
+        small, dense = choices.build(allocation), loss_of(model, calibration)
+        rises = dict(predicted=table.predicted(allocation), measured=loss_of(small, calibration) - dense)
         if epochs:
-            ready = known.choices.prepare(allocation)
+            ready = choices.prepare(allocation)
             small = trained(ready, data.train, size_bytes, budget, epochs=epochs, lr=1e-3, seed=seed, progress=False)
         scored = {name: accuracy(small, getattr(data, name))["accuracy"] for name in ("validation", "test")}
         return rises | dict(size_bytes=size_bytes(small)) | scored
 
-    grid: dict[str, Any] = {"budget": BUDGETS, "way": WAYS, "epochs": (0, TRAINED[model_name])}
+    grid: dict[str, Any] = {"budget": BUDGETS[model_name], "way": WAYS, "epochs": (0, TRAINED[model_name])}
     return run_and_ship(run, grid, (0, 1, 2), "budgets", model_name, data_name)
 
 
-def _table(model: nn.Module, data: Data, seed: int) -> tuple[Table, Split]:
-    """Every part alone, on the images that `seed` draws."""
-    choices = weight_choices(model)
-    calibration = sample(data.train, images_for(choices), seed)
-    return measure_parts(model, calibration, choices=choices, progress=False), calibration
-
-
-def spent(table: Table, calibration: Split, way: str, budget: int) -> Allocation:
-    """The allocation that one of WAYS chooses; the swaps begin with the best of the others."""
+def spent(table: Table, calibration: Split, way: str, budget: int, tries: int) -> Allocation:
+    """The allocation that one of WAYS chooses; the swaps begin with the best of the others, and measure `tries`."""
     if way != "swaps":
         return spend(METHODS[way], table, size_bytes, budget)
-    joint = functools.partial(loss_of, split=calibration)
-    starts = [spend(method, table, size_bytes, budget) for method in METHODS.values()]
-    start = min(starts, key=lambda allocation: joint(table.choices.build(allocation)))
-    *_, (best, _) = itertools.islice(improve(table, start, size_bytes, budget, joint), TRIES)
+    build, joint = table.choices.build, functools.partial(loss_of, split=calibration)
+    start = min(allocations(table, size_bytes, budget).values(), key=lambda allocation: joint(build(allocation)))
+    *_, (best, _) = itertools.islice(improve(table, start, size_bytes, budget, joint), tries)
     return best
 
 
@@ -118,17 +118,17 @@ def optimum_sweep() -> pd.DataFrame:
             in_order = sorted(every(), key=every().__getitem__)
             best = next(a for a in in_order if size_bytes(build(a)) <= budget)
         else:
-            best = spent(table, calibration, way, budget)
+            best = spent(table, calibration, way, budget, TRIES[names[0]])
         small = build(best)
         scored = {name: accuracy(small, getattr(data, name))["accuracy"] for name in ("validation", "test")}
         return dict(loss=loss_of(small, calibration), size_bytes=size_bytes(small)) | scored
 
-    grid = {"budget": BUDGETS, "way": ("every network", *WAYS)}
+    grid = {"budget": BUDGETS[names[0]], "way": ("every network", *WAYS)}
     return run_and_ship(run, grid, None, "optimum", *names)
 
 
 def make() -> None:
-    """The shipped sweeps: about an hour."""
+    """The shipped sweeps: two to three hours."""
     for key in NETWORKS:
         table_sweep(*key)
         methods_sweep(*key)

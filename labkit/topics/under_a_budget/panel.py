@@ -1,6 +1,7 @@
 """Panel of notebook 12: a budget in bytes; sparsity and bits of every layer follow, and the search goes on live."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import pandas as pd
 from torch import nn
 
 from labkit import drawing
-from labkit.budget import METHODS, improve, loss_of, measure_parts, sample, size_bytes, spend
+from labkit.budget import allocations, improve, loss_of, measure_parts, sample, size_bytes
 from labkit.budget.choices import Allocation, Table, weight_choices
 from labkit.data import Data, Split
 from labkit.live import words
@@ -31,8 +32,8 @@ DEVICES = {  # bytes of flash memory, from the data sheets; the third is the fil
     "96 KB: MLPerf Tiny's ResNet": 98_304,
     "a phone: hardly a limit": 1_048_576,
 }
-# from what the cheapest settings of these networks need
-BUDGETS = sorted({*(round(8192 * 2 ** (k / 4)) for k in range(29)), 98_304})
+BUDGETS = sorted({*(round(4096 * 2 ** (k / 4)) for k in range(33)), 98_304})
+FIRST = ("uniform", "linear program")  # which take a table of parts and no measurement of the whole
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,14 @@ class UnderABudget(CompressionView):
         """The plan so far; at first the better one of two that only add up parts."""
         if (id(dense), budget) not in self._plans:
             table = self.parts(dense).table
-            found = {name: spend(METHODS[name], table, size_bytes, budget) for name in ("uniform", "linear program")}
+            try:
+                found, searched = allocations(table, size_bytes, budget, FIRST), 0
+            except ValueError:  # nothing is so cheap: the cheapest network, which says what it takes
+                found, searched = {"linear program": tuple(int(s) for s in table.price.argmin(1))}, 1
             rises = {name: self.rise(dense, allocation) for name, allocation in found.items()}
             start = min(found, key=lambda name: rises[name][1])
-            plan = Plan(found[start], table.rows(found[start]), rises | {"swaps": rises[start]})
-            self._plans[id(dense), budget] = plan
+            known = dict.fromkeys(FIRST, (math.nan, math.nan)) | rises | {"swaps": rises[start]}
+            self._plans[id(dense), budget] = Plan(found[start], table.rows(found[start]), known, searched)
         return self._plans[id(dense), budget]
 
     def rise(self, dense: Baseline, allocation: Allocation) -> tuple[float, float]:
@@ -176,7 +180,10 @@ class UnderABudget(CompressionView):
         """Accuracy; the file beside the budget; the sum of the parts beside the whole; who gets most bytes."""
         plan, budget = point.facts, point.settings.budget
         summed, measured = plan.rises["swaps"]
-        file = "file", f"{point.size_bytes:,} B", f"{point.size_bytes / budget:.1%} of the budget of {budget:,} B"
+        beside = f"{point.size_bytes / budget:.1%} of the budget of {budget:,} B"
+        if point.size_bytes > budget:
+            beside = f"no setting is as cheap as {budget:,} B"
+        file = "file", f"{point.size_bytes:,} B", beside
         rise = "rise of the loss", f"{measured:.3g}", f"the parts alone add up to {summed:.3g}"
         rows = plan.settings
         per_weight = 8 * rows["price"] / rows["size"]
