@@ -26,7 +26,7 @@ from labkit.export.to_c import c
 from labkit.models import build
 from labkit.store import CODERS, load
 
-RECORDS = "*--seed0.lk"
+RECORDS = "lenet-*--seed0.lk"
 STREAMED_IMAGES = 500  # of 10,000, where weights are decoded anew for each image
 MODES = {"streamed": (), "unpacked": ("-DNETWORK_UNPACK",)}
 
@@ -41,7 +41,16 @@ int main(void) {
     return 0;
 }
 """
-PROGRAM = f'#include <stdio.h>\n#define NETWORK_IMPLEMENTATION\n#include "net.h"\n{INFER}'
+PEAK = """
+static void tell_peak(void) { /* the most memory that the process held; Linux only */
+    char line[256];
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status && fgets(line, sizeof line, status))
+        if (!strncmp(line, "VmHWM:", 6)) fputs(line, stderr);
+}
+"""
+MAIN = INFER.replace("return 0;", "tell_peak();\n    return 0;")
+PROGRAM = f'#include <stdio.h>\n#include <string.h>\n{PEAK}#define NETWORK_IMPLEMENTATION\n#include "net.h"\n{MAIN}'
 
 
 def compiled(folder: Path, *flags: str) -> Path:
@@ -60,11 +69,12 @@ def code_bytes(folder: Path) -> int:
     return sum(int(size) for size in re.findall(r"^\.text\S*\s+(\d+)", ran.stdout, re.MULTILINE))
 
 
-def processor_seconds(program: Path, raw: bytes) -> tuple[float, bytes]:
-    """Seconds of the processor that a program takes for the images `raw`, and what it writes."""
+def run(program: Path, raw: bytes) -> tuple[float, bytes, int]:
+    """Seconds of the processor that a program takes for the images `raw`, what it writes, its peak memory in kB."""
     before = os.times()
-    written = subprocess.run([program], input=raw, capture_output=True, check=True).stdout
-    return os.times().children_user - before.children_user, written
+    ran = subprocess.run([program], input=raw, capture_output=True, check=True)
+    seconds = os.times().children_user - before.children_user
+    return seconds, ran.stdout, int(ran.stderr.split()[1]) if ran.stderr else 0
 
 
 def row(path: Path) -> dict[str, object]:
@@ -82,10 +92,11 @@ def row(path: Path) -> dict[str, object]:
         memory = dict(zip(("unpacked", "streamed"), re.findall(r"_RAM (\d+)", text), strict=False))
         for mode, flags in MODES.items():
             images = x[:STREAMED_IMAGES] if mode == "streamed" else x
-            seconds, written = processor_seconds(compiled(folder, "-O2", *flags), images.numpy().tobytes())
+            seconds, written, peak = run(compiled(folder, "-O2", *flags), images.numpy().tobytes())
             sums = np.frombuffer(written, np.int32).reshape(len(images), -1)
             check(whole, images, sums)
             found |= {f"RAM, {mode}": int(memory[mode]), f"ms, {mode}": round(1e3 * seconds / len(images), 2)}
+            found |= {f"peak kB, {mode}": peak}
     correct = torch.from_numpy(sums.argmax(1)) == data.test.y
     return found | dict(accuracy=round(100 * correct.double().mean().item(), 2))
 
