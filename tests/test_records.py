@@ -6,13 +6,15 @@ import sys
 import pytest
 
 import labkit as lk
+from benchmarks import budgets
 from benchmarks.records import GOALS, RECIPE, check
 from labkit.compress.deep_compression import deep_compress
 from labkit.data import data_dir
 from labkit.frontier import published
 from labkit.store import CODERS
 
-FILES = sorted((data_dir() / "records").glob("*.lk"))
+FILES = sorted(path for network in GOALS for path in (data_dir() / "records").glob(f"{network}--*.lk"))
+BUDGETS = sorted((data_dir() / "records").glob("resnet-20--budget-*.lk"))
 
 
 def test_files_ship():
@@ -48,3 +50,19 @@ def test_the_recipe_is_taken_by_today_s_deep_compression(digits):
     net = lk.models.mlp(64, 16, 10)
     small, _ = deep_compress(net, digits.train, sparsity=0.5, epochs=(0, 0), **RECIPE)
     assert lk.encode(small)
+
+
+def test_budget_files_ship():
+    assert {budget_of(path) for path in BUDGETS} == set(budgets.GOALS)
+
+
+def budget_of(path):
+    return int(path.stem.split("--")[1].removeprefix("budget-"))
+
+
+@pytest.mark.parametrize("path", BUDGETS, ids=lambda path: path.stem)
+def test_a_network_under_a_budget_decodes_and_scores(path):
+    model = lk.load(path, into=lk.fold_batchnorm(lk.build("resnet-20")))
+    assert lk.encode(model) == path.read_bytes()
+    assert path.stat().st_size <= budget_of(path)
+    assert lk.accuracy(model, lk.load_data("cifar10").test)["accuracy"] > 0.87

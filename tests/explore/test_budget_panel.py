@@ -53,6 +53,29 @@ def test_the_search_lowers_the_loss_and_keeps_the_budget(view):
     assert again == []  # the search is kept, and not made twice
 
 
+def test_a_budget_that_nothing_meets_shows_the_cheapest_network_and_says_so(view):
+    point = settled(view, budget=4_096)
+    cards = {label: (value, note) for label, value, note in view.cards(point)}
+    assert point.size_bytes > 4_096
+    assert cards["file"] == (f"{point.size_bytes:,} B", "no setting is as cheap as 4,096 B")
+    table = view.parts(point.dense).table
+    assert table.paid(point.facts.allocation) == table.price.min(1).sum()
+    view.draw(point)
+    shown = []
+    view.train(dict(budget=4_096), shown.append, lambda: False)
+    assert shown == []  # there is nothing to swap
+
+
+def test_batchnorm_is_folded_into_the_file(view):
+    key = ("resnet-20", "cifar10")
+    point = settled(view, checkpoint=key, budget=65_536)
+    assert point.size_bytes <= 65_536
+    assert not [m for m in point.model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(lk.encode(point.model)) == point.size_bytes
+    assert [row.part for row in point.facts.settings.itertuples()] == view.parts(point.dense).table.choices.parts
+    assert point.facts.rises["linear program"][1] < point.facts.rises["uniform"][1]
+
+
 def test_a_search_that_is_overtaken_ends(view):
     shown = []
     view.train(dict(budget=11_585), shown.append, lambda: True)
