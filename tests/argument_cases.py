@@ -125,6 +125,7 @@ COMPRESS = [
     Case(lk.prepare_qat, dict(model=MODEL, bits=4, granularity="group", group_size=8)),
     Case(qat.keep_grids, dict(model=MODEL)),
     Case(qat.on_grids, dict(model=MODEL)),
+    Case(qat.floats_of, dict(model=lk.prepare_qat(MODEL, 4))),
     Case(lk.finish_qat, dict(model=lk.prepare_qat(MODEL, 4))),
     Case(grid.choose_grid, dict(x=X, bits=4), {"group_size": "whole"}),
     Case(grid.choose_grid, dict(x=X, bits=4, granularity="group", group_size=8)),

@@ -36,7 +36,7 @@ BETWEEN = """
     changes layer_parts kind_parts shuffled settings_of untrained_lenet regularizers regularized described trained_by
     afterwards shipped_right accuracy logits train_mlp training_objective recipe recipe_objective
     hyperband parts
-    start_of grid_of table_from spent
+    start_of grid_of table_from spent images_for ranges gains
     Shipped labkit_file onnx_file c_header torch_run onnx_run rounded folded half_the_macs c_milliseconds correct_of
     milliseconds first_lines
 """
@@ -55,6 +55,10 @@ def of_topics():
 
 
 TOPICS = of_topics()
+PIECES = (
+    "choices_for", "cost_of", "cost_of_whole", "allocations", "spend", "improve", "trained", "trimmed", "trimming",
+    "finished",
+)  # fmt: skip
 EXEMPT = {
     # pictures without a table: their figures come from the panels, and matplotlib refuses what is no figure
     **{f"drawing.{name}": "no table" for name in lk.drawing.__all__},
@@ -72,8 +76,7 @@ EXEMPT = {
     **dict.fromkeys(["data.publish", "data.working_on"], "writes into data/"),
     **dict.fromkeys(["zoo.Recipe", "optim.Step"], "a record of ours"),
     "train.hooks_of": "between parts: fit tries it",
-    **dict.fromkeys([f"budget.{name}" for name in ("choices_for", "cost_of", "spend", "improve", "trimmed")],
-                    "between parts: fit_budget tries them"),
+    **dict.fromkeys([f"budget.{name}" for name in PIECES], "between parts: fit_budget tries them"),
     "search.Cancelled": "an exception",
     "train.Interrupted": "an exception",
     "article.printed_gradient": "it is there to fail",

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 import labkit as lk
-from labkit.budget import METHODS, size_bytes, spend
+from labkit.budget import METHODS, cost_of_whole, size_bytes, spend
 from labkit.budget.choices import weight_choices
 from labkit.measure import accuracy
 from labkit.sweep import shipped_sweep
@@ -43,7 +43,8 @@ def test_swaps_are_within_a_tenth_of_a_point_of_the_best_of_all_networks():
 def test_a_row_is_measured_again(key, budget, way):
     rows = sweep(key).query("budget == @budget and way == @way and epochs == 0 and seed == 0")
     choices = weight_choices(lk.load_model(*key))
-    allocation = spend(METHODS[way], table_from(choices, shipped_sweep("parts", *key)), size_bytes, budget)
+    table = table_from(choices, shipped_sweep("parts", *key))
+    allocation = spend(METHODS[way], table, cost_of_whole(table, size_bytes), budget)
     small = choices.build(allocation)
     assert size_bytes(small) == rows["size_bytes"].item()
     again = accuracy(small, lk.load_data(key[1]).test)["accuracy"]

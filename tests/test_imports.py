@@ -20,7 +20,7 @@ LINE = (
 ORDER = LINE.split()
 ALLOWED = {room: set(ORDER[: i + 1]) for i, room in enumerate(ORDER)} | {"doctor": {"data"}, "__init__": set(ORDER)}
 # of compress/: these may join techniques
-RECIPES = {"__init__", "parts", "deep_compression", "qat", "integer", "compose"}
+RECIPES = {"__init__", "parts", "deep_compression", "qat", "integer", "compose", "fold"}
 # of compress/: what techniques have in common
 SHARED = ("_weights", "_channels", "_operations", "_table", "_units", "grid")
 

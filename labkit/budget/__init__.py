@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,8 @@ from labkit.train import fit, hooks_of
 
 BY = ("bytes", "macs", "latency")
 METHODS = {"uniform": uniform, "greedy": greedy, "linear program": linear_program}
-Cost = Callable[[nn.Module], float]
+Cost = Callable[[nn.Module], float]  # of a network
+Whole = Callable[[Allocation], float]  # of the network of an allocation
 
 
 def fit_budget(
@@ -110,11 +111,12 @@ def fit_budget(
         table = measure_parts(model, calibration, by, loss=loss, progress=progress)
     cost, choices = cost_of(by, calibration), table.choices
     joint, dense = partial(loss_of, split=calibration, loss=loss), loss_of(model, calibration, loss)
-    found = allocations(table, cost, budget)
+    whole = cost_of_whole(table, cost)
+    found = allocations(table, whole, budget)
     losses = {name: joint(choices.build(allocation)) for name, allocation in found.items()}
     start = min(found, key=losses.__getitem__)
     found["swaps"], losses["swaps"] = found[start], losses[start]
-    search = itertools.islice(improve(table, found[start], cost, budget, joint), tries)
+    search = itertools.islice(improve(table, found[start], whole, budget, joint), tries)
     for found["swaps"], losses["swaps"] in tqdm(search, desc="swaps", total=tries, disable=not progress):
         if cancel():
             break
@@ -122,7 +124,7 @@ def fit_budget(
     for name, allocation in found.items():
         small = choices.build(allocation)
         rise = dict(predicted=table.predicted(allocation), measured=losses[name] - dense)
-        candidates[name] = dict(cost=cost(small), validation_loss=loss_of(small, data.validation, loss)) | rise
+        candidates[name] = dict(cost=whole(allocation), validation_loss=loss_of(small, data.validation, loss)) | rise
     chosen = min(reversed(found), key=lambda name: candidates[name]["validation_loss"])
     small = choices.build(found[chosen])
     if epochs:
@@ -199,19 +201,24 @@ def loss_of(model: nn.Module, split: Split, loss: Loss = cross_entropy) -> float
     return total / len(split)
 
 
+def cost_of_whole(table: Table, cost: Cost) -> Whole:
+    """What the whole network of an allocation costs; each is built once."""
+    return cache(lambda allocation: cost(table.choices.build(allocation)))
+
+
 def allocations(
-    table: Table, cost: Cost, budget: float, methods: Collection[str] = tuple(METHODS)
+    table: Table, whole: Whole, budget: float, methods: Collection[str] = tuple(METHODS)
 ) -> dict[str, Allocation]:  # fmt: skip
     """What each of the methods chooses, by name, without those that find nothing so cheap; ValueError if none does."""
     found = {}
     for name in methods:
         with contextlib.suppress(ValueError):
-            found[name] = spend(METHODS[name], table, cost, budget)
-    return found or {"linear program": spend(linear_program, table, cost, budget)}  # which says what it takes
+            found[name] = spend(METHODS[name], table, whole, budget)
+    return found or {"linear program": spend(linear_program, table, whole, budget)}  # which says what it takes
 
 
 def spend(
-    method: Callable[..., Allocation | None], table: Table, cost: Cost, budget: float, exact: float = 0.005
+    method: Callable[..., Allocation | None], table: Table, whole: Whole, budget: float, exact: float = 0.005
 ) -> Allocation:
     """The allocation of a method that spends most of the budget, by the cost of the whole network as it is.
 
@@ -221,14 +228,14 @@ def spend(
     """
     price, damage, high = table.price, table.damage, table.price.max(1).sum()
     best = method(price, damage, price.min(1).sum()) or method(price, damage, price.sum(0).min())  # or one for all
-    at_least = cost(table.choices.build(best)) if best else float("inf")
+    at_least = whole(best) if best else float("inf")
     if best is None or at_least > budget:
         raise ValueError(f"budget is {budget:,g}; allowed: {at_least:,g} or more, what the cheapest setting costs")
     low, other = table.paid(best), at_least - table.paid(best)  # other: what the parts do not pay
     allowed = min(high, budget - other)
     for _ in range(12):
         found = method(price, damage, allowed)
-        spent = cost(table.choices.build(found)) if found else float("inf")
+        spent = whole(found) if found else float("inf")
         if found and spent <= budget:
             best, low = found, allowed
             left = min(budget - spent, table.paid(found) + other - spent)
@@ -242,13 +249,13 @@ def spend(
 
 
 def improve(
-    table: Table, start: Allocation, cost: Cost, budget: float, joint: Callable[[nn.Module], float]
+    table: Table, start: Allocation, whole: Whole, budget: float, joint: Callable[[nn.Module], float]
 ) -> Iterator[tuple[Allocation, float]]:
     """`swaps` of the network under the budget: the best allocation so far and its loss, after each measurement."""
-    build, left = table.choices.build, budget - cost(table.choices.build(start))
+    build, left = table.choices.build, budget - whole(start)
 
     def fits(allocation: Allocation) -> bool:  # the sum of prices sorts out most, the network as it is decides
-        return table.paid(allocation) - table.paid(start) <= left and cost(build(allocation)) <= budget
+        return table.paid(allocation) - table.paid(start) <= left and whole(allocation) <= budget
 
     return swaps(table, start, fits, lambda allocation: joint(build(allocation)))
 

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import nn
 
 from labkit._verdict import Verdict, compare, in_words, shown
-from labkit.budget import METHODS, loss_of, size_bytes, spend
+from labkit.budget import METHODS, cost_of_whole, loss_of, size_bytes, spend
 from labkit.budget.choices import weight_choices
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize
@@ -46,7 +46,7 @@ def _uniform() -> tuple[nn.Module, Data, float]:
     """The network, its data, and the loss on validation of the best setting that is the same for all layers."""
     model, data = load_model(*NAMES), load_data(NAMES[1])
     table = table_from(weight_choices(model), shipped_sweep("parts", *NAMES))
-    small = table.choices.build(spend(METHODS["uniform"], table, size_bytes, BUDGET))
+    small = table.choices.build(spend(METHODS["uniform"], table, cost_of_whole(table, size_bytes), BUDGET))
     return model, data, loss_of(small, data.validation)
 
 

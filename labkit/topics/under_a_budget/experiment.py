@@ -6,7 +6,18 @@ from typing import Any, cast
 
 import pandas as pd
 
-from labkit.budget import METHODS, allocations, improve, loss_of, measure_parts, sample, size_bytes, spend, trained
+from labkit.budget import (
+    METHODS,
+    allocations,
+    cost_of_whole,
+    improve,
+    loss_of,
+    measure_parts,
+    sample,
+    size_bytes,
+    spend,
+    trained,
+)
 from labkit.budget.choices import MANY, Allocation, Choices, Table, weight_choices
 from labkit.data import Split, load_data
 from labkit.measure import accuracy
@@ -90,11 +101,12 @@ def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
 def spent(table: Table, calibration: Split, way: str, budget: int, tries: int) -> Allocation:
     """The allocation that one of WAYS chooses; the swaps begin with the best of the others, and measure `tries`."""
+    whole = cost_of_whole(table, size_bytes)
     if way != "swaps":
-        return spend(METHODS[way], table, size_bytes, budget)
+        return spend(METHODS[way], table, whole, budget)
     build, joint = table.choices.build, functools.partial(loss_of, split=calibration)
-    start = min(allocations(table, size_bytes, budget).values(), key=lambda allocation: joint(build(allocation)))
-    *_, (best, _) = itertools.islice(improve(table, start, size_bytes, budget, joint), tries)
+    start = min(allocations(table, whole, budget).values(), key=lambda allocation: joint(build(allocation)))
+    *_, (best, _) = itertools.islice(improve(table, start, whole, budget, joint), tries)
     return best
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from torch import nn
 
 from labkit import drawing
-from labkit.budget import allocations, improve, loss_of, measure_parts, sample, size_bytes
+from labkit.budget import Whole, allocations, cost_of_whole, improve, loss_of, measure_parts, sample, size_bytes
 from labkit.budget.choices import Allocation, Table, weight_choices
 from labkit.data import Data, Split
 from labkit.live import words
@@ -53,6 +53,7 @@ class Parts:
     table: Table
     images: Split
     loss: float
+    cost: Whole  # bytes of the file of an allocation
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,15 @@ class UnderABudget(CompressionView):
                 table = experiment.table_from(choices, rows)
             else:
                 table = measure_parts(model, few, choices=choices, progress=False)
-            self._parts[id(dense)] = Parts(table, few, loss_of(model, few))
+            self._parts[id(dense)] = Parts(table, few, loss_of(model, few), cost_of_whole(table, size_bytes))
         return self._parts[id(dense)]
 
     def plan(self, dense: Baseline, budget: int) -> Plan:
         """The plan so far; at first the better one of two that only add up parts."""
         if (id(dense), budget) not in self._plans:
-            table = self.parts(dense).table
+            table, cost = self.parts(dense).table, self.parts(dense).cost
             try:
-                found, searched = allocations(table, size_bytes, budget, FIRST), 0
+                found, searched = allocations(table, cost, budget, FIRST), 0
             except ValueError:  # nothing is so cheap: the cheapest network, which says what it takes
                 found, searched = {"linear program": tuple(int(s) for s in table.price.argmin(1))}, 1
             rises = {name: self.rise(dense, allocation) for name, allocation in found.items()}
@@ -131,8 +132,8 @@ class UnderABudget(CompressionView):
         dense, budget, plan = point.dense, point.settings.budget, point.facts
         if plan.searched == 1:
             return
-        table, due = self.parts(dense).table, 0.0
-        found = improve(table, plan.allocation, size_bytes, budget, partial(self.joint, dense))
+        table, cost, due = self.parts(dense).table, self.parts(dense).cost, 0.0
+        found = improve(table, plan.allocation, cost, budget, partial(self.joint, dense))
         for tried, (allocation, _) in enumerate(itertools.islice(found, TRIES), 1):
             if overtaken():
                 return
