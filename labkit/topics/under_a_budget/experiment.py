@@ -60,8 +60,12 @@ def table_from(choices: Choices, rows: pd.DataFrame) -> Table:
     return Table(choices, rows["price"].to_numpy(float).reshape(shape), rows["damage"].to_numpy().reshape(shape))
 
 
-SMALL, LARGE = (12_000, 16_384, 24_000, 40_000), (32_768, 49_152, 65_536, 98_304)
-BUDGETS = {"lenet-300-100": SMALL, "lenet-5": SMALL, "resnet-20": LARGE, "mobilenet": LARGE}
+BUDGETS = {
+    "lenet-300-100": (12_000, 16_384, 24_000, 40_000),
+    "lenet-5": (12_000, 16_384, 24_000, 40_000),
+    "resnet-20": (32_768, 49_152, 65_536, 98_304),
+    "mobilenet": (24_576, 32_768, 40_960, 49_152),
+}
 WAYS = (*METHODS, "swaps")
 TRAINED = {"lenet-300-100": 3, "lenet-5": 2, "resnet-20": 4, "mobilenet": 4}  # epochs of the short training
 TRIES = {"lenet-300-100": 300, "lenet-5": 300, "resnet-20": 60, "mobilenet": 60}  # networks that the swaps measure
