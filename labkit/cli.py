@@ -19,6 +19,7 @@ from labkit import export as exporting
 from labkit import store
 from labkit._files import read
 from labkit.budget import fit_budget
+from labkit.compress.fold import folded
 from labkit.compress.magnitude import prune
 from labkit.compress.quantize import quantize, quantize_inputs
 from labkit.data import Data, Split, load_data, take
@@ -150,9 +151,14 @@ def loaded(path: Path, arch: str) -> nn.Module:
 
 
 def filled(path: Path, into: nn.Module) -> nn.Module:
-    """`into` with the weights of a file, in evaluation mode."""
+    """`into` with the weights of a file, in evaluation mode; a file of `--budget` has no BatchNorm."""
     if path.suffix == ".lk":
-        return store.load(path, into=into).eval()
+        try:
+            return store.load(path, into=into).eval()
+        except ValueError:
+            if (without := folded(into)) is into:
+                raise
+            return store.load(path, into=without).eval()
     try:
         into.load_state_dict(safetensors.torch.load(read(path)))
     except (RuntimeError, safetensors.SafetensorError) as error:

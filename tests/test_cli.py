@@ -66,6 +66,14 @@ def test_a_budget_is_met(tmp_path):
     assert told["bytes"] == path.stat().st_size <= 20_000
 
 
+def test_a_file_without_batchnorm_is_read(tmp_path):
+    small, path = lk.quantize(lk.load_model("resnet-20", "cifar10"), 4), tmp_path / "small.lk"
+    lk.save(lk.fold_batchnorm(small), path)
+    told = json.loads(labkit("score", path, "--data", "cifar10", "--json"))
+    expected = lk.accuracy(small, lk.load_data("cifar10").validation)["accuracy"]
+    assert told["accuracy"] == pytest.approx(expected, abs=0.002)  # an image on the border may change sides
+
+
 def test_export_writes_both(small, tmp_path):
     onnx, header = tmp_path / "net.onnx", tmp_path / "net.h"
     told = json.loads(labkit("export", small, "--data", "mnist", "--onnx", onnx, "--c", header, "--json"))

@@ -83,9 +83,9 @@ def fit_budget(
 
     Returns:
         The new model, and a table of its parts: part, size (weights or units), its settings, price and damage. Under a
-        budget of bytes BatchNorm is folded, where it can be. The attrs hold budget, by, cost (of the whole, as it is),
-        predicted and measured (the rise of the calibration loss: the sum of the damages, and that of the joint
-        network), chosen, and candidates, a record for each.
+        budget of bytes BatchNorm is folded, where it can be: load its file into `fold_batchnorm(model)`. The attrs hold
+        budget, by, cost (of the whole, as it is), predicted and measured (the rise of the calibration loss: the sum of
+        the damages, and that of the joint network), chosen, and candidates, a record for each.
 
     Raises:
         ValueError: no allocation is so cheap; it names the cheapest. Or a setting is out of range.

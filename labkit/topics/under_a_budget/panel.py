@@ -70,6 +70,7 @@ class UnderABudget(CompressionView):
     """The view: plane, bits and sparsity by layer, sum of the parts beside the joint network."""
 
     name, settings_type, networks, runs, pure = "budget", Settings, experiment.NETWORKS, True, False
+    file_note = "the network under the budget, as a .lk file; BatchNorm is folded: see lk.fold_batchnorm"
     scenes = {device: dict(budget=size) for device, size in DEVICES.items()}
 
     def __init__(self, own: Baseline | None = None) -> None:
