@@ -78,20 +78,11 @@ def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
     the table, which in the others is the one that ships. Nothing is chosen by the test scores: they are there to be
     compared.
     """
-    model, data = load_model(model_name, data_name), load_data(data_name)
-    choices = weight_choices(model)
-
-    @functools.cache
-    def table_of(seed: int) -> tuple[Table, Split]:
-        calibration = sample(data.train, images_for(choices), seed)
-        if len(choices.parts) >= MANY:
-            return table_from(choices, shipped_sweep("parts", model_name, data_name)), calibration
-        return measure_parts(model, calibration, choices=choices, progress=False), calibration
 
     def run(budget: int, way: str, epochs: int, seed: int) -> dict[str, Any]:
-        table, calibration = table_of(seed)
-        allocation = spent(table, calibration, way, budget, TRIES[model_name])
-        small, dense = choices.build(allocation), loss_of(model, calibration)
+        data, (table, calibration, dense) = load_data(data_name), measured_table(model_name, data_name, seed)
+        allocation, choices = spent(table, calibration, way, budget, TRIES[model_name]), table.choices
+        small = choices.build(allocation)
         rises = dict(predicted=table.predicted(allocation), measured=loss_of(small, calibration) - dense)
         if epochs:
             ready = choices.prepare(allocation)
@@ -101,6 +92,19 @@ def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
 
     grid: dict[str, Any] = {"budget": BUDGETS[model_name], "way": WAYS, "epochs": (0, TRAINED[model_name])}
     return run_and_ship(run, grid, (0, 1, 2), "budgets", model_name, data_name)
+
+
+@functools.cache
+def measured_table(model_name: str, data_name: str, seed: int) -> tuple[Table, Split, float]:
+    """The table of a checkpoint, the images that `seed` draws, and the dense network's loss on them."""
+    model = load_model(model_name, data_name)
+    choices = weight_choices(model)
+    calibration = sample(load_data(data_name).train, images_for(choices), seed)
+    if len(choices.parts) >= MANY:
+        table = table_from(choices, shipped_sweep("parts", model_name, data_name))
+    else:
+        table = measure_parts(model, calibration, choices=choices, progress=False)
+    return table, calibration, loss_of(model, calibration)
 
 
 def spent(table: Table, calibration: Split, way: str, budget: int, tries: int) -> Allocation:
