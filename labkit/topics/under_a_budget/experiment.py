@@ -68,7 +68,7 @@ BUDGETS = {
 }
 WAYS = (*METHODS, "swaps")
 TRAINED = {"lenet-300-100": 3, "lenet-5": 2, "resnet-20": 3, "mobilenet": 3}  # epochs of the short training
-TRIES = {"lenet-300-100": 300, "lenet-5": 300, "resnet-20": 30, "mobilenet": 30}  # networks that the swaps measure
+TRIES = {"lenet-300-100": 300, "lenet-5": 300, "resnet-20": 120, "mobilenet": 120}  # networks that the swaps measure
 
 
 def methods_sweep(model_name: str, data_name: str) -> pd.DataFrame:
