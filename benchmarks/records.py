@@ -12,6 +12,7 @@ import argparse
 import functools
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -110,10 +111,15 @@ def make(network: str, track: str, seed: int) -> None:
     print(f"{path}: {len(raw):,} B, validation error {error:.2f} %, {history.seconds.sum():.0f} s", flush=True)
 
 
+def files() -> list[Path]:
+    """The record files that ship, of the networks that have a goal."""
+    return sorted(path for network in GOALS for path in (data_dir() / "records").glob(f"{network}--*.lk"))
+
+
 def check() -> pd.DataFrame:
     """Every shipped file: bytes, error on test after decoding, and whether it meets its network's goal."""
     data, rows = load_data("mnist"), []
-    for path in sorted(path for network in GOALS for path in (data_dir() / "records").glob(f"{network}--*.lk")):
+    for path in files():
         network, track, seed = path.stem.split("--")
         raw = path.read_bytes()
         score = accuracy(decode(raw, into=build(network)), data.test)

@@ -36,8 +36,8 @@ BETWEEN = """
     changes layer_parts kind_parts shuffled settings_of untrained_lenet regularizers regularized described trained_by
     afterwards shipped_right accuracy logits train_mlp training_objective recipe recipe_objective
     hyperband parts
-    start_of grid_of table_from spent images_for measured_table ranges gains
-    Shipped labkit_file onnx_file c_header torch_run onnx_run rounded folded half_the_macs c_milliseconds correct_of
+    grid_of table_from spent images_for measured_table ranges gains
+    Shipped labkit_file onnx_file c_header torch_run onnx_run rounded half_the_macs c_milliseconds correct_of
     milliseconds first_lines
 """
 

@@ -7,13 +7,13 @@ import pytest
 
 import labkit as lk
 from benchmarks import budgets
-from benchmarks.records import GOALS, RECIPE, check
+from benchmarks.records import GOALS, RECIPE, check, files
 from labkit.compress.deep_compression import deep_compress
 from labkit.data import data_dir
 from labkit.frontier import published
 from labkit.store import CODERS
 
-FILES = sorted(path for network in GOALS for path in (data_dir() / "records").glob(f"{network}--*.lk"))
+FILES = files()
 BUDGETS = sorted((data_dir() / "records").glob("resnet-20--budget-*.lk"))
 
 

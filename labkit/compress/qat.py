@@ -140,7 +140,7 @@ def on_grids(model: nn.Module) -> list[str]:
 def floats_of(model: nn.Module) -> dict[str, tuple[Tensor, Grid]]:
     """Of every weight that trains for a grid: the floats, not a copy of them, and the present grid."""
     model = _weights.opened(model)
-    prepared = {name: stored for name in on_grids(model) if (stored := _prepared(model, name))}
+    prepared = {name: stored for name in _weights.weights(model) if (stored := _prepared(model, name))}
     return {name: (original, rule.grid(original)) for name, (rule, original) in prepared.items()}
 
 
