@@ -56,8 +56,7 @@ def of_topics():
 
 TOPICS = of_topics()
 PIECES = (
-    "choices_for", "cost_of", "cost_of_whole", "allocations", "spend", "improve", "trained", "trimmed", "trimming",
-    "finished",
+    "choices_for", "cost_of", "cost_of_whole", "allocations", "spend", "improve",
 )  # fmt: skip
 EXEMPT = {
     # pictures without a table: their figures come from the panels, and matplotlib refuses what is no figure
@@ -86,7 +85,8 @@ EXEMPT = {
          "distill.guided", "distill.with_logits", "fold.scale_and_shift", "integer.Stage", "integer.IntegerLayer",
          "integer.IntegerNetwork", "integer.fixed_point", "integer.times", "qat.FakeQuantize", "qat.straight_through",
          "grid.Grid", "quantize.Dequantize", "quantize.QuantizeInput", "quantize.install",
-         "quantize.has_input_quantizer", "quantize.install_input_quantizer", "quantize.remove_input_quantizers",
+         "quantize.has_input_quantizer", "quantize.integers_of",
+         "quantize.install_input_quantizer", "quantize.remove_input_quantizers",
          "structured.unit_importance", "structured.least_important", "parts.Plain", "parts.Quantized", "parts.Shared",
          "parts.parts", "parts.input_quantizers", "parts.rounding_parts", "grid.grid_shapes",
          "grid.check_grid", "grid.check_groups", "grid.check_settings", "grid.in_groups", "grid.spread",

@@ -13,6 +13,7 @@ from labkit import budget as lkb
 from labkit.budget.allocate import greedy, linear_program, uniform
 from labkit.budget.choices import Choices, Table, weight_choices
 from labkit.budget.swaps import swaps
+from labkit.budget.training import trimmed
 from labkit.compress.qat import floats_of
 from labkit.measure import macs
 from labkit.sweep import shipped_sweep
@@ -207,9 +208,9 @@ def test_what_outgrows_the_budget_is_pruned_and_no_more(model):
     ready = lk.prepare_qat(model, 4)
     cost = lambda net: len(lk.encode(net))  # noqa: E731
     size, before = cost(lk.finish_qat(ready)), lk.finish_qat(ready)
-    fits = lkb.trimmed(ready, cost, size - 100)
+    fits = trimmed(ready, cost, size - 100)
     assert size - 140 < cost(lk.finish_qat(fits)) <= size - 100
-    assert lkb.trimmed(ready, cost, size) is ready
+    assert trimmed(ready, cost, size) is ready
     assert cost(lk.finish_qat(ready)) == size  # the given network does not change
     for name, (floats, grid) in floats_of(fits).items():  # what is nearest to 0 on its grid goes first, in every layer
         new = (floats == 0) & (floats_of(ready)[name][0] != 0)
@@ -217,7 +218,7 @@ def test_what_outgrows_the_budget_is_pruned_and_no_more(model):
         assert float(left[new].max()) < float(left[~new].min()), name
     assert all(fits[i].weight.equal(before[i].weight * (fits[i].weight != 0)) for i in (1, 3, 5))
     with pytest.raises(ValueError, match="budget is 10; allowed: more"):
-        lkb.trimmed(ready, cost, 10)
+        trimmed(ready, cost, 10)
 
 
 def test_the_file_fits_after_every_epoch_and_zeros_stay(model, data):
@@ -301,3 +302,24 @@ def test_refusals(model, data, table, changes, said):
     how = dict(budget=1_500, by="bytes", images=100, tries=2, progress=False) | changes
     with pytest.raises(ValueError, match=said):
         lk.fit_budget(model, data, **how)
+
+
+WRAPPED = {
+    "in a wrapper": lambda net: nn.DataParallel(net),
+    "pruned by torch": lambda net: (torch.nn.utils.prune.l1_unstructured(net[1], "weight", 0.5), net)[1],
+    "already quantized": lambda net: lk.quantize(net, 4),
+    "with a tied weight": lambda net: (setattr(net[5], "weight", net[3].weight), net)[1],
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_a_part_is_what_the_routines_make_of_the_whole_network(wrap):
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24)
+    net = wrap(nn.Sequential(*layers))
+    choices = weight_choices(net, dict(sparsity=(0.5,), bits=(8, 3), percentile=(100, 98)))
+    for p, name in enumerate(choices.parts):
+        for s, row in enumerate(choices.settings):
+            pruned = lk.prune(net, {name: row["sparsity"]})
+            whole = lk.quantize(pruned, row["bits"], layers=[name], percentile=row["percentile"])
+            assert lk.encode(choices.alone(p, s)) == lk.encode(whole)

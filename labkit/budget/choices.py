@@ -26,6 +26,7 @@ from labkit.store.coding import QUICK
 from labkit.store.file import describe
 
 Allocation = tuple[int, ...]  # the number of a setting for each part, in the order of the parts
+Cost = Callable[[nn.Module], float]  # of a network, in what the budget counts
 # a percentile clips the grid of a weight: a wide grid rounds more weights to 0, which costs fewer bytes
 FINE: dict[str, Sequence[Any]] = dict(
     sparsity=(0.0, 0.3, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.99), bits=(8, 6, 4, 3, 2), percentile=(100.0, 98.0)
@@ -59,6 +60,7 @@ def weight_choices(
     `settings` holds the values of sparsity, bits and percentile, of which every combination is a setting; by default
     FINE, for MANY weights ROUGH. BatchNorm is folded into the scales of the network that is built, where it can be.
     """
+    model = _weights.opened(model)
     dense, names = parts(model), list(_weights.weights(model))
     values = settings or (ROUGH if len(names) >= MANY else FINE)
     every = [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
@@ -66,7 +68,7 @@ def weight_choices(
 
     def part(p: int, s: int) -> Part:
         if (p, s) not in made:
-            made[p, s] = parts(changed(model, names[p], **every[s], granularity=granularity))[names[p]]
+            made[p, s] = changed(*_weights.owner_of(model, names[p]), **every[s], granularity=granularity)
         return made[p, s]
 
     def build(allocation: Allocation) -> nn.Module:
@@ -90,12 +92,13 @@ def weight_choices(
     return Choices(names, every, build, alone, price, prepare, [dense[name].shape.numel() for name in names])
 
 
-def changed(model: nn.Module, name: str, sparsity: float, granularity: str, **how: Any) -> nn.Module:
-    """A new model with the one weight pruned, then rounded."""
-    return quantize(prune(model, {name: sparsity}), layers=[name], granularity=granularity, **how)
+def changed(layer: nn.Module, weight: str, sparsity: float, granularity: str, **how: Any) -> Part:
+    """One weight of a layer, pruned, then rounded."""
+    small = quantize(prune(layer, {weight: sparsity}), layers=[weight], granularity=granularity, **how)
+    return parts(small)[weight]
 
 
-def unit_choices(model: nn.Module, x: Tensor, cost: Callable[[nn.Module], float]) -> Choices:
+def unit_choices(model: nn.Module, x: Tensor, cost: Cost) -> Choices:
     """Each family of units loses those with the smallest weights; the price is the change of `cost`.
 
     `x` is a batch of inputs, by which the units are found (see `prune_channels`).

@@ -80,21 +80,13 @@ def _fold(layer: nn.Module, norm: nn.BatchNorm2d) -> None:
     factor, shift = scale_and_shift(norm)
     weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, layer.bias)
     shift = shift if bias is None else shift + factor * bias.double()
-    if stored := _integers(layer):
+    if stored := quantize.integers_of(layer):
         quantize.install(layer, "weight", *_scaled(*stored, factor))
     else:
         rows = factor.view(-1, *[1] * (weight.ndim - 1))
         layer.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), weight.requires_grad)
     layer.bias = nn.Parameter(shift.to(weight.dtype), weight.requires_grad if bias is None else bias.requires_grad)
     layer.register_forward_pre_hook(_check_axis)
-
-
-def _integers(layer: nn.Module) -> tuple[Tensor, Grid] | None:
-    """The integers of a quantized layer and their grid."""
-    stored = _weights.parametrizations(layer).get("weight")
-    if stored is None or not isinstance(stored[0], quantize.Dequantize):
-        return None
-    return cast(Tensor, stored.original), stored[0].grid
 
 
 def _scaled(q: Tensor, grid: Grid, factor: Tensor) -> tuple[Tensor, Grid]:
@@ -160,7 +152,7 @@ def _check_pair(model: nn.Module, layer: str | None, norm: str) -> None:
     if module.running_mean is None:
         raise ValueError(f"{norm} cannot be folded: it keeps no running statistics")
     owner = model.get_submodule(layer)
-    own = "weight" in owner._parameters or _integers(owner) is not None
+    own = "weight" in owner._parameters or quantize.integers_of(owner) is not None
     if not own or len(_weights.sharers(model, f"{layer}.weight")) > 1:
         raise ValueError(f"{layer}.weight is tied, shared or trains for a grid: fold {norm} before that")
     if len(cast(Tensor, owner.weight)) != module.num_features:

@@ -19,7 +19,7 @@ from labkit import _check
 from labkit._module import clone, unwrapped
 from labkit.compress import _weights
 from labkit.compress.grid import Grid, to_integers
-from labkit.compress.quantize import Dequantize, QuantizeInput, has_input_quantizer
+from labkit.compress.quantize import QuantizeInput, has_input_quantizer, integers_of
 
 ALLOWED = "one chain of linear layers, convolutions, max-pooling, flatten and ReLU"
 KINDS = (nn.Linear, nn.Conv2d, nn.MaxPool2d, nn.ReLU, nn.Flatten, nn.Identity)
@@ -53,9 +53,9 @@ class IntegerLayer(nn.Module):
         self.name, self.before, self.relu = stage.name, nn.Sequential(*stage.before), stage.relu
         fields = ("stride", "padding", "dilation", "groups")
         self.convolution = {name: getattr(layer, name) for name in fields} if isinstance(layer, nn.Conv2d) else None
-        stored, entering = _stored(layer), cast(QuantizeInput, layer.input_quantizer)
-        self.register_buffer("weight", cast(Tensor, stored.original).detach())
-        step = (entering.scale.double() * cast(Dequantize, stored[0]).scale.double().flatten()).expand(len(self.weight))
+        (weight, grid), entering = cast(tuple[Tensor, Grid], integers_of(layer)), _entering(layer)
+        self.register_buffer("weight", weight)
+        step = (entering.scale.double() * grid.scale.double().flatten()).expand(len(weight))
         bias = torch.zeros(len(self.weight)) if layer.bias is None else layer.bias.detach()
         self.register_buffer("bias", (bias.double() / step).round().to(torch.int32))
         self.register_buffer("step", step)
@@ -148,22 +148,17 @@ def times(a: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
     return (a.long() * multiplier + (1 << (shift - 1))) >> shift
 
 
-def _stored(layer: nn.Module) -> nn.utils.parametrize.ParametrizationList:
-    return _weights.parametrizations(layer)["weight"]
-
-
 def _entering(layer: nn.Module) -> Grid:
-    rounding = cast(QuantizeInput, layer.input_quantizer)
-    return rounding.grid
+    return cast(QuantizeInput, layer.input_quantizer).grid
 
 
 def _check_layer(name: str, layer: nn.Linear | nn.Conv2d) -> None:
-    stored = _weights.parametrizations(layer).get("weight")
-    if stored is None or not isinstance(stored[0], Dequantize) or not has_input_quantizer(layer):
+    stored = integers_of(layer)
+    if stored is None or not has_input_quantizer(layer):
         raise ValueError(f"{name} is not quantized with its activations; give what quantize(activation_bits=…) made")
-    if not stored[0].symmetric:
+    if not stored[1].symmetric:
         raise ValueError(f"{name} has affine weights; allowed: symmetric ones, whose zero_point is 0")
-    if (scale := stored[0].scale).ndim and (scales := scale[0].numel()) > 1:
+    if (scale := stored[1].scale).ndim and (scales := scale[0].numel()) > 1:
         raise ValueError(f"{name} has {scales} scales per output; allowed: one (granularity 'tensor' or 'channel')")
     if (inputs := layer.weight[0].numel()) > MAX_INPUTS:
         raise ValueError(f"{name} has {inputs:,} inputs; allowed: {MAX_INPUTS:,}, so that int32 holds the sum")

@@ -19,7 +19,6 @@ from labkit import _check
 from labkit._module import clone
 from labkit.compress import _weights, quantize
 from labkit.compress.grid import Grid, check_groups, choose_grid, fake_quantize, levels, to_integers
-from labkit.compress.quantize import Dequantize
 
 
 class FakeQuantize(_weights.Rule):
@@ -120,9 +119,8 @@ def keep_grids(model: nn.Module) -> nn.Module:
     model = clone(_weights.opened(model))
     for name, value in _weights.weights(model).items():
         owner, attribute = _weights.owner_of(model, name)
-        stored = _weights.parametrizations(owner).get(attribute)
-        if stored is not None and isinstance(stored[0], Dequantize):
-            rule = FakeQuantize(functools.partial(_same, stored[0].grid))
+        if stored := quantize.integers_of(owner, attribute):
+            rule = FakeQuantize(functools.partial(_same, stored[1]))
             _weights.install(model, name, nn.Parameter(value.clone()), rule)
     return model
 

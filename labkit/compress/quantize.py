@@ -164,6 +164,14 @@ def install(model: nn.Module, name: str, q: Tensor, grid: Grid) -> None:
     _weights.install(model, name, nn.Parameter(q, requires_grad=False), Dequantize(grid))
 
 
+def integers_of(owner: nn.Module, attribute: str = "weight") -> tuple[Tensor, Grid] | None:
+    """The integers that a module keeps for a quantized tensor, not a copy of them, and their grid; None without any."""
+    stored = _weights.parametrizations(owner).get(attribute)
+    if stored is None or not isinstance(stored[0], Dequantize):
+        return None
+    return cast(Tensor, stored.original).detach(), stored[0].grid
+
+
 def has_input_quantizer(layer: nn.Module) -> bool:
     """Does `layer` round its input? A submodule of the user may have the same name."""
     return isinstance(layer._modules.get("input_quantizer"), QuantizeInput)

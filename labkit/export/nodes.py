@@ -17,7 +17,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from labkit.compress import _weights
 from labkit.compress.codebook import Lookup
 from labkit.compress.grid import Grid
-from labkit.compress.quantize import Dequantize, QuantizeInput, has_input_quantizer
+from labkit.compress.quantize import Dequantize, QuantizeInput, has_input_quantizer, integers_of
 
 OPSET = 21
 
@@ -121,8 +121,8 @@ def saturating_layers(model: nn.Module) -> list[str]:
     for name, layer in model.named_modules():
         if has_input_quantizer(layer) and isinstance(layer, _weights.LAYERS):
             highest = cast(QuantizeInput, layer.input_quantizer).grid.quant_max
-            stored = [s for s in _weights.parametrizations(layer).values() if isinstance(s[0], Dequantize)]
-            signed = [cast(Tensor, s.original) for s in stored if cast(Dequantize, s[0]).symmetric]
+            stored = [integers_of(layer, attribute) for attribute in _weights.parametrizations(layer)]
+            signed = [both[0] for both in stored if both and both[1].symmetric]
             if any(2 * highest * int(q.int().abs().max()) >= 2**15 for q in signed):
                 found.append(name or type(layer).__name__)
     return found

@@ -76,10 +76,10 @@ def check_budget_for(answer: Callable[[pd.DataFrame, float], Any]) -> Verdict:
     `table` has the columns budget, seed, validation and test.
     """
 
-    def specification(table: pd.DataFrame, accuracy: float) -> float | None:
+    def specification(table: pd.DataFrame, accuracy: float) -> int | None:
         means = table.groupby("budget")["validation"].mean()
         enough = means[means >= accuracy]
-        return None if enough.empty else float(enough.index.min())
+        return None if enough.empty else int(enough.index.min())
 
     rows = [
         (16_384, 0.91, 0.93),
@@ -92,5 +92,7 @@ def check_budget_for(answer: Callable[[pd.DataFrame, float], Any]) -> Verdict:
     for accuracy in (0.9, 0.925, 0.96, 0.88, 0.99):
         expected, given = specification(table, accuracy), answer(table.copy(), accuracy)
         if (given is None) != (expected is None) or (expected is not None and float(given) != expected):
-            return Verdict(False, f"for an accuracy of {accuracy} it should be {expected}; yours is {given!r}")
+            return Verdict(
+                False, f"for an accuracy of {accuracy} it should be {expected}; yours is {shown(given, str)}"
+            )
     return Verdict(True, "chosen on validation, by the mean over seeds; None where no budget is enough")

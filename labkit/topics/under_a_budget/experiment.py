@@ -16,9 +16,9 @@ from labkit.budget import (
     sample,
     size_bytes,
     spend,
-    trained,
 )
 from labkit.budget.choices import MANY, Allocation, Choices, Table, weight_choices
+from labkit.budget.training import trained
 from labkit.data import Split, load_data
 from labkit.measure import accuracy
 from labkit.seeds import over_seeds

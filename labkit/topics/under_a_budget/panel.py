@@ -1,5 +1,6 @@
 """Panel of notebook 12: a budget in bytes; sparsity and bits of every layer follow, and the search goes on live."""
 
+import contextlib
 import itertools
 import math
 import time
@@ -12,7 +13,8 @@ import pandas as pd
 from torch import nn
 
 from labkit import drawing
-from labkit.budget import Whole, allocations, cost_of_whole, improve, loss_of, measure_parts, sample, size_bytes
+from labkit.budget import Whole, cost_of_whole, improve, loss_of, measure_parts, sample, size_bytes, spend
+from labkit.budget.allocate import linear_program, uniform
 from labkit.budget.choices import Allocation, Table, weight_choices
 from labkit.data import Data, Split
 from labkit.live import words
@@ -33,7 +35,7 @@ DEVICES = {  # bytes of flash memory, from the data sheets; the third is the fil
     "a phone: hardly a limit": 1_048_576,
 }
 BUDGETS = sorted({*(round(4096 * 2 ** (k / 4)) for k in range(33)), 98_304})
-FIRST = ("uniform", "linear program")  # which take a table of parts and no measurement of the whole
+UNKNOWN = math.nan, math.nan
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a budget is spent so far: an allocation, and (sum of the parts, measured) of each method."""
+    """How a budget is spent so far: an allocation, and (sum of the parts, measured or NaN) of each method."""
 
     allocation: Allocation
     settings: pd.DataFrame  # of the parts
@@ -95,18 +97,27 @@ class UnderABudget(CompressionView):
         return self._parts[id(dense)]
 
     def plan(self, dense: Baseline, budget: int) -> Plan:
-        """The plan so far; at first the better one of two that only add up parts."""
+        """The plan so far; at first that of the linear program, before the loss of the whole network is measured."""
         if (id(dense), budget) not in self._plans:
-            table, cost = self.parts(dense).table, self.parts(dense).cost
+            table, cost, searched = self.parts(dense).table, self.parts(dense).cost, 0
             try:
-                found, searched = allocations(table, cost, budget, FIRST), 0
-            except ValueError:  # nothing is so cheap: the cheapest network, which says what it takes
-                found, searched = {"linear program": tuple(int(s) for s in table.price.argmin(1))}, 1
-            rises = {name: self.rise(dense, allocation) for name, allocation in found.items()}
-            start = min(found, key=lambda name: rises[name][1])
-            known = dict.fromkeys(FIRST, (math.nan, math.nan)) | rises | {"swaps": rises[start]}
-            self._plans[id(dense), budget] = Plan(found[start], table.rows(found[start]), known, searched)
+                found = spend(linear_program, table, cost, budget)
+                rise = table.predicted(found), math.nan
+            except ValueError:  # nothing is so cheap: the cheapest network, and nothing to search for
+                found, searched = tuple(int(s) for s in table.price.argmin(1)), 1
+                rise = self.rise(dense, found)
+            rises = {"uniform": UNKNOWN, "linear program": rise, "swaps": rise}
+            self._plans[id(dense), budget] = Plan(found, table.rows(found), rises, searched)
         return self._plans[id(dense), budget]
+
+    def start(self, dense: Baseline, budget: int, plan: Plan) -> Plan:
+        """The plan measured on the whole network, or one setting for all parts where that is better."""
+        known, found = self.parts(dense), {"linear program": plan.allocation}
+        with contextlib.suppress(ValueError):  # no single setting may be so cheap
+            found["uniform"] = spend(uniform, known.table, known.cost, budget)
+        rises = {name: self.rise(dense, allocation) for name, allocation in found.items()}
+        best = min(rises, key=lambda name: rises[name][1])
+        return Plan(found[best], known.table.rows(found[best]), {**plan.rises, **rises, "swaps": rises[best]})
 
     def rise(self, dense: Baseline, allocation: Allocation) -> tuple[float, float]:
         """The rise of the loss: the sum of what the parts cost alone, and that of the joint network."""
@@ -131,18 +142,21 @@ class UnderABudget(CompressionView):
         """Swap bytes between layers, measured on the joint network, until no swap helps; each better plan is shown."""
         point: Compressed = next(self.results(**settings))
         dense, budget, plan = point.dense, point.settings.budget, point.facts
-        if plan.searched == 1:
+        if plan.searched == 1 or overtaken():
             return
         table, cost, due = self.parts(dense).table, self.parts(dense).cost, 0.0
+        shown, plan = plan.allocation, self.start(dense, budget, plan)
         found = improve(table, plan.allocation, cost, budget, partial(self.joint, dense))
         for tried, (allocation, _) in enumerate(itertools.islice(found, TRIES), 1):
             if overtaken():
                 return
-            better = allocation != plan.allocation
-            if better:
-                rises = plan.rises | {"swaps": self.rise(dense, allocation)}
-                plan = self._plans[id(dense), budget] = Plan(allocation, table.rows(allocation), rises)
-                point = next(self.measured(dense, point.settings, table.choices.build(allocation), sampled))
+            if allocation != plan.allocation:
+                rises = {**plan.rises, "swaps": self.rise(dense, allocation)}
+                plan = Plan(allocation, table.rows(allocation), rises)
+            self._plans[id(dense), budget] = plan
+            if better := plan.allocation != shown:
+                shown = plan.allocation
+                point = next(self.measured(dense, point.settings, table.choices.build(shown), sampled))
             if better or time.perf_counter() > due:
                 show(replace(point, facts=replace(plan, searched=tried / TRIES)))
                 due = time.perf_counter() + LOOK
@@ -186,7 +200,8 @@ class UnderABudget(CompressionView):
         if point.size_bytes > budget:
             beside = f"no setting is as cheap as {budget:,} B"
         file = "file", f"{point.size_bytes:,} B", beside
-        rise = "rise of the loss", f"{measured:.3g}", f"the parts alone add up to {summed:.3g}"
+        figure = "…" if math.isnan(measured) else f"{measured:.3g}"
+        rise = "rise of the loss", figure, f"the parts alone add up to {summed:.3g}"
         rows = plan.settings
         per_weight = 8 * rows["price"] / rows["size"]
         most, least = per_weight.idxmax(), per_weight.idxmin()
