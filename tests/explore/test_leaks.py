@@ -69,11 +69,11 @@ def resident() -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells a process its memory so")
 def test_memory_stays_flat(conv: nn.Module, digits: Data):
-    """Between 10 and 40 openings of the overview; with the collector's frozen part, each left 6 MB."""
+    """Between 8 and 20 openings of the overview; with the collector's frozen part, each left 6 MB."""
     sizes = []
-    for number in range(1, 41):
+    for number in range(1, 21):
         opened("overview", conv, digits)
-        if number in (10, 40):
+        if number in (8, 20):
             alive()
             sizes.append(resident())
     assert sizes[1] - sizes[0] < 16e6

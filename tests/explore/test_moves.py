@@ -1,4 +1,4 @@
-"""A thousand moves in a row: the last one wins, its figures are right, and memory stays where it was."""
+"""Hundreds of moves in a row: the last one wins, its figures are right, and memory stays where it was."""
 
 import os
 import random
@@ -21,12 +21,12 @@ def megabytes():
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="only Linux tells the memory in use")
-def test_a_thousand_random_moves_leave_the_last_figure_and_no_memory():
+def test_many_random_moves_leave_the_last_figure_and_no_memory():
     panel, rng = lk.explore.overview(), random.Random(0)
     used = []
-    for number in range(1_000):
+    for number in range(400):
         ask(panel, sparsity=rng.randrange(100), bits=rng.randrange(9))
-        if number in (299, 999):
+        if number in (99, 399):
             until(lambda: "scored on all" in panel.frame["status"])
             used.append(megabytes())
     ask(panel, sparsity=77, bits=3)
@@ -37,5 +37,5 @@ def test_a_thousand_random_moves_leave_the_last_figure_and_no_memory():
     cards = {label: value for label, value, _ in panel.cards}
     assert f"{accuracy:.2%}" in cards.values()
     assert any(value.replace(",", "").startswith(str(len(lk.encode(small)))) for value in cards.values())
-    assert used[1] < used[0] + 100  # a network kept at each move would be 700 MB
+    assert used[1] < used[0] + 100  # a network kept at each move would be 300 MB
     panel.close_all()
