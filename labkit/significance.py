@@ -62,7 +62,7 @@ def with_difference(pair: Mapping[str, float], images: int) -> dict[str, Any]:
     _check.numbers(**{f"pair[{key!r}]": pair.get(key) for key in ("lost", "won", "p")})
     points, low, high = (100 * share for share in difference(int(pair["lost"]), int(pair["won"]), images))
     p = "< 0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}"
-    return dict(lost=pair["lost"], won=pair["won"], points_lost=f"{points:+.2f} ({low:+.2f} to {high:+.2f})", p=p)
+    return dict(lost=pair["lost"], won=pair["won"], points_lost=f"{points:+z.2f} ({low:+z.2f} to {high:+z.2f})", p=p)
 
 
 def with_range(row: Mapping[str, float]) -> str:

@@ -130,7 +130,7 @@ def difference_words(pinned: Any, now: Any) -> str:
     if before and after and pinned.dense.data is now.dense.data:
         lost, won = (len(v) for v in flips_of(before, after, now.dense.data.validation.y))
         d, low, high = (-100 * v for v in difference(lost, won, min(before.images, after.images)))
-        said.append(f"accuracy {d:+.2f} points (95 %: {high:+.2f} to {low:+.2f})")
+        said.append(f"accuracy {d:+z.2f} points (95 %: {high:+z.2f} to {low:+z.2f})")
     sizes = [getattr(one, "size_bytes", 0) for one in (pinned, now)]
     if all(sizes):
         said.append(

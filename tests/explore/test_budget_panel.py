@@ -90,6 +90,13 @@ def test_batchnorm_is_folded_into_the_file(view):
     assert start.rises["linear program"][1] < start.rises["uniform"][1]
 
 
+def test_the_search_does_not_go_on_beside_a_preview_of_a_few_images(view):
+    shown = []
+    settings = dict(checkpoint=("mobilenet", "cifar10"), budget=32_768)
+    view.train(settings, shown.append, lambda: len(shown) > 1)
+    assert shown[0].score.images >= 1_000
+
+
 def test_a_search_that_is_overtaken_ends(view):
     shown = []
     view.train(dict(budget=11_585), shown.append, lambda: True)

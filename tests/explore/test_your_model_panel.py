@@ -594,3 +594,9 @@ def test_a_split_of_labkit_stands_for_its_tensors(conv, digits):
     few = Split(digits.validation.x[:80], digits.validation.y[:80])
     assert own_network(conv, few).merit.value == lk.accuracy(conv, few)["accuracy"]
     assert np.isfinite(own_network(conv, few).unit)
+
+
+def test_no_change_is_not_minus_zero():
+    assert Metric("accuracy", F.cross_entropy, percent=True).change(0.0) == "+0.0 points"
+    assert Metric("accuracy", F.cross_entropy, percent=True).change(0.0123) == "-1.2 points"
+    assert Metric("error", F.mse_loss, better="lower").change(0.0) == "+0"

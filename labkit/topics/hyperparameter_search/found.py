@@ -166,12 +166,12 @@ class Found:
         low, high = wilson(round(best["fresh"] * n), n)
         gaps = 100 * optimism(self.seen, images)
         from_, to = np.percentile(gaps, [2.5, 97.5])
-        drawn = f"mean of {DRAWS} draws of judges; 95 %: {from_:+.1f} to {to:+.1f}"
+        drawn = f"mean of {DRAWS} draws of judges; 95 %: {from_:+z.1f} to {to:+z.1f}"
         rest = f"batch size {best['batch_size']}, width {best['width']}, decay {plots.short(best['weight_decay'])}"
         return [
             ("accuracy of the best", f"{best['accuracy']:.1%}", f"on the {images:,} images that it was chosen by"),
             ("on unseen images", f"{best['fresh']:.1%}", f"{n:,} images, 95 %: {low:.1%}–{high:.1%}"),
-            ("optimism", f"{gaps.mean():+.1f} points", drawn),
+            ("optimism", f"{gaps.mean():+z.1f} points", drawn),
             ("chosen", f"lr {best['lr']:.2g}", f"{best['optimizer']}, {rest}"),
             spent,
         ]

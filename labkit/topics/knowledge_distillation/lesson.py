@@ -142,10 +142,10 @@ class Lesson:
         """The accuracy gained by distillation; without results of students, the uncertainty of the teacher."""
         if self.score and self.students[1].done == 1:
             gain = self.score.accuracy - self.students[0].score.accuracy
-            return f"teacher: {100 * gain:+.1f} points, {self._flips[2]}"
+            return f"teacher: {100 * gain:+z.1f} points, {self._flips[2]}"
         if self.measured and not self.students:
             alone, distilled = (100 * seeds.mean() for seeds in self.measured)
-            return f"teacher: {distilled - alone:+.1f} points (measured, T = 4)"
+            return f"teacher: {distilled - alone:+z.1f} points (measured, T = 4)"
         if self.doing:
             return "two students in training"
         return f"as uncertain as {2 ** entropy_bits(self.softened):.1f} equal classes"

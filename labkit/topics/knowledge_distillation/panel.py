@@ -176,7 +176,7 @@ class Distillation(NetworkView):
         for mark, mean in zip(self.marks, means or [math.nan] * 2, strict=True):
             mark.set_data([width], [mean])
         self.gap.set_data([width] * len(means), means)
-        self.points.set_text(f"width {width}: {100 * (means[1] - means[0]):+.1f} points" if means else "not measured")
+        self.points.set_text(f"width {width}: {100 * (means[1] - means[0]):+z.1f} points" if means else "not measured")
 
     def summarize(self, lesson: Lesson) -> Summary:
         """The summary of the lesson."""

@@ -155,7 +155,7 @@ def gap_card(trial: Trained) -> Card:
     if not trial.run.moments:
         return "gap to training images", "–", f"accuracy on {watched} of them, minus that on validation"
     share = trial.run.moments[-1].train_accuracy
-    gap = f"{100 * (share - trial.run.accuracy):+.1f} points"
+    gap = f"{100 * (share - trial.run.accuracy):+z.1f} points"
     return "gap to training images", gap, f"{share:.1%} of {watched} of them correct"
 
 

@@ -19,6 +19,7 @@ def format_bars(ax: Axes, names: Sequence[str], title: str) -> tuple[list[Rectan
     ax.set_xticks([])
     ax.set_title(title, fontsize=11, loc="left")
     tidy(ax)
+    ax.grid(False)  # a line would run through the figure beside its bar
     ax.spines["bottom"].set_visible(False)
     texts = [ax.text(0, place, "", va="center", fontsize=10) for place in range(len(names))]
     return cast(list[Rectangle], list(bars)), texts

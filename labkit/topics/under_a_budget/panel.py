@@ -144,6 +144,9 @@ class UnderABudget(CompressionView):
         dense, budget, plan = point.dense, point.settings.budget, point.facts
         if plan.searched == 1 or overtaken():
             return
+        if not point.score.settled:  # a preview of a few images would stand there during the whole search
+            point = next(self.measured(dense, point.settings, point.model, sampled))
+            show(point)
         table, cost, due = self.parts(dense).table, self.parts(dense).cost, 0.0
         shown, plan = plan.allocation, self.start(dense, budget, plan)
         found = improve(table, plan.allocation, cost, budget, partial(self.joint, dense))

@@ -61,7 +61,7 @@ class Metric:
 
     def change(self, damage: float) -> str:
         """Damage in words: points of accuracy; of other metrics, what is added to the value."""
-        return f"{-100 * damage:+.1f} points" if self.percent else f"{-self.sign * damage:+.2g}"
+        return f"{-100 * damage:+z.1f} points" if self.percent else f"{-self.sign * damage:+z.2g}"
 
 
 @dataclass(frozen=True)
