@@ -69,4 +69,5 @@ def with_range(row: Mapping[str, float]) -> str:
     """Results of several seeds in a table cell, "97.6 (97.4–97.8)": the mean, and the range from min to max."""
     _check.kind(Mapping | pd.Series, row=row)
     _check.numbers(**{f"row[{key!r}]": row.get(key) for key in ("mean", "min", "max")})
-    return f"{row['mean']:.1f} ({row['min']:.1f}–{row['max']:.1f})"
+    mean, low, high = (round(row[key], 9) for key in ("mean", "min", "max"))  # the mean of equal numbers is that number
+    return f"{mean:.1f} ({low:.1f}–{high:.1f})"

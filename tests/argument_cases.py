@@ -138,7 +138,8 @@ COMPRESS = [
     Case(lk.quantize, dict(model=MODEL, granularity="group", group_size=8), {"activation_bits": "whole",
          "calibration": "split"}),
     Case(quantize.quantize_inputs, dict(model=MODEL, bits=8, calibration=SPLIT)),
-    Case(lk.prune_channels, dict(model=MODEL, example=X, sparsity=0.5, importance="taylor", calibration=SPLIT)),
+    Case(lk.prune_channels,
+         dict(model=MODEL, example=X, sparsity=0.5, round_to=2, importance="taylor", calibration=SPLIT)),
     Case(structured.held, dict(model=MODEL, example=X)),
 ]  # fmt: skip
 STORE = [

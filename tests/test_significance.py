@@ -161,3 +161,4 @@ def test_a_difference_refuses(refuses, arguments, said):
 def test_figures_of_several_seeds_in_a_cell():
     row = pd.Series([97.44, 97.61, 97.84]).agg(["mean", "min", "max"])
     assert with_range(row) == "97.6 (97.4–97.8)"
+    assert with_range(dict(mean=sum([9.65] * 3) / 3 - 1e-14, min=9.65, max=9.65)) == "9.7 (9.7–9.7)"

@@ -31,6 +31,7 @@ def prune_channels(
     example: Example,
     importance: str = "l1",
     scope: str = "global",
+    round_to: int = 1,
     layers: list[str] | None = None,
     exclude: list[str] | None = None,
     calibration: Split | None = None,
@@ -52,6 +53,8 @@ def prune_channels(
         importance: ranks the units: "l1", "l2", "taylor", "activation" or "random"; formulas in `unit_importance`.
         scope: "layer", each layer loses that fraction, or "global", all units compete by importance divided by the mean
             of their layer.
+        round_to: each layer keeps a multiple of so many units, the nearest to what it would keep and at least one
+            multiple, or all it has. Runtimes compute channels in eights: with 8 a smaller network is also faster.
         layers: names of the layers to remove units from, by default all.
         exclude: names of the layers to leave.
         calibration: "taylor" and "activation" use all of these images; the others refuse them.
@@ -74,13 +77,14 @@ def prune_channels(
     """
     sparsity = _check.number("sparsity", sparsity, 0, 1, open_high=True)
     _check.one_of("scope", scope, SCOPES)
+    round_to = _check.whole("round_to", round_to, 1, 2**31)
     _check_calibration(importance, calibration)
     seed = _check.seed(seed)
     _check.kind(nn.Module, model=model)
     model = _weights.plain(model)
     uses = channels(model, example, layers, exclude)
     ranks = unit_importance(model, uses, importance, calibration, seed)
-    gone = least_important(ranks, families(uses), sparsity, scope)
+    gone = least_important(ranks, families(uses), sparsity, scope, round_to)
     small = remove(model, uses, gone)
     if fault := difference(model, small, uses, gone, example):
         raise ValueError(f"units of model {type(model).__name__} cannot be followed: {fault}")
@@ -173,15 +177,26 @@ def _heard(model: nn.Module, uses: list[Use], size: int, images: Split, gradient
     return total / len(images)
 
 
-def least_important(importance: Tensor, families: list[Tensor], sparsity: float, scope: str) -> Tensor:
+def least_important(
+    importance: Tensor, families: list[Tensor], sparsity: float, scope: str, round_to: int = 1
+) -> Tensor:  # fmt: skip
     """The units to remove; the most important unit of every family is always kept."""
+    ranked = [family[importance[family].argsort()] for family in families]
     if scope == "layer":
-        ranked = [family[importance[family].argsort()] for family in families]
-        return torch.cat([units[: min(round(sparsity * len(units)), len(units) - 1)] for units in ranked])
+        counts = [min(round(sparsity * len(units)), len(units) - 1) for units in ranked]
+    else:
+        counts = _lowest_of_all([importance[family] for family in families], sparsity)
+    kept = [max(1, round((len(units) - n) / round_to)) * round_to for units, n in zip(ranked, counts, strict=True)]
+    return torch.cat([units[: max(0, len(units) - most)] for units, most in zip(ranked, kept, strict=True)])
+
+
+def _lowest_of_all(importances: list[Tensor], sparsity: float) -> list[int]:
+    """How many units of each family are among the lowest of all, without the highest of each."""
     # layers differ in size and scale: without the division the smallest layers would be emptied first
-    relative = [importance[family] / importance[family].mean().clamp_min(1e-30) for family in families]
+    relative = [scores / scores.mean().clamp_min(1e-30) for scores in importances]
     for scores in relative:
         scores[scores.argmax()] = math.inf
-    scores, units = torch.cat(relative), torch.cat(families)
+    scores, owner = torch.cat(relative), torch.cat([torch.full((len(s),), i) for i, s in enumerate(relative)])
     free = int(scores.isfinite().sum())
-    return units[scores.argsort()[: min(round(sparsity * len(units)), free)]]
+    lowest = scores.argsort()[: min(round(sparsity * len(scores)), free)]
+    return owner[lowest].bincount(minlength=len(importances)).tolist()

@@ -446,6 +446,33 @@ def test_one_unit_of_every_family_always_stays(scope, sparsity):
     assert len(gone) == len(gone.unique())
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("round_to", [1, 4, 8, 64])
+def test_layers_keep_a_multiple_the_nearest_one_or_all_they_have(scope, round_to):
+    sizes = [1, 6, 8, 20, 33]
+    sets = list(torch.arange(1, 1 + sum(sizes)).split(sizes))
+    ranks = torch.rand(1 + sum(sizes), generator=torch.Generator().manual_seed(0))
+    for sparsity in (0.0, 0.3, 0.5, 0.9):
+        exact, gone = (least_important(ranks, sets, sparsity, scope, n) for n in (1, round_to))
+        for family in sets:
+            wanted, kept = (len(family) - int(torch.isin(family, some).sum()) for some in (exact, gone))
+            assert kept == len(family) or kept % round_to == 0
+            assert kept >= min(round_to, len(family))
+            assert abs(kept - wanted) <= round_to / 2 or kept in (round_to, len(family))
+            leaves = family[torch.isin(family, gone)]
+            assert (
+                leaves.numel() == 0 or kept == 0 or ranks[leaves].max() < ranks[family[~torch.isin(family, gone)]].min()
+            )
+
+
+def test_a_pruned_network_has_channels_in_eights():
+    model, x = net("resnet-20")
+    small = prune_channels(model, 0.3, example=x, round_to=8)
+    widths = {layer.out_channels for layer in small.modules() if isinstance(layer, nn.Conv2d)}
+    assert all(width % 8 == 0 for width in widths)
+    assert widths != {16, 32, 64}
+
+
 def test_layers_names_those_whose_units_may_leave():
     model, x = net("lenet-5")
     small = prune_channels(model, 0.5, example=x, layers=["fc1"])
