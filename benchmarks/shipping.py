@@ -48,7 +48,7 @@ def clock_of(name: str, model: nn.Module, data: Data) -> Clock | None:
     if name == "torch, float32":
         return lambda x: milliseconds(torch_run(folded(model)), x)[1]
     try:
-        shipped = FORMATS[name](model, data) if name in FORMATS else onnx_file(half_the_macs(model, data, 1), data)
+        shipped = FORMATS[name](model, data) if name in FORMATS else onnx_file(half_the_macs(model, data, (1,)), data)
     except ValueError:  # no C for this architecture
         return None
     timed = shipped.clock or functools.partial(milliseconds, shipped.run)

@@ -36,7 +36,7 @@ BETWEEN = """
     changes layer_parts kind_parts shuffled settings_of untrained_lenet regularizers regularized described trained_by
     afterwards shipped_right accuracy logits train_mlp training_objective recipe recipe_objective
     hyperband parts
-    grid_of table_from spent images_for measured_table ranges gains
+    grid_of table_from spent images_for measured_table ranges gains against_one_shot
     Shipped labkit_file onnx_file c_header torch_run onnx_run rounded half_the_macs c_milliseconds correct_of
     milliseconds first_lines
 """

@@ -9,7 +9,16 @@ from labkit.budget.choices import weight_choices
 from labkit.data import manifest
 from labkit.measure import accuracy
 from labkit.sweep import shipped_sweep, sweep_path
-from labkit.topics.under_a_budget.experiment import BUDGETS, NETWORKS, TRAINED, WAYS, gains, ranges, table_from
+from labkit.topics.under_a_budget.experiment import (
+    BUDGETS,
+    NETWORKS,
+    TRAINED,
+    WAYS,
+    against_one_shot,
+    gains,
+    ranges,
+    table_from,
+)
 
 
 def sweep(key):
@@ -58,6 +67,9 @@ def test_tables_show_means_ranges_and_intervals():
             {"uniform": (0.5, 0.6), "swaps": (0.7, 0.9)}.items() for seed, test in enumerate(tests)]  # fmt: skip
     table = pd.DataFrame(rows)
     assert ranges(table).loc[("net", 9)].tolist() == ["55.0 (50.0–60.0)", "80.0 (70.0–90.0)"]
+    files = pd.DataFrame(dict(network="net", size_bytes=[7, 9, 10], accuracy=[0.5, 0.75, 0.9]))
+    both = against_one_shot(table.assign(validation=table["test"]), files).loc[("net", 9)]
+    assert both.tolist() == [75, pytest.approx(80)]
     gain = gains(table).loc[("net", 9)]
     assert gain["mean"] == pytest.approx(25)
     assert gain["low"] == pytest.approx(25 - 12.706 * 5, abs=0.01)  # Student's t with one degree of freedom

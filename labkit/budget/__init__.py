@@ -27,6 +27,7 @@ from labkit.budget.allocate import greedy, linear_program, uniform
 from labkit.budget.choices import Allocation, Choices, Cost, Table, unit_choices, weight_choices
 from labkit.budget.swaps import swaps
 from labkit.budget.training import trained
+from labkit.compress import _weights
 from labkit.data import Data, Split
 from labkit.losses import Loss, cross_entropy
 from labkit.measure import latency_ms, macs, size_bytes
@@ -43,7 +44,7 @@ def fit_budget(
     by: str = "bytes",
     *,
     table: Table | None = None,
-    images: int = 1_000,
+    images: int | None = None,
     tries: int = 300,
     loss: Loss = cross_entropy,
     epochs: int = 0,
@@ -65,7 +66,7 @@ def fit_budget(
         budget: bytes of the written file, MACs for one image, or milliseconds for one image on this machine.
         by: "bytes" chooses sparsity and bits of each weight; "macs" and "latency" how many units each layer loses.
         table: of `measure_parts` for this model, if it is already measured.
-        images: of train, drawn with `seed`, on which damage is measured.
+        images: of train, drawn with `seed`, on which damage is measured; by default 1,000, or all if there are fewer.
         tries: how many joint networks the swaps may measure; 0 makes none.
         loss: loss(model, x, y), as in `fit`.
         epochs: of training afterwards, for the grids and with the zeros held; what the file grows by is pruned again
@@ -77,7 +78,8 @@ def fit_budget(
         **settings: of `fit`, for the training.
 
     Returns:
-        The new model, and a table of its parts: part, size (weights or units), its settings, price and damage. Under a
+        The new model, and a table of its parts: part, size (weights or units), its settings (of units: how many are
+        removed; a quantized weight becomes floats then), price and damage. Under a
         budget of bytes BatchNorm is folded, where it can be: load its file into `fold_batchnorm(model)`. The attrs hold
         budget, by, cost (of the whole, as it is), predicted and measured (the rise of the calibration loss: the sum of
         the damages, and that of the joint network), chosen, and candidates, a record for each.
@@ -101,9 +103,10 @@ def fit_budget(
     _check.one_of("by", by, BY)
     budget = _check.number("budget", budget, 0, float("inf"), open_low=True, open_high=True)
     tries, epochs = _check.whole("tries", tries, 0, 1_000_000), _check.whole("epochs", epochs, 0, 10_000)
-    calibration = sample(data.train, images, seed)
+    calibration = sample(data.train, min(1_000, len(data.train)) if images is None else images, seed)
     if table is None:
         table = measure_parts(model, calibration, by, loss=loss, progress=progress)
+    _check_table(table, model, by)
     cost, choices = cost_of(by, calibration), table.choices
     joint, dense = partial(loss_of, split=calibration, loss=loss), loss_of(model, calibration, loss)
     whole = cost_of_whole(table, cost)
@@ -154,6 +157,20 @@ def measure_parts(
         price[p, s] = choices.price(p, s)
         damage[p, s] = loss_of(choices.alone(p, s), calibration, loss) - dense
     return Table(choices, price, damage)
+
+
+def _check_table(table: Table, model: nn.Module, by: str) -> None:
+    """Refuse a table of another network, or one of weights where units are counted."""
+    of_units = "removed" in table.choices.settings[0]
+    if of_units == (by == "bytes"):
+        kind = "units, for MACs or latency" if of_units else "weights, for bytes"
+        raise ValueError(f"table has the settings of {kind}; allowed for by={by!r}: what measure_parts gives for it")
+    ours, theirs = (
+        {**dict(m.named_parameters()), **dict(m.named_buffers())}
+        for m in map(_weights.opened, (model, table.choices.model))
+    )
+    if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
+        raise ValueError("table is of a network with other weights; allowed: what measure_parts gives for this model")
 
 
 def choices_for(model: nn.Module, calibration: Split, by: str) -> Choices:

@@ -50,6 +50,7 @@ class Choices:
     price: Callable[[int, int], float]  # of part p in setting s, alone: what the budget counts
     prepare: Callable[[Allocation], nn.Module]  # the network of an allocation, ready to train; zeros and grids stay
     sizes: list[int]  # weights or units of each part
+    model: nn.Module  # what they are about
 
 
 def weight_choices(
@@ -89,7 +90,7 @@ def weight_choices(
             small = prepare_qat(small, row["bits"], layers=[name], **how)
         return small
 
-    return Choices(names, every, build, alone, price, prepare, [dense[name].shape.numel() for name in names])
+    return Choices(names, every, build, alone, price, prepare, [dense[name].shape.numel() for name in names], model)
 
 
 def changed(layer: nn.Module, weight: str, sparsity: float, granularity: str, **how: Any) -> Part:
@@ -117,9 +118,11 @@ def unit_choices(model: nn.Module, x: Tensor, cost: Cost) -> Choices:
 
     names, settings = [" + ".join(layers) for layers in makers], [dict(removed=share) for share in FRACTIONS]
     whole = cost(model)
-    return Choices(
-        names, settings, build, alone, lambda p, s: cost(alone(p, s)) - whole, build, [len(units) for units in every]
-    )
+
+    def price(p: int, s: int) -> float:
+        return cost(alone(p, s)) - whole
+
+    return Choices(names, settings, build, alone, price, build, [len(units) for units in every], model)
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,8 @@ class Table:
         table = pd.DataFrame([about.settings[s] for s in allocation])
         table.insert(0, "part", about.parts)
         table.insert(1, "size", about.sizes)
+        if "removed" in table:  # units instead of a fraction: what is really removed
+            table["removed"] = (table["removed"] * table["size"]).astype(int)
         return table.assign(price=self.price[at], damage=self.damage[at])
 
     def paid(self, allocation: Allocation) -> float:

@@ -85,7 +85,8 @@ def _fold(layer: nn.Module, norm: nn.BatchNorm2d) -> None:
     else:
         rows = factor.view(-1, *[1] * (weight.ndim - 1))
         layer.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), weight.requires_grad)
-    layer.bias = nn.Parameter(shift.to(weight.dtype), weight.requires_grad if bias is None else bias.requires_grad)
+    trains = _weights.trains(layer, "weight" if bias is None else "bias")
+    layer.bias = nn.Parameter(shift.to(weight.dtype), trains)
     layer.register_forward_pre_hook(_check_axis)
 
 
@@ -121,15 +122,18 @@ def _pairs(model: nn.Module) -> dict[str, str]:
     if not norms:
         raise ValueError(f"model {type(model).__name__} has no BatchNorm; nothing to fold")
     try:
-        nodes = list(fx.Tracer().trace(_weights.clone(model).eval()).nodes)
+        nodes = list(fx.Tracer().trace(_weights.plain(model).eval()).nodes)
     except Exception as error:  # whatever the model's own code raises on a proxy
         raise ValueError(f"model {type(model).__name__} cannot be traced by torch.fx, since its forward branches on "
                          f"values or sizes ({type(error).__name__})") from error  # fmt: skip
     calls = {name: [n for n in nodes if n.op == "call_module" and n.target == name] for name in norms}
+    read = {str(node.target).rpartition(".")[0] for node in nodes if node.op == "get_attr"}
     pairs = {}
     for name, uses in calls.items():
         layer = _layer_before(model, nodes, uses)
         _check_pair(model, layer, name)
+        if again := read & {layer, name}:  # as by F.linear(x, layer.weight)
+            raise ValueError(f"{name} cannot be folded: the model also reads tensors of {min(again)} itself")
         pairs[cast(str, layer)] = name
     return pairs
 

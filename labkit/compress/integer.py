@@ -55,9 +55,14 @@ class IntegerLayer(nn.Module):
         self.convolution = {name: getattr(layer, name) for name in fields} if isinstance(layer, nn.Conv2d) else None
         (weight, grid), entering = cast(tuple[Tensor, Grid], integers_of(layer)), _entering(layer)
         self.register_buffer("weight", weight)
-        step = (entering.scale.double() * grid.scale.double().flatten()).expand(len(weight))
+        scale, used = grid.scale.double().flatten(), weight.flatten(1).any(1)
+        if scale.numel() > 1 and used.any():  # a row of zeros has scale 1, too coarse for its bias; any scale fits it
+            scale = torch.where(used, scale, scale[used].min())
+        step = (entering.scale.double() * scale).expand(len(weight))
         bias = torch.zeros(len(self.weight)) if layer.bias is None else layer.bias.detach()
-        self.register_buffer("bias", (bias.double() / step).round().to(torch.int32))
+        if (rounded := (bias.double() / step).round()).abs().max() >= 2**31:
+            raise ValueError(f"the bias of {stage.name} is {rounded.abs().max():.3g} steps S_x S_w; int32 has 2^31")
+        self.register_buffer("bias", rounded.to(torch.int32))
         self.register_buffer("step", step)
         self.zero_in, self.next_grid = int(entering.zero_point), next_grid
         if next_grid is not None:
@@ -69,9 +74,12 @@ class IntegerLayer(nn.Module):
 
     def sums(self, x: Tensor) -> Tensor:
         """uint8 (n, inputs) to int32 (n, outputs); of a convolution, (n, c, h, w) to (n, c, h, w)."""
-        x, weight = self.before(x).to(torch.int32) - self.zero_in, self.weight.to(torch.int32)
-        products = x @ weight.T if self.convolution is None else F.conv2d(x, weight, **self.convolution)
-        return products + self.by_channel(self.bias)
+        x = self.before(x).to(torch.int32) - self.zero_in
+        if self.convolution is None:
+            return x @ self.weight.to(torch.int32).T + self.bias
+        # float64 holds every int32 exactly; torch's integer convolutions know no dilation
+        products = F.conv2d(x.double(), self.weight.double(), **self.convolution)
+        return products.to(torch.int32) + self.by_channel(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """uint8 to uint8, or to int32 from the last layer; shapes as those of `sums`."""

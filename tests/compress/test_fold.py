@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -216,3 +217,31 @@ def test_frozen_weights_stay_frozen():
 def test_a_weight_that_an_old_hook_computes_is_named(refuses):
     model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(1, 2, 1)), nn.BatchNorm2d(2)).eval()
     refuses(ValueError, FIRST, fold_batchnorm, model)
+
+
+class Tied(nn.Module):
+    """An autoencoder whose decoder uses the encoder's tensors a second time, without calling the encoder."""
+
+    def __init__(self, again: str):
+        super().__init__()
+        self.enc, self.bn, self.again = nn.Linear(8, 4), nn.BatchNorm1d(4), again
+
+    def forward(self, x):
+        h = torch.relu(self.bn(self.enc(x)))
+        return F.linear(h, self.enc.weight.t()) if self.again == "weight" else h + self.enc.bias
+
+
+@pytest.mark.parametrize("make", [lambda net: net, lambda net: quantize(net, 4)], ids=["floats", "integers"])
+@pytest.mark.parametrize("again", ["weight", "bias"])
+def test_a_layer_whose_tensors_are_read_again_is_refused(make, again):
+    net = make(Tied(again)).eval()
+    with pytest.raises(ValueError, match="bn cannot be folded: the model also reads tensors of enc itself"):
+        fold_batchnorm(net)
+    assert folded_where_possible(net) is net
+
+
+def test_the_new_bias_of_a_quantized_layer_trains_as_its_weight_did():
+    net = nn.Sequential(nn.Linear(8, 4, bias=False), nn.BatchNorm1d(4)).eval()
+    assert fold_batchnorm(quantize(net, 4))[0].bias.requires_grad
+    net.requires_grad_(False)
+    assert not fold_batchnorm(quantize(net, 4))[0].bias.requires_grad

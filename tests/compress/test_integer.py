@@ -21,7 +21,7 @@ from labkit.compress.fold import fold_batchnorm
 from labkit.compress.grid import Grid, to_integers
 from labkit.compress.integer import IntegerLayer, fixed_point, integer_only, times
 from labkit.compress.quantize import install_input_quantizer, quantize
-from labkit.data import load_data, take
+from labkit.data import Split, load_data, take
 from labkit.train import count_correct, fit, predict
 from labkit.zoo import load_model
 from tests.unlabelled import unlabelled
@@ -313,3 +313,30 @@ def test_floats_and_affine_weights_are_refused(refuses, mlp, digits):
     wide = integers(chain(nn.Linear(65_001, 1)), torch.rand(2, 65_001))
     said = "0 has 65,001 inputs; allowed: 65,000, so that int32 holds the sum"
     refuses(ValueError, said, integer_only, wide)
+
+
+def test_a_bias_that_int32_cannot_hold_is_refused(digits):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    net[1].weight.data *= 1e-9
+    with pytest.raises(ValueError, match=r"the bias of 1 is .* steps S_x S_w; int32 has 2\^31"):
+        integer_only(quantize(net, 8, activation_bits=8, calibration=digits.train))
+
+
+def test_a_dilated_convolution_computes_what_the_simulation_computes(digits):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, dilation=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10))
+    small = quantize(net, 8, activation_bits=8, calibration=digits.train)
+    torch.testing.assert_close(integer_only(small)(digits.test.x), small(digits.test.x), atol=0.05, rtol=0)
+
+
+def test_the_bias_of_a_row_of_zeros_is_kept(digits):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    net[1].weight.data[::2] = 0
+    net[1].bias.data[::2] = 0.07
+    large = Split(255 * digits.train.x, digits.train.y)  # one step of these inputs is 1
+    small = quantize(net, 8, granularity="channel", activation_bits=8, calibration=large)
+    first = integer_only(small).layers[0]
+    step = first.step[::2]
+    assert step.max() < 0.02
+    assert ((first.bias[::2] * step - 0.07).abs() <= step / 2 + 1e-6).all()

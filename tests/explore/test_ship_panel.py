@@ -1,4 +1,5 @@
 import pytest
+from torch import nn
 
 import labkit as lk
 from labkit.compress.integer import integer_only
@@ -66,4 +67,12 @@ def test_half_the_macs_are_really_gone():
     model, data = lk.load_model(*KEY), lk.load_data("mnist")
     small = experiment.half_the_macs(model, data)
     whole, left = (lk.measure(net, lk.data.take(data.validation, 50))["macs"] for net in (model, small))
-    assert 0.4 * whole < left <= 0.5 * whole
+    assert 0.25 * whole < left <= 0.5 * whole
+    assert all(layer.weight.shape[0] % 8 == 0 for layer in [small.fc1, small.fc2])
+
+
+def test_a_network_that_keeps_its_macs_is_refused():
+    large, small = nn.Linear(784, 64), [nn.ReLU(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10)]
+    net = nn.Sequential(nn.Flatten(), large, nn.LayerNorm(64), *small)  # whose normalization holds all 64 units
+    with pytest.raises(ValueError, match=r"model Sequential keeps 50,\d+ of 50,472 MACs; allowed: half at most"):
+        experiment.half_the_macs(net, lk.load_data("mnist"))

@@ -580,7 +580,8 @@ def test_layers_that_c_does_not_know(tmp_path, refuses):
 def test_numbers_that_int32_or_a_shift_cannot_hold(tmp_path, refuses):
     wide, x = small_net(nn.Linear(60_000, 1), shape=(60_000,), bits=8)
     wide[0].parametrizations.weight.original.data.fill_(-128)
-    wide[0].bias.data.fill_(1e9)
+    step = float(wide[0].input_quantizer.scale * wide[0].parametrizations.weight[0].scale)
+    wide[0].bias.data.fill_(2e9 * step)
     with pytest.raises(
         ValueError, match=r"^0 can have sums up to [\d,]+; allowed in C: below 2\^31, which int32 holds$"
     ):

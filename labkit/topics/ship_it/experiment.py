@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -100,22 +100,25 @@ def rounded(model: nn.Module, data: Data, bits: int, activation_bits: int | None
     )  # fmt: skip
 
 
-def half_the_macs(model: nn.Module, data: Data, round_to: int = 8) -> nn.Module:
+def half_the_macs(model: nn.Module, data: Data, multiples: Sequence[int] = (8, 1)) -> nn.Module:
     """The network without the units whose removal leaves just under half of the MACs; not trained again.
 
-    Each layer keeps a multiple of `round_to` units: with 11 channels instead of 16 a runtime may need more time.
+    Each layer keeps a multiple of eight units, where that can be: with 11 channels instead of 16 a runtime may need
+    more time. ValueError if so many MACs stay whatever is removed.
     """
-    image, low, high = data.validation.x[0], 0.0, 0.9
+    image = data.validation.x[0]
     most = macs(model, image) / 2
-
-    def without(sparsity: float) -> nn.Module:
-        how: dict[str, Any] = dict(importance="l2", scope="layer", round_to=round_to)
-        return prune_channels(model, sparsity, example=image[None], **how)
-
-    for _ in range(6):
-        middle = (low + high) / 2
-        low, high = (low, middle) if macs(without(middle), image) <= most else (middle, high)
-    return without(high)
+    for round_to in multiples:
+        how: dict[str, Any] = dict(example=image[None], importance="l2", scope="layer", round_to=round_to)
+        low, high = 0.0, 0.9
+        for _ in range(6):
+            middle = (low + high) / 2
+            small = prune_channels(model, middle, **how)
+            low, high = (low, middle) if macs(small, image) <= most else (middle, high)
+        small = prune_channels(model, high, **how)
+        if (left := macs(small, image)) <= most:
+            return small
+    raise ValueError(f"model {type(model).__name__} keeps {left:,} of {2 * most:,.0f} MACs; allowed: half at most")
 
 
 FORMATS: dict[str, Callable[[nn.Module, Data], Shipped]] = {

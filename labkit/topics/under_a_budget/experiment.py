@@ -134,6 +134,16 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
     return over_seeds(swaps - uniform)
 
 
+def against_one_shot(rows: pd.DataFrame, one_shot: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy on validation in per cent: the best one-shot file within the budget, and the mean of the swaps.
+
+    `one_shot` holds rows of the sweeps "frontier": one ranking over all weights, one bit width.
+    """
+    swaps = 100 * rows[rows["way"] == "swaps"].groupby(["network", "budget"], sort=False)["validation"].mean()
+    fitting = [one_shot.query("network == @name and size_bytes <= @size") for name, size in swaps.index]
+    return pd.DataFrame({"one ranking": [100 * found["accuracy"].max() for found in fitting], "swaps": swaps})
+
+
 COARSE: dict[str, Any] = dict(sparsity=(0, 0.5, 0.8, 0.9, 0.95), bits=(8, 4, 3, 2), percentile=(100.0,))
 
 
