@@ -105,8 +105,10 @@ def running(model: nn.Module, name: str, x: Tensor) -> Iterator[None]:
 def _misfit(model: nn.Module, name: str, x: Tensor) -> str:
     """How x differs from the weights of a model that failed on it; "" if it does not differ."""
     looked_up = not x.is_floating_point() and any(isinstance(part, nn.Embedding) for part in model.modules())
-    for what in ("device",) if looked_up else ("device", "dtype"):
-        known = {str(getattr(weight, what)) for weight in model.parameters()}
+    weights = list(model.parameters())
+    floats = [weight for weight in weights if weight.is_floating_point() or weight.is_complex()]  # not stored integers
+    for what, those in (("device", weights), ("dtype", [] if looked_up else floats)):
+        known = {str(getattr(weight, what)) for weight in those}
         if known and str(getattr(x, what)) not in known:
             allowed = ", ".join(sorted(known))
             return f"{name} has the {what} {getattr(x, what)}; allowed: {allowed}, as the weights of model"

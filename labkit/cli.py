@@ -19,12 +19,14 @@ from labkit import export as exporting
 from labkit import store
 from labkit._files import read
 from labkit.budget import fit_budget
+from labkit.compress._weights import weights
 from labkit.compress.fold import folded
 from labkit.compress.magnitude import prune
-from labkit.compress.quantize import quantize, quantize_inputs
+from labkit.compress.quantize import has_input_quantizer, quantize, quantize_inputs
 from labkit.data import Data, Split, load_data, take
 from labkit.measure import accuracy, measure
 from labkit.models import ARCHITECTURES, build
+from labkit.store import container
 from labkit.zoo import load_model
 
 app = typer.Typer(
@@ -32,7 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"max_content_width": 100},
 )  # fmt: skip
 UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "KIB": 2**10, "MIB": 2**20}
+NUMBER = r"\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?"
 CALIBRATION = 1_000  # training images that set the ranges of activations
+LONGEST_HEADER = 2**24  # bytes, once inflated: the header of 100,000 tensors
 OWN = "an architecture of the lab, or FILE.py:FUNCTION, which executes that file"
 
 Network = Annotated[Path, typer.Argument(help="a .lk file, or .safetensors with the weights", show_default=False)]
@@ -48,21 +52,24 @@ def compress(
     arch: Arch = "",
     sparsity: Annotated[float, typer.Option(help="fraction of the weights set to 0, in [0, 1)")] = 0.0,
     bits: Annotated[int, typer.Option(help="bits per weight, 1 to 8; 32: not rounded")] = 32,
-    budget: Annotated[str, typer.Option(help="a size such as 20KB or 16KiB; needs --data", show_default=False)] = "",
-    data_name: Annotated[str, typer.Option("--data", help="the data set that a budget is measured on")] = "",
+    budget: Annotated[str | None, typer.Option(help="a size such as 20KB or 16KiB; needs --data")] = None,
+    data_name: Annotated[str | None, typer.Option("--data", help="the data set that a budget is measured on")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prune and round a network, by one setting for all layers or for a budget, and write the .lk file."""
+    if output.suffix != ".lk":
+        raise typer.BadParameter(f"output is {output}; allowed: a name that ends in .lk")
+    if (budget is None) != (data_name is None):
+        raise typer.BadParameter("--budget needs --data, on which the damage is measured, and --data needs --budget")
+    if budget is not None and (sparsity or bits != 32):
+        raise typer.BadParameter("a budget chooses sparsity and bits; give either --budget or these")
+    goal = None if budget is None else size(budget)
     model = loaded(network, arch)
-    if budget:
-        if sparsity or bits != 32:
-            raise typer.BadParameter("a budget chooses sparsity and bits; give either --budget or these")
-        if not data_name:
-            raise typer.BadParameter("--budget needs --data, on which the damage is measured")
-        small, _ = fit_budget(model, load_data(data_name), size(budget))
-    else:
+    if goal is None or data_name is None:
         small = prune(model, sparsity)
         small = small if bits == 32 else quantize(small, bits)
+    else:
+        small, _ = fit_budget(model, load_data(data_name), goal)
     store.save(small, output)
     before, after = len(store.encode(model)), output.stat().st_size
     tell(dict(file=str(output), bytes=after, before=before, ratio=round(before / after, 2)), as_json)
@@ -104,12 +111,11 @@ def export(
         raise typer.BadParameter("give --onnx or --c, or both")
     model, data = loaded(network, arch), load_data(data_name)
     example, written = data.validation.x[:2], {}
+    if c:  # first: ONNX takes every network that C takes, so a refusal leaves no file
+        whole = with_rounded_inputs(model, data)
+        written[str(c)] = exporting.c(whole, example, c, coders=store.CODERS).stat().st_size
     if onnx:
         written[str(onnx)] = exporting.onnx(model, example, onnx).stat().st_size
-    if c:
-        few = take(data.train, min(CALIBRATION, len(data.train)))
-        whole = quantize_inputs(model, 8, calibration=few)
-        written[str(c)] = exporting.c(whole, example, c, coders=store.CODERS).stat().st_size
     tell(written, as_json)
 
 
@@ -136,18 +142,39 @@ def demo(as_json: AsJson = False) -> None:
     tell(pd.DataFrame(rows), as_json)
 
 
+def with_rounded_inputs(model: nn.Module, data: Data) -> nn.Module:
+    """A model that rounds the inputs of all its layers: to 8 bits where it does not round them yet."""
+    rounding = {name for name, layer in model.named_modules() if has_input_quantizer(layer)}
+    left = [name for name in weights(model) if name.rpartition(".")[0] not in rounding]
+    few = take(data.train, min(CALIBRATION, len(data.train)))
+    return quantize_inputs(model, 8, calibration=few, layers=left) if left else model
+
+
 def loaded(path: Path, arch: str) -> nn.Module:
     """The network in a file: of `arch`, else of the architecture of the lab that the file fits."""
     if path.suffix not in (".lk", ".safetensors"):
         raise ValueError(f"network is {path}; allowed: a .lk or a .safetensors file")
     if arch:
         return filled(path, architecture(arch))
+    check_whole(path)
     for name in ARCHITECTURES:
         try:
             return filled(path, build(name))
         except ValueError:
             continue
     raise ValueError(f"{path} fits no architecture of the lab; give --arch: {OWN}")
+
+
+def check_whole(path: Path) -> None:
+    """ValueError for a damaged file, which fits no architecture at all."""
+    raw = read(path)
+    try:
+        if path.suffix == ".lk":
+            container.opened(raw, LONGEST_HEADER)
+        else:
+            safetensors.torch.load(raw)
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def filled(path: Path, into: nn.Module) -> nn.Module:
@@ -172,16 +199,29 @@ def architecture(name: str) -> nn.Module:
     file, colon, function = name.rpartition(":")
     if not colon:
         return build(name)
-    spec = importlib.util.spec_from_file_location("architecture", file)
-    if spec is None or spec.loader is None or not Path(file).is_file():
-        raise ValueError(f"arch is {name}; allowed: {OWN}")
-    typer.echo(f"executing {file}", err=True)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = getattr(module, function, lambda: None)()
+    made = executed(file, function)
     if not isinstance(made, nn.Module):
         raise ValueError(f"{function} in {file} gives a {type(made).__name__}; allowed: a function that gives a module")
     return made
+
+
+def executed(file: str, function: str) -> object:
+    """What a function of a Python file returns; the file may import its neighbours, as when Python runs it."""
+    spec = importlib.util.spec_from_file_location("_architecture", file)
+    if spec is None or spec.loader is None or not Path(file).is_file():
+        raise ValueError(f"arch is {file}:{function}; allowed: {OWN}")
+    typer.echo(f"executing {file}", err=True)
+    module, folder = importlib.util.module_from_spec(spec), str(Path(file).resolve().parent)
+    sys.modules[spec.name] = module  # dataclasses look there for the names in annotations
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+        return getattr(module, function, lambda: None)()
+    except (Exception, SystemExit) as error:  # whatever code of the user raises
+        del sys.modules[spec.name]
+        raise ValueError(f"{file} cannot be executed: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
 
 
 def part(data: Data, split: str) -> Split:
@@ -194,7 +234,7 @@ def part(data: Data, split: str) -> Split:
 
 def size(text: str) -> float:
     """Bytes: "20KB" is 20,000, "16KiB" 16,384, "900" 900."""
-    match = re.fullmatch(r"\s*([\d.,]*\d)\s*([A-Za-z]*)\s*", text)
+    match = re.fullmatch(rf"\s*({NUMBER})\s*([A-Za-z]*)\s*", text)
     if not match or match[2].upper() not in UNITS:
         raise typer.BadParameter(f"{text!r} is no size; allowed: a number with B, KB, MB, KiB or MiB")
     return float(match[1].replace(",", "")) * UNITS[match[2].upper()]

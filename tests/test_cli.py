@@ -6,10 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
+import typer
 
 import labkit as lk
 from labkit import cli
-from labkit.data import data_dir
+from labkit.compress.quantize import quantize_inputs
+from labkit.data import data_dir, take
+from labkit.store import CODERS
 
 CHECKPOINT = data_dir() / "checkpoints" / "lenet-300-100--mnist.safetensors"
 FACTORY = """import torch
@@ -26,6 +31,34 @@ def labkit(*arguments, code=0):
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == code, ran.stderr
     return ran.stdout if code == 0 else ran.stderr
+
+
+@pytest.fixture
+def inside(capsys, monkeypatch):
+    """Like `labkit`, without a process of its own."""
+
+    def run(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["labkit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        assert ended.value.code == code, told.err
+        return told.out if code == 0 else told.err
+
+    return run
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """The --arch of a small network for the digits."""
+    (tmp_path / "mine.py").write_text(FACTORY)
+    return f"{tmp_path / 'mine.py'}:net"
+
+
+def net():
+    """The network of `mine`."""
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.ReLU(), torch.nn.Linear(8, 10))
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +117,26 @@ def test_export_writes_both(small, tmp_path):
     assert "_infer(" in header.read_text()
 
 
+@pytest.mark.parametrize("layers", [["1"], ["1", "3"]])
+def test_c_rounds_to_8_bits_only_what_is_not_rounded(layers, digits, inside, mine, tmp_path):
+    how, header = dict(calibration=take(digits.train, 1_000)), tmp_path / "net.h"
+    model = quantize_inputs(lk.quantize(net(), 4), 4, layers=layers, **how)
+    lk.save(model, tmp_path / "net.lk")
+    inside("export", tmp_path / "net.lk", "--arch", mine, "--data", "digits", "--c", header)
+    if "3" not in layers:
+        model = quantize_inputs(model, 8, layers=["3"], **how)
+    expected = lk.export.c(model, digits.test.x, tmp_path / "expected.h", coders=CODERS)
+    assert header.read_text() == expected.read_text()
+
+
+def test_an_export_that_is_refused_writes_nothing(inside, mine, tmp_path):
+    lk.save(lk.quantize(net(), 4, symmetric=False), tmp_path / "net.lk")  # C takes no affine weights, ONNX does
+    files = set(tmp_path.iterdir())
+    how = ("--arch", mine, "--data", "digits", "--onnx", tmp_path / "a.onnx", "--c", tmp_path / "a.h")
+    assert "affine" in inside("export", tmp_path / "net.lk", *how, code=1)
+    assert set(tmp_path.iterdir()) == files
+
+
 def test_an_architecture_of_ones_own_is_executed_and_this_is_said(tmp_path):
     (tmp_path / "mine.py").write_text(FACTORY)
     import importlib.util
@@ -99,6 +152,60 @@ def test_an_architecture_of_ones_own_is_executed_and_this_is_said(tmp_path):
     said = labkit("info", tmp_path / "mine.lk", "--arch", f"{tmp_path / 'mine.py'}:wrong", code=1)
     assert "executing" in said
     assert "gives a int" in said
+
+
+def test_an_architecture_may_be_a_dataclass_and_import_its_neighbours(inside, tmp_path):
+    for neighbour in ("neighbour_of_mine", "late_neighbour"):
+        (tmp_path / f"{neighbour}.py").write_text(FACTORY)
+    (tmp_path / "annotated.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from neighbour_of_mine import net\n"
+        "@dataclass\nclass Settings:\n    hidden: int = 8\n"
+        "def late():\n    import late_neighbour\n    return late_neighbour.net()\n"
+    )
+    lk.save(net(), tmp_path / "net.lk")
+    path = list(sys.path)
+    for function in ("net", "late"):
+        inside("info", tmp_path / "net.lk", "--arch", f"{tmp_path / 'annotated.py'}:{function}")
+    assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def net(:", "SyntaxError: invalid syntax"),
+        ("import no_such_neighbour", "ModuleNotFoundError: No module named 'no_such_neighbour'"),
+        ("def net():\n    raise KeyError('size')", "KeyError: 'size'"),
+        ("def net():\n    assert 1 > 2, 'two\\nlines'", "AssertionError: two lines"),
+        ("import sys\nsys.exit(0)", "SystemExit: 0"),
+    ],
+)
+def test_an_architecture_that_cannot_be_executed_is_refused(source, said, inside, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "_architecture", raising=False)  # of a file that was executed before
+    file = tmp_path / "broken.py"
+    file.write_text(source)
+    lk.save(net(), tmp_path / "net.lk")
+    told = inside("info", tmp_path / "net.lk", "--arch", f"{file}:net", code=1).splitlines()
+    assert told[0] == f"executing {file}"
+    assert told[1].startswith(f"labkit: {file} cannot be executed: {said}")
+    assert len(told) == 2
+    assert "_architecture" not in sys.modules
+    assert str(tmp_path) not in sys.path
+
+
+@pytest.mark.parametrize("suffix", [".lk", ".safetensors"])
+def test_a_damaged_file_is_called_damaged(suffix, inside, tmp_path):
+    whole, short = tmp_path / f"whole{suffix}", tmp_path / f"short{suffix}"
+    if suffix == ".lk":
+        lk.save(net(), whole)
+    else:
+        safetensors.torch.save_file(net().state_dict(), whole)
+    short.write_bytes(whole.read_bytes()[:-100])
+    told = inside("info", short, code=1)
+    assert f"{short}: " in told
+    assert {".lk": "damaged or cut short", ".safetensors": "not fully covered"}[suffix] in told
+    assert "fits no architecture of the lab" in inside("info", whole, code=1)
 
 
 def test_a_refusal_is_one_sentence_and_code_1(small, tmp_path):
@@ -117,9 +224,29 @@ def test_a_refusal_is_one_sentence_and_code_1(small, tmp_path):
 
 def test_wrong_usage_is_code_2(small):
     assert "give --onnx or --c" in labkit("export", small, "--data", "mnist", code=2)
-    assert "is no size" in labkit("compress", CHECKPOINT, "--budget", "20XB", "--data", "mnist", "-o", "x.lk", code=2)
-    assert "--budget needs --data" in labkit("compress", CHECKPOINT, "--budget", "20KB", "-o", "x.lk", code=2)
     assert "--output" in labkit("compress", CHECKPOINT, code=2)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (("--budget", "20KB"), "--budget needs --data"),
+        (("--budget", "20XB", "--data", "mnist"), "'20XB' is no size"),
+        (("--budget", "1,5KB", "--data", "mnist"), "'1,5KB' is no size"),
+        (("--budget", "1.2.3KB", "--data", "mnist"), "'1.2.3KB' is no size"),
+        (("--budget", "", "--data", "mnist"), "'' is no size"),
+        (("--budget", ""), "--budget needs --data"),
+        (("--data", "mnist"), "--data needs --budget"),
+        (("--budget", "20KB", "--data", "mnist", "--bits", 4), "either --budget or these"),
+        (("-o", "noext"), "output is noext; allowed: a name that ends in .lk"),
+        (("-o", "copy.safetensors"), "output is copy.safetensors; allowed: a name that ends in .lk"),
+    ],
+)
+def test_wrong_usage_of_compress_is_found_before_any_work(how, said, inside, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # an error in one line
+    assert said in inside("compress", "none.lk", "-o", "x.lk", *how, code=2)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["compress", "info", "score", "export", "bench", "demo"])
@@ -127,9 +254,20 @@ def test_help_shows_an_example(command):
     assert f"labkit {command}" in labkit(command, "--help").split("Options:")[1]
 
 
-@pytest.mark.parametrize(("text", "number"), [("900", 900), ("20KB", 20_000), ("16KiB", 16_384), ("1.5 MB", 1.5e6)])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("900", 900), ("20KB", 20_000), ("16KiB", 16_384), ("1.5 MB", 1.5e6), ("1,500", 1_500), ("1,234,567B", 1_234_567)],
+)
 def test_sizes(text, number):
     assert cli.size(text) == number
+
+
+@pytest.mark.parametrize(
+    "text", ["1,5KB", "1.2.3KB", "1500,000", "1,500.5KB", ",500", ".5KB", "1.KB", "-1KB", "KB", ""]
+)
+def test_what_is_no_size(text):
+    with pytest.raises(typer.BadParameter, match="is no size"):
+        cli.size(text)
 
 
 def test_demo_scores_what_it_made():

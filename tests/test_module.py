@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations
 from torch.optim.swa_utils import AveragedModel
 
 from labkit._module import as_logits, clone, evaluating, lay_out, lay_out_at_first_call, logits_of, unwrapped
+from labkit.compress.quantize import quantize
 from labkit.models import build
 
 
@@ -178,6 +179,9 @@ def test_a_model_that_cannot_run_on_x_says_what_differs(mlp, digits, refuses):
     allowed = "allowed: torch.float32, as the weights of model"
     refuses(ValueError, f"x has the dtype torch.float64; {allowed}", logits_of, mlp, x.double())
     refuses(ValueError, f"x has the dtype torch.uint8; {allowed}", logits_of, mlp, x.byte())
+    small = quantize(mlp, 4)  # holds int8, which no x may be
+    refuses(ValueError, f"x has the dtype torch.float64; {allowed}", logits_of, small, x.double())
+    refuses(ValueError, f"x has the dtype torch.int8; {allowed}", logits_of, small, x.char())
     said = "x has the dtype torch.float32; allowed: torch.float16, as the weights of model"
     refuses(ValueError, said, logits_of, half, x)
     said = "x has the device cpu; allowed: meta, as the weights of model"
