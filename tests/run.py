@@ -23,7 +23,7 @@ COMMANDS = {
     "words": ["tests.words"],
     "quick": [*PYTEST, "tests", *TWO_WORKERS, "-m", "not browser and not slow"],
     "tests": [*PYTEST, "tests", *TWO_WORKERS, "-m", "not browser"],
-    "browser": [*PYTEST, "tests/browser"],
+    "browser": [*PYTEST, "tests/browser", *TWO_WORKERS],
     "notebooks": [*PYTEST, *TWO_WORKERS, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1200",
                   *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("notebooks/*.ipynb")))],
 }  # fmt: skip
