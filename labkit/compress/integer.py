@@ -74,11 +74,9 @@ class IntegerLayer(nn.Module):
 
     def sums(self, x: Tensor) -> Tensor:
         """uint8 (n, inputs) to int32 (n, outputs); of a convolution, (n, c, h, w) to (n, c, h, w)."""
-        x = self.before(x).to(torch.int32) - self.zero_in
-        if self.convolution is None:
-            return x @ self.weight.to(torch.int32).T + self.bias
-        # float64 holds every int32 exactly; torch's integer convolutions know no dilation
-        products = F.conv2d(x.double(), self.weight.double(), **self.convolution)
+        # float64 holds every int32 exactly, and its kernels are fast; torch's integer convolutions know no dilation
+        x, weight = self.before(x).double() - self.zero_in, self.weight.double()
+        products = F.linear(x, weight) if self.convolution is None else F.conv2d(x, weight, **self.convolution)
         return products.to(torch.int32) + self.by_channel(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:

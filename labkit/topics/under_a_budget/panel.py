@@ -111,7 +111,7 @@ class UnderABudget(CompressionView):
         return self._plans[id(dense), budget]
 
     def start(self, dense: Baseline, budget: int, plan: Plan) -> Plan:
-        """The plan measured on the whole network, or one setting for all parts where that is better."""
+        """A first plan measured on the whole network, or one setting for all parts where that is better."""
         known, found = self.parts(dense), {"linear program": plan.allocation}
         with contextlib.suppress(ValueError):  # no single setting may be so cheap
             found["uniform"] = spend(uniform, known.table, known.cost, budget)
@@ -148,7 +148,9 @@ class UnderABudget(CompressionView):
             point = next(self.measured(dense, point.settings, point.model, sampled))
             show(point)
         table, cost, due = self.parts(dense).table, self.parts(dense).cost, 0.0
-        shown, plan = plan.allocation, self.start(dense, budget, plan)
+        shown = plan.allocation
+        if math.isnan(plan.rises["swaps"][1]):  # else an earlier search got this far
+            plan = self.start(dense, budget, plan)
         found = improve(table, plan.allocation, cost, budget, partial(self.joint, dense))
         for tried, (allocation, _) in enumerate(itertools.islice(found, TRIES), 1):
             if overtaken():
