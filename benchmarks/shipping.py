@@ -46,7 +46,8 @@ Clock = Callable[[Tensor], float | None]  # of a pass over x, the median in mill
 def clock_of(name: str, model: nn.Module, data: Data) -> Clock | None:
     """What times a contender; None if the network has no such format."""
     if name == "torch, float32":
-        return lambda x: milliseconds(torch_run(folded(model)), x)[1]
+        run = torch_run(folded(model))
+        return lambda x: milliseconds(run, x)[1]
     try:
         shipped = FORMATS[name](model, data) if name in FORMATS else onnx_file(half_the_macs(model, data, (1,)), data)
     except ValueError:  # no C for this architecture

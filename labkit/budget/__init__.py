@@ -11,7 +11,7 @@ The budget is that of the whole network as it is: the bytes that `save` writes, 
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -218,14 +218,12 @@ def cost_of_whole(table: Table, cost: Cost) -> Whole:
     return cache(lambda allocation: cost(table.choices.build(allocation)))
 
 
-def allocations(
-    table: Table, whole: Whole, budget: float, methods: Collection[str] = tuple(METHODS)
-) -> dict[str, Allocation]:  # fmt: skip
-    """What each of the methods chooses, by name, without those that find nothing so cheap; ValueError if none does."""
+def allocations(table: Table, whole: Whole, budget: float) -> dict[str, Allocation]:
+    """What each of METHODS chooses, by name, without those that find nothing so cheap; ValueError if none does."""
     found = {}
-    for name in methods:
+    for name, method in METHODS.items():
         with contextlib.suppress(ValueError):
-            found[name] = spend(METHODS[name], table, whole, budget)
+            found[name] = spend(method, table, whole, budget)
     return found or {"linear program": spend(linear_program, table, whole, budget)}  # which says what it takes
 
 

@@ -152,11 +152,11 @@ class UnderABudget(CompressionView):
         if math.isnan(plan.rises["swaps"][1]):  # else an earlier search got this far
             plan = self.start(dense, budget, plan)
         found = improve(table, plan.allocation, cost, budget, partial(self.joint, dense))
-        for tried, (allocation, _) in enumerate(itertools.islice(found, TRIES), 1):
+        for tried, (allocation, loss) in enumerate(itertools.islice(found, TRIES), 1):
             if overtaken():
                 return
             if allocation != plan.allocation:
-                rises = {**plan.rises, "swaps": self.rise(dense, allocation)}
+                rises = {**plan.rises, "swaps": (table.predicted(allocation), loss - self.parts(dense).loss)}
                 plan = Plan(allocation, table.rows(allocation), rises)
             self._plans[id(dense), budget] = plan
             if better := plan.allocation != shown:
